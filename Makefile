@@ -1,0 +1,61 @@
+# Every target works alone on a fresh clone: it makes .venv and installs what it needs.
+PYTHON  ?= python3
+WORKERS ?= 2
+NB      ?= nbs/*.ipynb
+BIN     := .venv/bin
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editable
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test docs lab prepare outputs clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/with-base ## make 200 parts, their drawings and their code, and a page that shows them
+	@$(BIN)/cadvlm demo
+
+test: .venv/with-dev ## run every chapter and every test (WORKERS=2)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is installed)
+	@$(BIN)/python tools/build_site.py
+
+lab: .venv/with-lab ## open the chapters in JupyterLab
+	@$(BIN)/jupyter lab --notebook-dir nbs
+
+prepare: .venv/with-dev ## after a change in nbs/: export the package, clean the notebooks, write README.md
+	@$(BIN)/nbdev_export
+	@$(BIN)/nbdev_clean
+	@$(BIN)/python tools/readme.py
+
+outputs: .venv/with-dev ## run notebooks and keep what they show (NB="nbs/01_solid.ipynb")
+	@printf '%s\n' $(NB) | xargs -n 1 -P $(WORKERS) $(BIN)/python tools/runsave.py
+
+clean: ## remove what is made again by itself (.venv and data/training stay)
+	rm -rf _docs _proc _site_src build *.egg-info .pytest_cache .hypothesis data/demo
+	find cadvlm nbs tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "cadvlm needs Python 3.11 or newer, and '$(PYTHON)' is not. Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+	  { echo "'$(PYTHON)' lacks venv or pip. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "making .venv"
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/with-base: pyproject.toml | $(BIN)/python
+	@echo "installing cadvlm into .venv"
+	@$(INSTALL) .
+	@touch $@
+
+.venv/with-dev: pyproject.toml | $(BIN)/python
+	@echo "installing cadvlm and its test tools into .venv"
+	@$(INSTALL) '.[dev]'
+	@touch .venv/with-base $@
+
+.venv/with-lab: pyproject.toml | $(BIN)/python
+	@echo "installing cadvlm, its test tools and JupyterLab into .venv"
+	@$(INSTALL) '.[dev,lab]'
+	@touch .venv/with-base .venv/with-dev $@
