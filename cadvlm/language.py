@@ -271,19 +271,19 @@ def _call(method, *values):
     return f'.{method}({", ".join(map(_number, values))})'
 
 
-def _write_loop(loop):
-    "Method calls that draw a loop."
+def _vector(values, digits=9):
+    return f'({", ".join(_number(v, digits) for v in values)})'
+
+
+def _write_loop(loop, middle):
+    "Method calls that draw a loop; `middle` puts the middle of an arc on the grid, or leaves it."
     first = loop.curves[0]
     if isinstance(first, Circle): return [_call('moveTo', *first.center), _call('circle', first.radius)]
     calls = [_call('moveTo', *first.start)]
     for i, c in enumerate(loop.curves):
-        if isinstance(c, Arc): calls.append(f'.threePointArc(({_number(c.mid[0])}, {_number(c.mid[1])}), ({_number(c.end[0])}, {_number(c.end[1])}))')
+        if isinstance(c, Arc): calls.append(f'.threePointArc({_vector(middle(c.mid))}, {_vector(c.end)})')
         elif i < len(loop.curves) - 1: calls.append(_call('lineTo', *c.end))
     return calls + ['.close()']
-
-
-def _vector(values, digits=9):
-    return f'({", ".join(_number(v, digits) for v in values)})'
 
 
 def _write_plane(step):
@@ -307,25 +307,26 @@ def _write_extrude(low, high):
 _CHAIN = 60                 # calls after which a chain is broken
 
 
-def _layers(profiles):
-    """Groups of profiles that one chain of calls can draw: none lies inside another of its group.
+def _apart(p, q):
+    "Are the boxes of two profiles apart?"
+    ((a, b), (c, d)), ((e, f), (g, h)) = p.outer.bounds, q.outer.bounds
+    return c < e - _SAME or g < a - _SAME or d < f - _SAME or h < b - _SAME
 
-    Profiles that overlap cannot be told apart from holes when their loops are listed together, so each is a group of its own.
-    """
-    if not _same_area(nest([l for p in profiles for l in p.loops]), profiles): return [[p] for p in profiles]
+
+def _groups(profiles):
+    "Groups of profiles that one chain of calls can draw: all apart from each other."
     groups = []
     for p in profiles:
-        inside = lambda q: _contains(polygon(q.outer), polygon(p.outer)[:1])[0] or _contains(polygon(p.outer), polygon(q.outer)[:1])[0]
-        group = next((g for g in groups if not any(map(inside, g))), None)
+        group = next((g for g in groups if all(_apart(p, q) for q in g)), None)
         groups.append([p]) if group is None else group.append(p)
     return groups
 
 
-def _write_prism(step, profiles):
+def _write_prism(step, profiles, middle):
     "`(statements to come first, expression)` for the prism over some profiles of a step."
     if step.name is None and step.low != 0: step = replace(step, plane=Plane(step.plane.to_world((0., 0.), step.low), step.plane.x_axis, step.plane.y_axis), low=0., high=step.high - step.low)
     text, (low, high) = _write_plane(step)
-    calls, before = [c for p in profiles for l in p.loops for c in _write_loop(l)], []
+    calls, before = [c for p in profiles for l in p.loops for c in _write_loop(l, middle)], []
     while len(calls) > _CHAIN:
         cut = next((i for i, c in enumerate(calls) if i >= _CHAIN and c.startswith('.moveTo')), len(calls))
         if cut == len(calls): break
@@ -336,12 +337,12 @@ def _write_prism(step, profiles):
 
 _METHODS = {Operation.NEW: 'union', Operation.JOIN: 'union', Operation.CUT: 'cut', Operation.INTERSECT: 'intersect'}
 
-def _write_cadquery(steps):
+def _write_cadquery(steps, exact):
     lines = ['import cadquery as cq']
     for i, step in enumerate(steps):
-        groups = [step.profiles] if step.operation is Operation.INTERSECT else _layers(step.profiles)
+        groups = [step.profiles] if step.operation is Operation.INTERSECT else _groups(step.profiles)
         for j, group in enumerate(groups):
-            before, prism = _write_prism(step, group)
+            before, prism = _write_prism(step, group, tuple if exact else _snap)
             lines += before + [f'r = {prism}' if i == j == 0 else f'r = r.{"union" if i == 0 else _METHODS[step.operation]}({prism})']
     return '\n'.join(lines) + '\n'
 
@@ -773,7 +774,7 @@ def encode(sequence, language='cadquery', exact=False, frame=None):
     GeometryError
         When there is no solid.
     """
-    return to_rows(sequence) if _known(language) == 'rows' else _write_cadquery(_steps(sequence, frame, exact))
+    return to_rows(sequence) if _known(language) == 'rows' else _write_cadquery(_steps(sequence, frame, exact), exact)
 
 # %% ../nbs/03_language.ipynb #53528551
 def decode(text, language='cadquery'):

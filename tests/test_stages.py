@@ -1,0 +1,252 @@
+"""The stages from end to end: what a user types, and what lies in the folder afterwards."""
+import os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from cadvlm.cli import main
+from cadvlm.convert import convert
+from cadvlm.dataset import Dataset, failures, read_json
+from cadvlm.extract import extract
+from cadvlm.render import render
+from cadvlm.sequence import CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, to_deepcad
+from cadvlm.validate import validate
+
+GROUND, WALL = Plane(), Plane((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+IDS = [f"0000{i:04}" for i in range(12)]
+BROKEN, UNBUILDABLE, EMPTY = IDS[3], IDS[5], IDS[8]
+
+
+def disc(radius, x=0.0, y=0.0):
+    return Profile(Loop((Circle((x, y), radius),)))
+
+
+def outline(*points):
+    return Profile(Loop(tuple(Line(a, b) for a, b in zip(points, points[1:] + points[:1]))))
+
+
+def part(i):
+    "An angle bracket or a plate with a hole; every number gives another."
+    w, h = 0.05 + 0.004 * i, 0.03 + 0.002 * i
+    angle = outline((0.0, 0.0), (w, 0.0), (w, 0.008), (0.008, 0.008), (0.008, h), (0.0, h))
+    body = Extrude(Sketch(WALL, (angle,)), 0.02, extent_type=Extent.SYMMETRIC) if i % 2 else Extrude(Sketch(GROUND, (disc(w),)), 0.01)
+    return CadSequence((body, Extrude(Sketch(GROUND, (disc(0.006, 0.03),)), 0.03, Operation.CUT, Extent.SYMMETRIC)))
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    "Twelve ids: one broken file, one part that cuts itself away, one without an extrude, one id without a file, one file in no split."
+    folder = tmp_path_factory.mktemp("corpus")
+    for i, id in enumerate(IDS):
+        write(folder / f"cad_json/0000/{id}.json", orjson.dumps(to_deepcad(part(i))))
+    gone = Extrude(Sketch(GROUND, (disc(9.0),)), 9.0, Operation.CUT, Extent.SYMMETRIC)
+    write(folder / f"cad_json/0000/{BROKEN}.json", b'{"entities": {')
+    write(folder / f"cad_json/0000/{UNBUILDABLE}.json", orjson.dumps(to_deepcad(CadSequence((*part(5).extrudes, gone)))))
+    write(folder / f"cad_json/0000/{EMPTY}.json", orjson.dumps(dict(entities={}, sequence=[])))
+    official = [f"0000/{id}" for id in IDS]
+    split = dict(train=["0077/00770000", *official[:7]], validation=official[7:9], test=official[9:11])
+    write(folder / "train_val_test_split.json", orjson.dumps(split))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(corpus, tmp_path_factory):
+    "The dataset of the corpus, made by one worker."
+    folder = tmp_path_factory.mktemp("made") / "dataset"
+    assert main(["run", str(corpus), str(folder), "--workers", "1"]) == 0
+    return folder
+
+
+@pytest.fixture
+def dataset(made, tmp_path):
+    "A copy of it to play with, as old as the original."
+    return Dataset(shutil.copytree(made, tmp_path / "dataset"))
+
+
+def contents(folder):
+    "All bytes outside `logs/`."
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file() and "logs" not in p.relative_to(folder).parts}
+
+
+def test_every_part_is_accounted_for(made):
+    dataset = Dataset(made)
+    assert [(r["id"], r["stage"], r["reason"]) for r in failures(dataset)] == [
+        (BROKEN, "extract", "not_json"), (EMPTY, "extract", "no_extrude"), (UNBUILDABLE, "render", "empty_solid")]
+    assert dataset.split == dict(train=[i for i in IDS[:7] if i != BROKEN], validation=IDS[7:8], test=IDS[9:11])
+    samples = {name: read_json(made / f"{name}.json") for name in ("train", "val", "test")}
+    assert {k: len(v) for k, v in samples.items()} == dict(train=15, val=3, test=6)
+    assert (made / "logs/missing_ids.txt").read_text().split() == ["00770000"]
+    assert (made / "logs/not_in_split.txt").read_text().split() == [IDS[11]]
+    assert read_json(made / "validation_report.json")["ok"]
+
+
+def test_the_files_have_the_names_of_the_report(made):
+    names = {p.name for p in made.iterdir()}
+    assert names >= {"cad_json", "images", "train.json", "val.json", "test.json", "train_val_split.json", "dataset_info.json", "rendering_metadata.json",
+                     "tinyllava_metadata.json", "failures.jsonl", "logs"}
+    assert {p.name for p in (made / "logs").glob("*.log")} == {"extraction.log", "rendering.log", "conversion.log", "validation.log"}
+    assert not list(made.rglob("*.part"))
+
+
+def test_conversations_are_what_a_trainer_reads(made):
+    for sample in read_json(made / "train.json"):
+        human, gpt = sample["conversations"]
+        view = sample["id"].split("_")[1]
+        assert (human["from"], gpt["from"]) == ("human", "gpt") and human["value"].startswith("<image>\n") and view in human["value"]
+        assert (made / sample["image"]).is_file() and gpt["value"].startswith("import cadquery") and sample["grid_iou"] > 0.8
+
+
+def test_two_workers_make_the_same_bytes(corpus, made, tmp_path):
+    assert main(["run", str(corpus), str(tmp_path / "dataset"), "--workers", "2"]) == 0
+    assert contents(tmp_path / "dataset") == contents(made)
+
+
+def test_a_deleted_picture_is_drawn_again(dataset):
+    before = contents(dataset.path)
+    dataset.image_path(IDS[1], "top").unlink()
+    dataset.image_path(IDS[9], "front").unlink()
+    assert "missing_image" in {p.split("[")[-1].rstrip("]") for p in validate(dataset.path, workers=1).problems}
+    summary = render(dataset.path, workers=1)
+    assert (summary.done, summary.reused, summary.failed) == (2, 6, 1)
+    assert not validate(dataset.path, workers=1).problems and contents(dataset.path) == before
+
+
+def test_a_changed_part_goes_through_again(dataset):
+    time.sleep(0.01)
+    dataset.json_path(IDS[0]).write_bytes(orjson.dumps(to_deepcad(part(40))))
+    assert render(dataset.path, workers=1).done == convert(dataset.path, workers=1).done == 1
+
+
+def test_other_settings_leave_nothing_behind(dataset, corpus, tmp_path):
+    "Going there and back again gives the same folder as never having left."
+    before = contents(dataset.path)
+    assert main(["run", str(corpus), str(dataset.path), "--train-size", "2", "--views", "front", "iso", "--size", "64", "--seed", "5", "--workers", "1"]) == 0
+    fresh = tmp_path / "fresh" / "dataset"
+    assert main(["run", str(corpus), str(fresh), "--train-size", "2", "--views", "front", "iso", "--size", "64", "--seed", "5", "--workers", "1"]) == 0
+    assert contents(dataset.path) == contents(fresh)
+    assert main(["run", str(corpus), str(dataset.path), "--workers", "1"]) == 0
+    assert contents(dataset.path) == before
+
+
+def test_a_killed_run_goes_on(corpus, made, tmp_path):
+    folder = tmp_path / "dataset"
+    extract(corpus, folder, workers=1)
+    process = subprocess.Popen([Path(sys.executable).with_name("cadvlm"), "render", folder, "--workers", "1"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal, deadline = folder / "logs/rendering.jsonl", time.time() + 60
+    while time.time() < deadline and process.poll() is None and not (journal.exists() and journal.read_text().count("\n") > 3):
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    (folder / "images/0000").mkdir(parents=True, exist_ok=True)
+    (folder / f"images/0000/{IDS[0]}_front.png.part").write_bytes(b"half")
+    assert main(["run", str(corpus), str(folder), "--workers", "1"]) == 0
+    assert contents(folder) == contents(made)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_says_so(corpus, tmp_path):
+    process = subprocess.Popen([Path(sys.executable).with_name("cadvlm"), "demo", tmp_path / "demo", "--count", "4000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "demo/synthetic/cad_json").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error.strip().splitlines()[-1].startswith("cadvlm: stopped") and "Traceback" not in error
+
+
+def test_the_source_is_never_written_to(corpus):
+    before = contents(corpus)
+    assert main(["extract", str(corpus), str(corpus)]) == 2
+    assert main(["extract", str(corpus), str(corpus / "cad_json/0000")]) == 2
+    assert contents(corpus) == before and not (corpus / "logs").exists()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(corpus, tmp_path):
+    shutil.copytree(corpus / "cad_json", tmp_path / "mine/cad_json")
+    before = contents(tmp_path / "mine")
+    assert main(["extract", str(corpus), str(tmp_path / "mine")]) == 2
+    assert contents(tmp_path / "mine") == before
+
+
+@pytest.mark.parametrize("split", ['{"train": ["../../../etc/passwd"], "validation": [], "test": []}', '{"train": 7}', "[", '{"train": ["0000/..%2F0000"], "validation": [], "test": []}'])
+def test_a_bad_split_file_is_refused(split, tmp_path, capsys):
+    write(tmp_path / "source/cad_json/0000/00000000.json", b"{}")
+    write(tmp_path / "source/train_val_test_split.json", split.encode())
+    assert main(["extract", str(tmp_path / "source"), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("cadvlm: ") and error.count("\n") == 1 and "train_val_test_split.json" in error
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["render", "nowhere"], "cadvlm extract"),
+    (["convert", "nowhere"], "cadvlm render"),
+    (["validate", "nowhere"], "cadvlm extract"),
+    (["extract", "nowhere", "out"], "cad_json/"),
+    (["render"], "--dataset"),
+    (["render", "nowhere", "--views", "side"], "front"),
+    (["render", "nowhere", "--size", "1"], "size"),
+    (["render", "nowhere", "--workers", "0"], "workers"),
+    (["extract", ".", "out", "--train-size", "x"], "--train-size"),
+    (["convert", "nowhere", "--language", "latin"], "cadquery"),
+    (["paint", "nowhere"], "paint"),
+    (["render", "nowhere", "--colour", "red"], "--colour"),
+    (["render", "nowhere", "--config", "none.yaml"], "none.yaml"),
+])
+def test_mistakes_end_as_one_line(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    out, error = capsys.readouterr()
+    assert error.startswith("cadvlm: ") and error.count("\n") == 1 and words in error and not out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text, field", [("render: {size: big}", "render.size"), ("render: {sise: 3}", "render.sise"), ("rendr: {}", "rendr"), ("render: {views: [1]}", "render.views"), ("render: {", "YAML")])
+def test_mistakes_in_a_config_name_file_and_field(text, field, dataset, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text(text)
+    assert main(["render", str(dataset.path), "--config", str(tmp_path / "mine.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert "mine.yaml" in error and field in error and error.count("\n") == 1
+
+
+def test_flags_override_the_config(dataset, tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("render: {views: [top], size: 64, workers: 1}\nextract: {train_size: 1}\n")
+    assert main(["render", "--input", str(dataset.path), "--config", str(tmp_path / "mine.yaml")]) == 0
+    assert "(top; 64 px" in capsys.readouterr().out
+    assert main(["render", "--config", str(tmp_path / "mine.yaml"), "--dataset", str(dataset.path), "--views", "front", "right"]) == 0
+    assert "(front, right; 64 px" in capsys.readouterr().out
+    assert main(["render", str(dataset.path), "--views", "front,iso", "--size", "64", "--workers", "1"]) == 0
+    assert "(front, iso; 64 px" in capsys.readouterr().out
+
+
+def test_validate_ends_with_1_and_a_list(dataset, capsys):
+    dataset.image_path(IDS[0], "top").write_bytes(b"")
+    assert main(["validate", str(dataset.path), "--workers", "1"]) == 1
+    out = capsys.readouterr().out
+    assert f"{IDS[0]}_top.png" in out and "broken_image" in out
+    assert read_json(dataset.path / "validation_report.json")["problems"] == dict(broken_image=1)
+
+
+def test_a_full_disk_ends_the_run_and_can_be_continued(dataset, corpus, made, monkeypatch, capsys):
+    import cadvlm.render
+    dataset.image_path(IDS[1], "top").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(cadvlm.render, "write_bytes", lambda path, data: (_ for _ in ()).throw(OSError(28, "No space left on device", str(path))))
+        assert main(["render", str(dataset.path), "--workers", "1"]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert main(["run", str(corpus), str(dataset.path), "--workers", "1"]) == 0 and contents(dataset.path) == contents(made)
+
+
+def test_real_parts(shared, tmp_path, capsys):
+    "Forty real parts, with two workers."
+    folder = tmp_path / "real"
+    assert main(["run", str(shared / "deepcad"), str(folder), "--train-size", "30", "--val-size", "5", "--test-size", "5"]) == 0
+    dataset = Dataset(folder)
+    refused = {r["id"] for r in failures(dataset)}
+    assert len(dataset.ids) == 40 and len(refused) < 4 and read_json(folder / "validation_report.json")["ok"]
+    assert sum(len(read_json(folder / f"{n}.json")) for n in ("train", "val", "test")) == 3 * (40 - len(refused.intersection(dataset.ids)))
