@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Source, read_json, write_bytes
+from .dataset import Dataset, DatasetError, Folder, Source, Views, read_json, write_bytes
 from .sequence import CadError
 
 # %% ../nbs/19_cli.ipynb #3bd19c03
@@ -28,9 +28,10 @@ STAGES = ('extract', 'render', 'convert', 'validate')
 
 app = App(name='cadvlm', help='True engineering drawings paired with true CAD code, for vision-language models.', version=cadvlm.__version__,
           help_format='markdown', suppress_keyboard_interrupt=False, result_action='return_value')
+app.meta.suppress_keyboard_interrupt = False
 for _name, _help in COMMANDS.items(): app.command(f'cadvlm.{_name}:{_name}', name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
 
-# %% ../nbs/19_cli.ipynb #f2104bbc
+
 def _function(command):
     "The function behind a command."
     return app[command].default_command
@@ -41,9 +42,8 @@ def _say(*lines):
 
 
 @app.command(sort_key=10)
-def run(source: Annotated[Path, Parameter(alias='--input')], output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100,
-        views: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=' '.join)] = ('front', 'top', 'right'),
-        size: int = 512, language: str = 'cadquery', seed: int = 0, verify: bool = True, workers: int | None = None):
+def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100,
+        views: Views = ('front', 'top', 'right'), size: int = 512, language: str = 'cadquery', seed: int = 0, verify: bool = True, workers: int | None = None):
     """Extract, render, convert and validate.
 
     Parameters
@@ -119,8 +119,9 @@ def load_config(path, command):
     except OSError as e: raise DatasetError('bad_config', str(path), f'expected a YAML file, found {e.strerror}') from None
     except (yaml.YAMLError, UnicodeDecodeError) as e: raise DatasetError('bad_config', str(path), f'expected YAML, found {" ".join(str(e).split())}') from None
     if type(node) is not dict: raise DatasetError('bad_config', str(path), f'expected a section for each command, found {type(node).__name__}')
+    known = (*COMMANDS, 'run', 'demo')
     for key, section in node.items():
-        if key not in (*COMMANDS, 'run', 'demo'): raise DatasetError('bad_config', f'{path}: {key}', f'no such command; sections are {", ".join((*COMMANDS, "run", "demo"))}')
+        if key not in known: raise DatasetError('bad_config', f'{path}: {key}', f'no such command; sections are {", ".join(known)}')
         if type(section or {}) is not dict: raise DatasetError('bad_config', f'{path}: {key}', f'expected settings, found {type(section).__name__}')
     wanted = (*STAGES, 'run') if command == 'run' else (command,)
     return {k: v for name in wanted for k, v in _section(name, node.get(name) or {}, path).items()}
@@ -128,7 +129,7 @@ def load_config(path, command):
 # %% ../nbs/19_cli.ipynb #b44c9f7b
 @app.meta.default
 def _with_config(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-                 config: Annotated[Path | None, Parameter(help='YAML file with a section for each command and a key for each flag; flags on the command line win.')] = None):
+                 config: Annotated[Path | None, Parameter(help='YAML file: a section for each command, a key for each flag. Flags typed here win.')] = None):
     command = next((t for t in tokens if not t.startswith('-')), None)
     app.config = Dict({command: load_config(config, command)}, source=str(config)) if config and command in (*COMMANDS, 'run', 'demo') else ()
     return app(tokens, exit_on_error=False, print_error=False)
@@ -153,7 +154,9 @@ def main(tokens=None):
     except CadError as e: return _stopped(e)
     except CycloptsError as e: return _stopped(f'{" ".join(str(e).split())} See cadvlm {tokens[0] + " " if tokens and tokens[0] in app else ""}--help.')
     except BrokenPipeError: return _stopped('nobody is listening any more')
-    except OSError as e: return _stopped(f'{e.strerror or e}{f": {e.filename}" if e.filename else ""}; what was finished is kept, the same command goes on from there')
+    except OSError as e:
+        what = ': '.join(str(x) for x in (e.strerror or e, e.filename) if x)
+        return _stopped(f'{what}; what was finished is kept, the same command goes on from there')
     except KeyboardInterrupt: return _stopped('stopped; the same command goes on from here', 130)
 
 # %% ../nbs/19_cli.ipynb #c2cf9a78
@@ -163,16 +166,16 @@ _PAGE = Template('''<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>cadvlm: $title</title>
 <style>
-:root { color-scheme: light dark; --paper: #fff; --ground: #f4f3ef; --ink: #1c2024; --soft: #656d76; --line: #dcdad3; --accent: #0b62c4; --invert: 0 }
-@media (prefers-color-scheme: dark) { :root { --paper: #1b1f24; --ground: #121518; --ink: #e4e7eb; --soft: #98a1ab; --line: #2f353d; --accent: #7db7ff; --invert: 1 } }
+:root { color-scheme: light dark; --paper: #fff; --ground: #f4f3ef; --ink: #1c2024; --soft: #656d76; --line: #dcdad3; --accent: #0b62c4; --invert: 0; --blend: multiply }
+@media (prefers-color-scheme: dark) { :root { --paper: #1b1f24; --ground: #121518; --ink: #e4e7eb; --soft: #98a1ab; --line: #2f353d; --accent: #7db7ff; --invert: 1; --blend: screen } }
 * { box-sizing: border-box }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif }
 main { max-width: 76rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
 h1 { font-size: clamp(1.6rem, 4.5vw, 2.4rem); line-height: 1.15; letter-spacing: -.02em; margin: 0 0 .5rem; text-wrap: balance }
 h2 { font-size: 1.2rem; margin: 3rem 0 1rem }
 .lead { color: var(--soft); max-width: 44rem; margin: 0 0 2rem }
-.counts { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1px; background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden }
-.counts div { background: var(--paper); padding: .9rem 1.1rem }
+.counts { display: flex; flex-wrap: wrap; gap: 1px; background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden }
+.counts div { flex: 1 1 9rem; background: var(--paper); padding: .9rem 1.1rem }
 .counts b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; line-height: 1.2 }
 .counts span, figcaption, .soft { color: var(--soft); font-size: .88rem }
 .parts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.25rem }
@@ -180,11 +183,12 @@ article { background: var(--paper); border: 1px solid var(--line); border-radius
 .views { display: grid; grid-template-columns: repeat($columns, 1fr); border-bottom: 1px solid var(--line) }
 figure { margin: 0; padding: .35rem; min-width: 0 }
 figure + figure { border-left: 1px solid var(--line) }
-figure img { display: block; width: 100%; height: auto; aspect-ratio: 1; filter: invert(calc(var(--invert) * .89)) }
+figure img { display: block; width: 100%; height: auto; aspect-ratio: 1; filter: invert(var(--invert)); mix-blend-mode: var(--blend) }
 figcaption { text-align: center; padding-bottom: .2rem }
 pre { margin: 0; padding: .9rem 1.1rem; font: 12.5px/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; overflow-y: auto; max-height: 15rem; flex: 1 }
 .foot { display: flex; justify-content: space-between; gap: 1rem; padding: .5rem 1.1rem; border-top: 1px solid var(--line); font-variant-numeric: tabular-nums }
 pre b { color: var(--accent); font-weight: 500 }
+pre i { font-style: normal; display: inline-block }
 .box { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-size: .92rem }
 td, th { text-align: left; padding: .5rem 1.1rem; border-top: 1px solid var(--line); vertical-align: top }
@@ -210,24 +214,25 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
 
 # %% ../nbs/19_cli.ipynb #8c62e1d6
 def _chosen(dataset, views, count):
-    "Some parts of a dataset, evenly: `[(id, code, IoU on the grid), ...]`, short code first."
+    "Some parts of a dataset, evenly: `[(id, code, IoU on the grid), ...]`, long code first."
     found = {}
     for name in ('train.json', 'val.json', 'test.json'):
         for s in read_json(dataset.path/name): found[s['id'].rpartition('_')[0]] = s['conversations'][1]['value'], s.get('grid_iou')
     ids = list(found)
     chosen = [ids[k * len(ids) // count] for k in range(count)] if len(ids) > count else ids
-    return sorted(((i, *found[i]) for i in chosen), key=lambda row: (len(row[1]), row[0]))
+    return sorted(((i, *found[i]) for i in chosen), key=lambda row: (-len(row[1]), row[0]))
 
 
 def _lit(code):
-    "Code as HTML, with the names of its calls lit."
+    "Code as HTML: the names of its calls are lit, and lines break between calls rather than inside."
     import re
-    return re.sub(r'\.(\w+)(?=\()', r'.<b>\1</b>', html.escape(code))
+    return re.sub(r'\.(\w+)(\((?:[^()]|\([^()]*\))*\)|\()', lambda m: f'<i>.<b>{m[1]}</b>{m[2]}</i>' if m[2] != '(' else f'.<b>{m[1]}</b>(', html.escape(code))
 
 
 def _article(dataset, base, views, id, code, iou):
     source = lambda v: html.escape(os.path.relpath(dataset.image_path(id, v), base).replace(os.sep, '/'))
-    figures = ''.join(f'<figure><img src="{source(v)}" alt="{v} view of part {id}" loading="lazy" width="512" height="512"><figcaption>{v}</figcaption></figure>' for v in views)
+    figures = ''.join(f'<figure><img src="{source(v)}" alt="{v} view of part {id}" loading="lazy" width="512" height="512">'
+                      f'<figcaption>{v}</figcaption></figure>' for v in views)
     kept = f'<span title="intersection over union of the part and what its code builds">IoU {iou:.3f}</span>' if iou is not None else ''
     return f'<article><div class="views">{figures}</div><pre>{_lit(code)}</pre><div class="foot soft"><span>{id}</span>{kept}</div></article>'
 
@@ -248,9 +253,9 @@ cadvlm validate data/training/mine'''
 
 def _counts(dataset, drawing, talk):
     grid = talk['grid'] or {}
-    cells = [(f'{drawing["models"]:,}', 'parts'), (f'{drawing["images"]:,}', f'drawings, {drawing["size"]} px'), (f'{sum(talk["samples"].values()):,}', 'conversations'),
-             (f'{talk["code_length"].get("mean", 0):,.0f}', 'characters of code, mean')]
-    if grid: cells.append((f'{grid["at_least_0.99"] / max(1, grid["models"]):.0%}', 'rebuild with IoU ≥ 0.99'))
+    cells = [(f'{drawing["models"]:,}', 'parts'), (f'{drawing["images"]:,}', f'drawings, {drawing["size"]} px'),
+             (f'{sum(talk["samples"].values()):,}', 'conversations'), (f'{talk["code_length"].get("mean", 0):,.0f}', 'characters of code, mean')]
+    if grid: cells.append((f'{grid["median"]:.3f}', 'IoU of part and rebuilt code, median'))
     return ''.join(f'<div><b>{n}</b><span>{what}</span></div>' for n, what in cells)
 
 
@@ -270,7 +275,7 @@ def write_page(dataset, summaries, path, count=24):
     dataset, path = Dataset(dataset), Path(path)
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
     failed = [(reason, f'{n:,}', s.stage) for s in summaries for reason, n in sorted(s.failures.items())] or [('nothing: every part was made',)]
-    stages = [(s.stage, f'{s.asked - s.failed:,} parts', f'{s.seconds:.1f} s', f'{s.rate:,.0f} / min') for s in summaries]
+    stages = [(s.stage, f'{s.asked - s.failed:,} parts', f'{s.seconds:.1f} s', f'{s.rate:,.0f} / min' if s.rate else 'done before') for s in summaries]
     parts = ''.join(_article(dataset, path.parent.resolve(), drawing['views'], *row) for row in _chosen(dataset, drawing['views'], count))
     lead = f'''Every part was built as a solid from its construction sequence, projected with hidden lines, and written as CadQuery on a grid of whole units. The
 code was read back, built again and compared with the part. Source: {html.escape(info["source"]["name"])}.'''

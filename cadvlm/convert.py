@@ -8,13 +8,11 @@ from collections import Counter
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from cyclopts import Parameter
 
 import cadvlm
-from .dataset import Dataset, DatasetError, SPLITS, at_work, check_count, failures, record_failures, stamp, write_json, write_json_list
+from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, record_failures, stamp, write_json, write_json_list
 from .language import decode, encode
 from .parallel import Journal, available_workers, maker, run
 from .sequence import CadError, CodeError, loads
@@ -48,7 +46,8 @@ _SEPARATORS = ('<image>', ' ASSISTANT: ', 'USER: ', '</s>', '<s>', '<|im_end|>',
 def check_answer(code):
     "The code, when no chat template can mistake a piece of it for its own marks."
     found = [s for s in _SEPARATORS if s in code]
-    if found or not code.strip(): raise CodeError('separator' if found else 'no_code', '', f'expected code without {found[0]!r}' if found else 'expected code, found none')
+    if found: raise CodeError('separator', '', f'expected code without {found[0]!r}')
+    if not code.strip(): raise CodeError('no_code', '', 'expected code, found none')
     return code
 
 
@@ -114,7 +113,8 @@ def _metadata(dataset, rows, views, language, seed):
     used = Counter(form(i, v, seed) for i in made for v in views)
     counts = {s: len(views)*sum(i in made for i in dataset.split[s]) for s in SPLITS}
     invalid = sum(n for reason, n in failed.items() if reason.startswith(('code_', 'lost_to_grid')))
-    return dict(cadvlm=cadvlm.__version__, language=language, seed=seed, views=list(views), format='LLaVA conversations, one image each; image paths are below this folder', models=len(made), samples=counts,
+    return dict(cadvlm=cadvlm.__version__, language=language, seed=seed, views=list(views), models=len(made), samples=counts,
+                format='LLaVA conversations, one image each; image paths are below this folder',
                 code_length=_lengths(lengths), prompts={p: used[k] for k, p in enumerate(PROMPTS)}, grid=_grid(loss, invalid), failures=dict(sorted(failed.items())))
 
 # %% ../nbs/13_convert.ipynb #c35bf162
@@ -133,11 +133,13 @@ def _facts(about):
     "What the summary says besides counts."
     facts = dict(samples=', '.join(f'{n:,} {FILES[s]}' for s, n in about['samples'].items()))
     if about['code_length']: facts['code'] = '{mean:,.0f} characters on average, {min:,} to {max:,}'.format(**about['code_length'])
-    if g := about['grid']: facts['grid'] = f'IoU ≥ 0.99 for {g["at_least_0.99"]:,} of {g["models"]:,} models, ≥ 0.9 for {g["at_least_0.9"]:,}; {g["lost"]:,} below, {g["invalid"]:,} invalid'
+    if about['grid']:
+        facts['grid'] = 'IoU ≥ 0.99 for {at_least_0_99:,} of {models:,} models, ≥ 0.9 for {at_least_0_9:,}; {lost:,} below, {invalid:,} invalid'.format(
+            **{k.replace('.', '_'): n for k, n in about['grid'].items()})
     return facts
 
 
-def convert(dataset: Annotated[Path, Parameter(alias='--input')], *, language: str = 'cadquery', seed: int = 0, verify: bool = True, workers: int | None = None):
+def convert(dataset: Folder, *, language: str = 'cadquery', seed: int = 0, verify: bool = True, workers: int | None = None):
     """Write the conversations of a dataset: one sample for each part and view.
 
     Parameters
@@ -166,14 +168,13 @@ def convert(dataset: Annotated[Path, Parameter(alias='--input')], *, language: s
     if language not in LANGUAGES: raise DatasetError('bad_setting', 'language', f'expected one of {", ".join(LANGUAGES)}, found {language!r}')
     refused, views = {r['id'] for r in failures(dataset, 'render')}, tuple(dataset.metadata('render')['views'])
     ids = [i for i in dataset.ids if i not in refused]
-    with at_work(dataset, 'convert', workers, language=language, seed=seed, verify=verify) as summary:
-        journal = Journal(dataset.log_path('convert', '.jsonl'), dict(language=language, verify=verify, maker=maker('sequence', 'solid', 'language', 'convert')))
+    settings, journal = dict(language=language, verify=verify, maker=maker('sequence', 'solid', 'language', 'convert')), dataset.log_path('convert', '.jsonl')
+    with at_work(dataset, 'convert', workers, language=language, seed=seed, verify=verify) as summary, Journal(journal, settings) as journal:
         rows = run(partial(_convert_one, dataset, views, language, verify), ids, journal, partial(_is_there, dataset, views), workers, title='convert')
         _write_samples(dataset, rows, views, seed)
         about = _metadata(dataset, rows, views, language, seed)
         write_json(dataset.path/'tinyllava_metadata.json', about)
         record_failures(dataset, 'convert', rows.failures)
-        journal.close()
         summary.asked, summary.reused, summary.done = len(ids), rows.reused, about['models'] - rows.reused
         summary.failures, summary.facts = about['failures'], _facts(about)
         if refused: summary.notes.append(f'{len(refused):,} models that were not drawn are left out (failures.jsonl)')

@@ -7,12 +7,9 @@ __all__ = ['describe', 'take', 'extract']
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 import cadvlm
-from .dataset import Dataset, DatasetError, SPLITS, Source, at_work, check_count, list_files, record_failures, stamp, write_bytes, write_json
+from .dataset import Dataset, DatasetError, Folder, SPLITS, Source, at_work, check_count, list_files, record_failures, stamp, write_bytes, write_json
 from .parallel import Journal, available_workers, maker, run
 from .sequence import loads
 
@@ -69,7 +66,8 @@ def _check_output(source, dataset):
     here, there = dataset.path.resolve(), source.path.resolve()
     if here == there or (there/'cad_json') in [here, *here.parents]:
         raise DatasetError('bad_output', str(dataset.path), 'expected a folder other than the source, whose files would be overwritten; name another output')
-    if dataset.path.exists() and not dataset.path.is_dir(): raise DatasetError('bad_output', str(dataset.path), 'expected a folder, found a file; name another output')
+    if dataset.path.exists() and not dataset.path.is_dir():
+        raise DatasetError('bad_output', str(dataset.path), 'expected a folder, found a file; name another output')
     ours = dataset.log_path('extract', '.jsonl').exists() or (dataset.path/'dataset_info.json').exists()
     if (dataset.path/'cad_json').exists() and not ours:
         raise DatasetError('bad_output', str(dataset.path), 'expected a new folder or a dataset of cadvlm, found another one; name another output')
@@ -130,8 +128,8 @@ def _facts(summary, source, taken, sizes, absent, stray):
     if absent: summary.notes.append(f'{len(absent):,} of the {sum(map(len, source.split.values())):,} ids in the split have no file (logs/missing_ids.txt)')
     if stray: summary.notes.append(f'{len(stray):,} of the {len(source.ids):,} files are in no split (logs/not_in_split.txt)')
 
-# %% ../nbs/11_extract.ipynb #5d1ab8b2
-def extract(source: Annotated[Path, Parameter(alias='--input')], output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100, workers: int | None = None):
+# %% ../nbs/11_extract.ipynb #ff4abbb8
+def extract(source: Folder, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100, workers: int | None = None):
     """Start a dataset: take the first readable parts of each official split.
 
     Parameters
@@ -159,13 +157,13 @@ def extract(source: Annotated[Path, Parameter(alias='--input')], output: Path, *
         When the source is not in this layout, or the output is somebody else's folder.
     """
     source, dataset, workers = Source(source), Dataset(output), available_workers(workers)
+    source.split                    # a bad one is refused before anything is written
     sizes = dict(zip(SPLITS, (check_count('train_size', train_size), check_count('val_size', val_size), check_count('test_size', test_size))))
     _check_output(source, dataset)
-    with at_work(dataset, 'extract', workers, source=source.name, **sizes) as summary:
-        journal = Journal(dataset.log_path('extract', '.jsonl'), dict(source=source.name, maker=maker('sequence', 'extract')))
+    settings, journal = dict(source=source.name, maker=maker('sequence', 'extract')), dataset.log_path('extract', '.jsonl')
+    with at_work(dataset, 'extract', workers, source=source.name, **sizes) as summary, Journal(journal, settings) as journal:
         taken, tried, summary.reused = _gather(source, dataset, sizes, journal, workers)
         refused = [journal[i] for i in tried if 'value' not in journal[i]]
         summary.asked, summary.done, summary.failures = len(tried), len(tried) - len(refused) - summary.reused, dict(Counter(r['reason'] for r in refused))
         _facts(summary, source, taken, sizes, *_write_out(source, dataset, sizes, taken, refused, journal))
-        journal.close()
     return summary

@@ -95,6 +95,12 @@ class Journal:
     def close(self):
         self.file.close()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
 # %% ../nbs/05_parallel.ipynb #e4195edc
 def maker(*modules):
     "Version of cadvlm and hash of the source of some of its modules."
@@ -126,7 +132,8 @@ def processes(workers):
     pool = ProcessPoolExecutor(workers, _context(), _begin)
     try: pool.submit(_hello).result()
     except BrokenProcessPool:
-        raise DatasetError('no_workers', '', "worker processes could not start; in a script, call this below `if __name__ == '__main__':`, or use workers=1") from None
+        remedy = "in a script, call this below `if __name__ == '__main__':`, or use workers=1"
+        raise DatasetError('no_workers', '', f'worker processes could not start; {remedy}') from None
     try: yield pool
     except BaseException:
         for process in (pool._processes or {}).values(): process.terminate()
@@ -205,8 +212,11 @@ def _quiet():
 
 
 def _report(rows):
+    "Log the failures; a traceback is for the log only."
     for r in rows:
-        if 'reason' in r: _log.log(logging.WARNING if 'trace' in r else logging.INFO, 'left out %s: %s [%s]%s', r['id'], r['message'], r['reason'], '\n' + r.pop('trace', ''))
+        if 'reason' not in r: continue
+        trace = r.pop('trace', '')
+        _log.log(logging.WARNING if trace else logging.INFO, 'left out %s: %s [%s]%s', r['id'], r['message'], r['reason'], trace and '\n' + trace)
 
 
 def run(function, ids, journal, fresh=lambda id, value: True, workers=None, arguments=lambda id: (), title=''):

@@ -8,12 +8,9 @@ import os
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 import cadvlm
-from .dataset import Dataset, DatasetError, SPLITS, at_work, check_count, record_failures, write_bytes, write_json
+from .dataset import Dataset, DatasetError, Folder, SPLITS, Views, at_work, check_count, record_failures, write_bytes, write_json
 from .drawing import CANVAS, VIEWS, encode_png, project
 from .parallel import Journal, available_workers, maker, run
 from .sequence import GeometryError, loads
@@ -73,7 +70,8 @@ def _sweep(dataset, expected):
 def _conventions(views, size):
     return dict(projection='orthographic, third angle; z is up; hidden lines are drawn',
                 views={v: dict(zip(('right', 'up', 'towards_viewer'), VIEWS[v].round(6).tolist())) for v in views},
-                frame=f'frame = (world - centre) * scale: the box of the part is centred, its longest side is {FRAME_SIZE:g} units; frames holds [x, y, z of the centre in metres, scale]',
+                frame=f'frame = (world - centre) * scale: the box of the part is centred, its longest side is {FRAME_SIZE:g} units',
+                frames='[x, y, z of the centre in metres, scale in units per metre] of each part',
                 canvas_units=CANVAS, pixel=f'column = {size/2:g} + right * {size/CANVAS:g}, row = {size/2:g} - up * {size/CANVAS:g}; iso is smaller',
                 lines=f'visible: black, {2*size/512:g} px; hidden: grey, dashed, {size/512:g} px; white background')
 
@@ -92,9 +90,8 @@ def _check_views(views):
     if unknown or not views: raise DatasetError('bad_setting', 'views', f'expected some of {", ".join(VIEWS)}, found {", ".join(unknown) or "none"}')
     return views
 
-# %% ../nbs/12_render.ipynb #dac96b54
-def render(dataset: Annotated[Path, Parameter(alias='--input')], *, views: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=(), show_default=' '.join)] = ('front', 'top', 'right'),
-           size: int = 512, workers: int | None = None):
+# %% ../nbs/12_render.ipynb #85656f86
+def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: int = 512, workers: int | None = None):
     """Draw the views of every part of a dataset.
 
     Parameters
@@ -118,15 +115,13 @@ def render(dataset: Annotated[Path, Parameter(alias='--input')], *, views: Annot
         When the folder is no dataset, or a setting makes no sense.
     """
     dataset, views, size, workers = Dataset(dataset), _check_views(views), check_count('size', size, 32), available_workers(workers)
-    ids = dataset.ids
-    with at_work(dataset, 'render', workers, views=views, size=size) as summary:
-        journal = Journal(dataset.log_path('render', '.jsonl'), dict(views=views, size=size, maker=maker('sequence', 'solid', 'drawing', 'render')))
+    ids, settings = dataset.ids, dict(views=views, size=size, maker=maker('sequence', 'solid', 'drawing', 'render'))
+    with at_work(dataset, 'render', workers, views=views, size=size) as summary, Journal(dataset.log_path('render', '.jsonl'), settings) as journal:
         rows = run(partial(_render_one, dataset, views, size), ids, journal, partial(_is_drawn, dataset, views), workers, title='render')
         about = _metadata(dataset, views, size, rows)
         _sweep(dataset, {dataset.image_name(i, v) for i in about['frames'] for v in views})
         write_json(dataset.path/'rendering_metadata.json', about)
         record_failures(dataset, 'render', rows.failures)
-        journal.close()
         summary.asked, summary.reused, summary.done, summary.failures = len(ids), rows.reused, about['models'] - rows.reused, about['failures']
         summary.facts = dict(images=f'{about["images"]:,} ({", ".join(views)}; {size} px; {about["bytes"]/max(1, about["images"])/1000:.1f} kB each)')
     return summary

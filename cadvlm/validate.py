@@ -7,16 +7,13 @@ __all__ = ['check_image', 'check_sample', 'check_samples', 'validate']
 import itertools
 from collections import Counter
 from functools import partial
-from pathlib import Path
-from typing import Annotated
 
 import cv2
 import numpy as np
-from cyclopts import Parameter
 
 import cadvlm
 from .convert import FILES, check_answer
-from .dataset import Dataset, DatasetError, SPLITS, at_work, failures, list_files, read_json, write_json
+from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, failures, list_files, read_json, write_json
 from .language import decode
 from .parallel import Journal, available_workers, run
 from .render import draw
@@ -100,7 +97,8 @@ def check_sample(dataset, sample, views):
     expect(id.isalnum() and view in views, f'an id such as 00000007_{views[0]}, found {sample["id"][:60]!r}')
     expect(sample.get('image') == dataset.image_name(id, view), f'the image {dataset.image_name(id, view)}, found {str(sample.get("image"))[:80]!r}')
     turns = sample.get('conversations')
-    expect(type(turns) is list and turns and all(type(t) is dict and type(t.get('value')) is str and t['value'].strip() for t in turns), 'conversations with a text in every turn')
+    spoken = type(turns) is list and all(type(t) is dict and type(t.get('value')) is str and t['value'].strip() for t in turns)
+    expect(turns and spoken, 'conversations with a text in every turn')
     expect([t.get('from') for t in turns] == ['human', 'gpt']*(len(turns)//2) and len(turns) > 1, 'turns that alternate: human, gpt')
     expect(turns[0]['value'].startswith('<image>\n') and sum(t['value'].count('<image>') for t in turns) == 1, "'<image>' once, at the start of the first turn")
     return id, view, turns[1]['value']
@@ -165,14 +163,33 @@ def _check_accounts(dataset, drawn, codes):
     bare = [[i, 'not_drawn', 'expected a part that has samples to have pictures'] for i in codes if i not in drawn]
     return lost + both + bare
 
-# %% ../nbs/14_validate.ipynb #7b941fed
+# %% ../nbs/14_validate.ipynb #b6c4d6bb
+def _check_whole(dataset, info, drawing, talk):
+    "`(samples by split, code by id, problems)` of everything but the parts themselves."
+    checked, codes, problems = {}, {}, _check_split(dataset)
+    for split in SPLITS:
+        checked[split], answers, wrong = check_samples(dataset, split, drawing['views'])
+        codes |= answers; problems += wrong
+    problems += _check_accounts(dataset, drawing['frames'], codes) + _check_folders(dataset, drawing['frames'], drawing['views'])
+    return checked, codes, problems + _check_counts(dataset, info, drawing, talk, checked)
+
+
+def _check_parts(dataset, drawing, talk, codes, workers):
+    "Problems of the parts, each looked at by itself; nothing is taken over from an earlier run."
+    journal, look = dataset.log_path('validate', '.jsonl'), partial(_validate_one, dataset, drawing['views'], drawing['size'], talk['language'])
+    journal.unlink(missing_ok=True)
+    with Journal(journal, {}) as journal:
+        rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers, arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate')
+        return [p for _, wrong in rows.values for p in wrong] + [[r['id'], r['reason'], r['message']] for r in rows.failures]
+
+
 def _report(dataset, problems, counts):
     rows = [dict(where=w, reason=r, message=m) for w, r, m in problems]
     by_reason = dict(sorted(Counter(r['reason'] for r in rows).items()))
     write_json(dataset.path/'validation_report.json', dict(ok=not rows, cadvlm=cadvlm.__version__, checked=counts, problems=by_reason, list=rows))
 
 
-def validate(dataset: Annotated[Path, Parameter(alias='--input')], *, workers: int | None = None):
+def validate(dataset: Folder, *, workers: int | None = None):
     """Look at every file, picture and conversation of a dataset.
 
     Parameters
@@ -195,20 +212,13 @@ def validate(dataset: Annotated[Path, Parameter(alias='--input')], *, workers: i
     dataset, workers = Dataset(dataset), available_workers(workers)
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
     with at_work(dataset, 'validate', workers) as summary:
-        views, drawn, checked, codes, problems = drawing['views'], drawing['frames'], {}, {}, _check_split(dataset)
-        for split in SPLITS:
-            checked[split], answers, wrong = check_samples(dataset, split, views)
-            codes |= answers; problems += wrong
-        problems += _check_accounts(dataset, drawn, codes) + _check_folders(dataset, drawn, views) + _check_counts(dataset, info, drawing, talk, checked)
-        dataset.log_path('validate', '.jsonl').unlink(missing_ok=True)
-        ids, journal = list(dict.fromkeys(dataset.ids)), Journal(dataset.log_path('validate', '.jsonl'), {})
-        rows = run(partial(_validate_one, dataset, views, drawing['size'], talk['language']), ids, journal, workers=workers,
-                   arguments=lambda i: (i in drawn, codes.get(i)), title='validate')
-        problems += [p for _, wrong in rows.values for p in wrong] + [[r['id'], r['reason'], r['message']] for r in rows.failures]
-        journal.close()
-        counts = dict(models=len(ids), images=sum(i in drawn for i in ids)*len(views), samples=checked)
+        checked, codes, problems = _check_whole(dataset, info, drawing, talk)
+        problems += _check_parts(dataset, drawing, talk, codes, workers)
+        ids = set(dataset.ids)
+        counts = dict(models=len(ids), images=sum(i in drawing['frames'] for i in ids)*len(drawing['views']), samples=checked)
         _report(dataset, problems, counts)
         summary.asked = summary.done = len(ids)
-        summary.facts = dict(images=f'{counts["images"]:,}', samples=', '.join(f'{n:,} {FILES[s]}' for s, n in checked.items()), result=f'{len(problems):,} problems' if problems else 'all is well')
+        summary.facts = dict(images=f'{counts["images"]:,}', samples=', '.join(f'{n:,} {FILES[s]}' for s, n in checked.items()),
+                             result=f'{len(problems):,} problems' if problems else 'all is well')
         summary.problems = [f'{w}: {m} [{r}]' for w, r, m in problems]
     return summary

@@ -152,10 +152,11 @@ def test_a_killed_run_goes_on(corpus, made, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_ctrl_c_says_so(corpus, tmp_path):
-    process = subprocess.Popen([Path(sys.executable).with_name("cadvlm"), "demo", tmp_path / "demo", "--count", "4000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([Path(sys.executable).with_name("cadvlm"), "demo", tmp_path / "demo", "--count", "4000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
     while not (tmp_path / "demo/synthetic/cad_json").exists() and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error.strip().splitlines()[-1].startswith("cadvlm: stopped") and "Traceback" not in error
 
@@ -180,7 +181,7 @@ def test_a_bad_split_file_is_refused(split, tmp_path, capsys):
     write(tmp_path / "source/train_val_test_split.json", split.encode())
     assert main(["extract", str(tmp_path / "source"), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("cadvlm: ") and error.count("\n") == 1 and "train_val_test_split.json" in error
+    assert error.startswith("cadvlm: ") and error.count("\n") == 1 and "train_val_test_split.json" in error and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("arguments, words", [

@@ -1,0 +1,94 @@
+"""Laws that hold for the drawings of any part, on parts drawn from the synthetic corpus by hypothesis."""
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from cadvlm.drawing import VIEWS, hidden_lines, outline, project
+from cadvlm.sequence import CadSequence, Extrude, Line, Loop, Operation, Plane, Profile, Sketch
+from cadvlm.solid import build
+from cadvlm.synthesize import part
+
+parts = st.integers(0, 100_000).map(lambda index: part(1, index))
+many = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+
+def turned(sequence):
+    "The part turned by 90° about z: x goes to y."
+    turn = lambda v: (-v[1], v[0], v[2])
+    move = lambda p: Plane(turn(p.origin), turn(p.x_axis), turn(p.y_axis))
+    return CadSequence(tuple(replace(e, sketch=Sketch(move(e.sketch.plane), e.sketch.profiles)) for e in sequence.extrudes))
+
+
+def length(pieces):
+    return np.hypot(*(pieces[:, 2:4] - pieces[:, :2]).T).sum()
+
+
+def apart(a, b):
+    "Share of pixels that differ clearly."
+    return (np.abs(a.astype(int) - b).max(axis=2) > 64).mean()
+
+
+def block(x, y, z, origin):
+    "A box of size (x, y, z) with its lowest corner at `origin`."
+    corners = [(0.0, 0.0), (x, 0.0), (x, y), (0.0, y)]
+    loop = Loop(tuple(Line(a, b) for a, b in zip(corners, corners[1:] + corners[:1])))
+    return Extrude(Sketch(Plane(origin), (Profile(loop),)), z)
+
+
+@many
+@given(parts)
+def test_pieces_add_up_to_the_edges(sequence):
+    solid = build(sequence)
+    for view, axes in VIEWS.items():
+        drawn, _ = outline(solid, view)
+        p, q = (solid.mesh[0] @ axes[:2].T)[solid.edges.ends[drawn]].transpose(1, 0, 2)
+        edges = np.hypot(*(q - p).T)
+        assert abs(length(hidden_lines(solid, view)) - edges[edges >= 1e-3].sum()) < 1e-6 * edges.sum()
+
+
+@many
+@given(parts)
+def test_turning_permutes_the_views(sequence):
+    before, after = build(sequence), build(turned(sequence))
+    picture = lambda solid, view: project(solid, view).rasterize()
+    # the dashes of a closed curve may start elsewhere, so a few pixels of hidden lines may differ
+    assert apart(picture(after, "right"), picture(before, "front")) < 2e-3
+    assert apart(picture(after, "front"), picture(before, "left")) < 2e-3
+    assert apart(picture(after, "top"), np.rot90(picture(before, "top"))) < 2e-3
+
+
+@many
+@given(parts, st.floats(0.2, 5), st.tuples(*[st.floats(-1, 1)] * 3))
+def test_scaling_and_moving_change_no_pixel(sequence, scale, shift):
+    before, after = build(sequence), build(sequence.scaled(scale, shift))
+    for view in ("front", "top", "right", "iso"):
+        a, b = project(before, view).rasterize(), project(after, view).rasterize()
+        assert (a != b).sum() == 0, view
+
+
+@many
+@given(st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.floats(0.05, 0.9), st.floats(0.01, 0.3))
+def test_a_body_behind_changes_no_visible_line(x, z, size, depth):
+    front = (block(2.0, 0.5, 1.0, (0.0, 0.0, 0.0)), replace(block(0.5, 0.1, 0.5, (1.0, 0.0, 0.25)), operation=Operation.CUT))
+    behind = block(size * (2 - 2 * x), depth, size * (1 - z), (2 * x, 0.6, z))
+    alone, both = build(CadSequence(front)), build(CadSequence((*front, behind)))
+    visible = lambda solid: sorted(np.round(l, 6).tolist() for l in project(solid, "front").visible)
+    assert visible(alone) == visible(both)
+    assert len(project(both, "front").hidden) >= len(project(alone, "front").hidden)
+
+
+def test_500_holes_are_drawn_quickly():
+    import time
+
+    from cadvlm.sequence import Circle
+    from cadvlm.solid import build
+    x, y = np.meshgrid(np.arange(25) * 8.0 + 4, np.arange(20) * 8.0 + 4)
+    plate = block(200.0, 160.0, 10.0, (0.0, 0.0, 0.0))
+    holes = tuple(Loop((Circle((float(a), float(b)), 2.5),)) for a, b in zip(x.flat, y.flat))
+    plate = replace(plate, sketch=Sketch(Plane(), (Profile(plate.sketch.profiles[0].outer, holes),)))
+    start = time.perf_counter()
+    solid = build(CadSequence((plate,)).scaled(0.001))
+    drawings = [project(solid, view) for view in ("front", "top", "right")]
+    assert len([l for l in drawings[1].visible if len(l) > 20]) == 500
+    assert time.perf_counter() - start < 2

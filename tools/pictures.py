@@ -1,0 +1,58 @@
+"""Draw the pictures of the front page: `python tools/pictures.py` (needs the reference data beside the project, or CADVLM_SHARED).
+
+`nbs/images/contact_sheet.png` shows 24 real DeepCAD parts; `nbs/images/example.png` the part whose code the front page prints.
+"""
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from cadvlm.drawing import project
+from cadvlm.sequence import CadError, read
+from cadvlm.solid import build
+from cadvlm.synthesize import part
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "nbs" / "images"
+EXAMPLE = (0, 49)  # seed and index of the synthetic part on the front page
+
+
+def real_parts(folder, count):
+    "The first `count` files in an even spread over the folder that build into one piece of some interest: 60 to 3,000 triangles."
+    paths, found = sorted(folder.rglob("*.json")), []
+    for path in paths[:: max(1, len(paths) // (4 * count))]:
+        try:
+            solid = build(read(path))
+        except CadError:
+            continue
+        if 60 < len(solid.mesh[1]) < 3000 and solid.pieces == 1:
+            found.append((path.stem, solid))
+    return found[:count]
+
+
+def contact_sheet(parts, columns):
+    "A figure with one third-angle sheet for each part."
+    rows = -(-len(parts) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.75 * rows), dpi=110)
+    for axes, (name, solid) in zip(figure.subplots(rows, columns).flat, parts):
+        project(solid, "sheet").plot(axes).set_title(name, fontsize=8, color="gray")
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def example():
+    "A figure of one synthetic part: front, top, right, iso."
+    solid, figure = build(part(*EXAMPLE)), Figure(figsize=(10, 2.6), dpi=110)
+    for axes, view in zip(figure.subplots(1, 4), ("front", "top", "right", "iso")):
+        project(solid, view).plot(axes)
+    figure.tight_layout(pad=0.2)
+    return figure
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    example().savefig(IMAGES / "example.png")
+    shared = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
+    if not shared.exists():
+        raise SystemExit(f"no reference data at {shared}: contact_sheet.png is left as it is")
+    contact_sheet(real_parts(shared / "deepcad" / "cad_json", 24), 6).savefig(IMAGES / "contact_sheet.png")
