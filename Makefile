@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editab
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test docs lab prepare outputs clean
+.PHONY: help demo test docs bench lab prepare outputs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test: .venv/with-dev ## run every chapter and every test (WORKERS=2)
 
 docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is installed)
 	@$(BIN)/python tools/build_site.py
+
+bench: .venv/with-dev ## measure rendering and write data/results/rendering.csv (20 minutes)
+	@$(BIN)/python tools/bench.py
 
 lab: .venv/with-lab ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs

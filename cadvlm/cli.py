@@ -43,7 +43,8 @@ def _say(*lines):
 
 @app.command(sort_key=10)
 def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100,
-        views: Views = ('front', 'top', 'right'), size: int = 512, language: str = 'cadquery', seed: int = 0, verify: bool = True, workers: int | None = None):
+        views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True, line_width: float = 2., timeout: float = 5.,
+        language: str = 'cadquery', seed: int = 0, verify: bool = True, workers: int | None = None):
     """Extract, render, convert and validate.
 
     Parameters
@@ -55,9 +56,17 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
     train_size, val_size, test_size : int
         Number of parts of each split.
     views : tuple of str
-        Some of front, top, right, back, bottom, left and iso.
+        Some of front, top, right, back, bottom, left, iso and sheet.
     size : int
         Pixels of a side.
+    style : str
+        lines, or shaded.
+    hidden_lines : bool
+        Draw edges behind material, grey and dashed.
+    line_width : float
+        Pixels of visible lines at a size of 512.
+    timeout : float
+        Seconds that drawing one part may take.
     language : str
         Language of the answers: cadquery.
     seed : int
@@ -72,7 +81,7 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
     list of Summary
         One for each stage; they are also printed, as each ends.
     """
-    settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size), render=dict(views=views, size=size),
+    settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size), render=dict(views=views, size=size, style=style, hidden_lines=hidden_lines, line_width=line_width, timeout=timeout),
                     convert=dict(language=language, seed=seed, verify=verify), validate={})
     summaries = []
     for stage, flags in settings.items():

@@ -21,11 +21,12 @@ from .solid import build, iou
 # %% ../nbs/13_convert.ipynb #e388af8d
 LANGUAGES = ('cadquery',)
 AXES = dict(front='x to the right, z up', top='x to the right, y up', right='y to the right, z up', back='x to the left, z up',
-            bottom='x to the right, y down', left='y to the left, z up', iso='seen from +x, -y, +z; z up')
+            bottom='x to the right, y down', left='y to the left, z up', iso='seen from +x, -y, +z; z up',
+            sheet='front below left, top above it, right beside it, isometric in the corner')
 PROMPTS = ('This is the {view} view of a part ({axes}). Write the CadQuery code that builds it. Coordinates lie within -100 to 100.',
            'Here is an engineering drawing: {view} view, {axes}. Give CadQuery code for the part, in coordinates from -100 to 100.',
            'Reconstruct the part in this {view} view as a CadQuery program. Axes: {axes}. The part is centred and its longest side runs from -100 to 100.',
-           'Write a CadQuery program for the part drawn here. View: {view} ({axes}). Dashed lines are hidden edges. Use coordinates within ±100.',
+           'Write a CadQuery program for the part drawn here. View: {view} ({axes}). Use coordinates within ±100.',
            'What CadQuery code makes this part? The drawing is its {view} view, {axes}; all coordinates are between -100 and 100.',
            'Turn this drawing into CadQuery code. It shows the {view} view with {axes}. The longest side of the part is 200 units, centred at the origin.')
 

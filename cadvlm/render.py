@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cadvlm
 from .dataset import Dataset, DatasetError, Folder, SPLITS, Views, at_work, check_count, record_failures, write_bytes, write_json
-from .drawing import CANVAS, VIEWS, encode_png, project
+from .drawing import CANVAS, LINE_WIDTH, STYLES, VIEWS, encode_png, project
 from .parallel import Journal, available_workers, maker, run
 from .sequence import GeometryError, loads
 from .solid import FRAME_SIZE, build
@@ -20,16 +20,16 @@ from .solid import FRAME_SIZE, build
 _WHITE = 200                # a picture whose darkest pixel is lighter than this shows nothing
 
 
-def draw(solid, views, size=512):
+def draw(solid, views, size=512, style='lines', hidden_lines=True, line_width=LINE_WIDTH):
     """Pictures of a solid.
 
     Parameters
     ----------
     solid : Solid
     views : iterable of str
-        Keys of `VIEWS`.
-    size : int
-        Pixels of a side.
+        Views of `project`.
+    size, style, hidden_lines, line_width
+        As for `project` and `Drawing.rasterize`.
 
     Returns
     -------
@@ -41,15 +41,15 @@ def draw(solid, views, size=512):
     GeometryError
         `blank` when a view shows nothing.
     """
-    images = {v: project(solid, v).rasterize(size) for v in views}
+    images = {v: project(solid, v, style).rasterize(size, hidden_lines, line_width) for v in views}
     for view, image in images.items():
         if image.min() > _WHITE: raise GeometryError('blank', view, 'expected lines, found a white picture')
     return images
 
 
-def _render_one(dataset, views, size, id):
+def _render_one(dataset, views, pen, id):
     solid = build(loads(dataset.json_path(id).read_bytes(), id))
-    pictures = {view: encode_png(image) for view, image in draw(solid, views, size).items()}
+    pictures = {view: encode_png(image) for view, image in draw(solid, views, **pen).items()}
     for view, data in pictures.items(): write_bytes(dataset.image_path(id, view), data)
     return dict(frame=[*solid.frame.centre, solid.frame.scale], bytes=sum(map(len, pictures.values())))
 
@@ -66,32 +66,40 @@ def _sweep(dataset, expected):
         for name in os.listdir(entry) if entry.is_dir() else ():
             if f'images/{entry.name}/{name}' not in expected and name.endswith(('.png', '.png.part')): os.unlink(os.path.join(entry, name))
 
-# %% ../nbs/12_render.ipynb #f5b80516
-def _conventions(views, size):
-    return dict(projection='orthographic, third angle; z is up; hidden lines are drawn',
-                views={v: dict(zip(('right', 'up', 'towards_viewer'), VIEWS[v].round(6).tolist())) for v in views},
+# %% ../nbs/12_render.ipynb #f61e4835
+def _conventions(views, size, hidden_lines, line_width, **_):
+    return dict(projection=f'orthographic, third angle; z is up; hidden lines are {"" if hidden_lines else "not "}drawn',
+                views={v: dict(zip(('right', 'up', 'towards_viewer'), VIEWS[v].round(6).tolist())) for v in views if v in VIEWS},
                 frame=f'frame = (world - centre) * scale: the box of the part is centred, its longest side is {FRAME_SIZE:g} units',
                 frames='[x, y, z of the centre in metres, scale in units per metre] of each part',
-                canvas_units=CANVAS, pixel=f'column = {size/2:g} + right * {size/CANVAS:g}, row = {size/2:g} - up * {size/CANVAS:g}; iso is smaller',
-                lines=f'visible: black, {2*size/512:g} px; hidden: grey, dashed, {size/512:g} px; white background')
+                canvas_units=CANVAS, pixel=f'column = {size/2:g} + right * {size/CANVAS:g}, row = {size/2:g} - up * {size/CANVAS:g}; iso is smaller by a quarter, and a sheet shows four views at half the scale',
+                lines=f'visible: black, {line_width*size/512:g} px; hidden: grey, dashed, {line_width*size/1024:g} px; white background')
 
 
-def _metadata(dataset, views, size, rows):
+def _metadata(dataset, views, pen, rows):
     values = dict(rows.values)
-    return dict(cadvlm=cadvlm.__version__, models=len(values), images=len(values)*len(views), views=list(views), size=size,
+    return dict(cadvlm=cadvlm.__version__, models=len(values), images=len(values)*len(views), views=list(views), **pen,
                 bytes=sum(v['bytes'] for v in values.values()), counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
                 failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())),
-                conventions=_conventions(views, size), frames={i: v['frame'] for i, v in values.items()})
+                conventions=_conventions(views, **pen), frames={i: v['frame'] for i, v in values.items()})
 
 # %% ../nbs/12_render.ipynb #8fad0d6d
 def _check_views(views):
     views = tuple(dict.fromkeys(v for text in ([views] if isinstance(views, str) else views) for v in text.replace(',', ' ').split()))
-    unknown = [v for v in views if v not in VIEWS]
-    if unknown or not views: raise DatasetError('bad_setting', 'views', f'expected some of {", ".join(VIEWS)}, found {", ".join(unknown) or "none"}')
+    unknown = [v for v in views if v not in VIEWS and v != 'sheet']
+    if unknown or not views: raise DatasetError('bad_setting', 'views', f'expected some of {", ".join(VIEWS)} and sheet, found {", ".join(unknown) or "none"}')
     return views
 
-# %% ../nbs/12_render.ipynb #85656f86
-def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: int = 512, workers: int | None = None):
+
+def _check_pen(size, style, hidden_lines, line_width):
+    if not 64 <= check_count('size', size, 64) <= 4096: raise DatasetError('bad_setting', 'size', f'expected 64 to 4096 pixels, found {size}')
+    if style not in STYLES: raise DatasetError('bad_setting', 'style', f'expected one of {", ".join(STYLES)}, found {style}')
+    if not 0.1 <= line_width <= 20: raise DatasetError('bad_setting', 'line_width', f'expected 0.1 to 20 pixels, found {line_width:g}')
+    return dict(size=size, style=style, hidden_lines=hidden_lines, line_width=float(line_width))
+
+# %% ../nbs/12_render.ipynb #f3a5e276
+def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True,
+           line_width: float = LINE_WIDTH, timeout: float = 5., workers: int | None = None):
     """Draw the views of every part of a dataset.
 
     Parameters
@@ -99,9 +107,17 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     dataset : Path
         Folder made by `cadvlm extract`.
     views : tuple of str
-        Some of front, top, right, back, bottom, left and iso.
+        Some of front, top, right, back, bottom, left, iso, and sheet (front, top, right and iso in one picture).
     size : int
-        Pixels of a side.
+        Pixels of a side, 64 to 4096.
+    style : str
+        lines, or shaded (faces filled under the lines).
+    hidden_lines : bool
+        Draw edges behind material, grey and dashed.
+    line_width : float
+        Pixels of visible lines at a size of 512; hidden ones have half of it.
+    timeout : float
+        Seconds that one part may take; a slower one is a failure.
     workers : int, optional
         Processes; by default one for each processor.
 
@@ -114,11 +130,12 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     DatasetError
         When the folder is no dataset, or a setting makes no sense.
     """
-    dataset, views, size, workers = Dataset(dataset), _check_views(views), check_count('size', size, 32), available_workers(workers)
-    ids, settings = dataset.ids, dict(views=views, size=size, maker=maker('sequence', 'solid', 'drawing', 'render'))
-    with at_work(dataset, 'render', workers, views=views, size=size) as summary, Journal(dataset.log_path('render', '.jsonl'), settings) as journal:
-        rows = run(partial(_render_one, dataset, views, size), ids, journal, partial(_is_drawn, dataset, views), workers, title='render')
-        about = _metadata(dataset, views, size, rows)
+    dataset, views, workers = Dataset(dataset), _check_views(views), available_workers(workers)
+    pen = _check_pen(size=size, style=style, hidden_lines=hidden_lines, line_width=line_width)
+    ids, settings = dataset.ids, dict(views=views, **pen, maker=maker('sequence', 'solid', 'drawing', 'render'))
+    with at_work(dataset, 'render', workers, views=views, **pen) as summary, Journal(dataset.log_path('render', '.jsonl'), settings) as journal:
+        rows = run(partial(_render_one, dataset, views, pen), ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout)
+        about = _metadata(dataset, views, pen, rows)
         _sweep(dataset, {dataset.image_name(i, v) for i in about['frames'] for v in views})
         write_json(dataset.path/'rendering_metadata.json', about)
         record_failures(dataset, 'render', rows.failures)

@@ -159,8 +159,8 @@ def prism(rings, plane, low, high):
     walls = np.column_stack((here, after, after + n)), np.column_stack((here, after + n, here + n))
     return vertices, np.concatenate((top[:, ::-1], top + n, *walls))
 
-# %% ../nbs/01_solid.ipynb #ed86b18d
-_NOISE = 3e-3               # units: rounding to 10 nm in a part of 2 mm
+# %% ../nbs/01_solid.ipynb #da7bd22c
+_NOISE = 1e-3               # units: twice the rounding to 10 nm in a part of 4 mm
 
 
 def weld(vertices, tolerance):

@@ -57,24 +57,24 @@ def _problem(where, error):
     return [where, error.reason, f'{error.where}: {error.message}' if error.where and error.where != where else error.message]
 
 
-def _equal_views(images, solid, views, size, id):
+def _equal_views(images, solid, pen, id):
     "Problems of views that are equal as pictures, and differ when they are drawn again."
     same = [(a, b) for a, b in itertools.combinations(images, 2) if np.array_equal(images[a], images[b])]
     if not same: return []
-    again = draw(solid(), sorted({v for pair in same for v in pair}), size)
+    again = draw(solid(), sorted({v for pair in same for v in pair}), **pen)
     return [[id, 'equal_views', f'expected different pictures of {a} and {b}, found the same'] for a, b in same if not np.array_equal(again[a], again[b])]
 
-# %% ../nbs/14_validate.ipynb #65720f60
-def _validate_one(dataset, views, size, language, id, drawn, code):
+# %% ../nbs/14_validate.ipynb #f96abcaf
+def _validate_one(dataset, views, pen, language, id, drawn, code):
     "Problems of one part; `drawn` says whether it should have pictures, `code` is its answer or None."
     problems, images, sequence = [], {}, None
     try: sequence = loads(dataset.json_path(id).read_bytes(), id)
     except FileNotFoundError: problems.append([id, 'missing_json', 'expected its file in cad_json, found none'])
     except CadError as e: problems.append(_problem(id, e))
     for view in views if drawn else ():
-        try: images[view] = check_image(dataset.image_path(id, view), size)
+        try: images[view] = check_image(dataset.image_path(id, view), pen['size'])
         except DatasetError as e: problems.append(_problem(dataset.image_name(id, view), e))
-    try: problems += _equal_views(images, lambda: build(sequence), views, size, id) if sequence else []
+    try: problems += _equal_views(images, lambda: build(sequence), pen, id) if sequence else []
     except CadError as e: problems.append(_problem(id, e))
     if code is not None:
         try: decode(check_answer(code), language)
@@ -176,7 +176,8 @@ def _check_whole(dataset, info, drawing, talk):
 
 def _check_parts(dataset, drawing, talk, codes, workers):
     "Problems of the parts, each looked at by itself; nothing is taken over from an earlier run."
-    journal, look = dataset.log_path('validate', '.jsonl'), partial(_validate_one, dataset, drawing['views'], drawing['size'], talk['language'])
+    pen = {k: drawing[k] for k in ('size', 'style', 'hidden_lines', 'line_width')}
+    journal, look = dataset.log_path('validate', '.jsonl'), partial(_validate_one, dataset, drawing['views'], pen, talk['language'])
     journal.unlink(missing_ok=True)
     with Journal(journal, {}) as journal:
         rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers, arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate')

@@ -104,7 +104,9 @@ class Part:
         self.edges = 0
         for edge, faces in faces_of_edges(self.shape):
             self.edges += 1
-            if len(faces) == 2 and not faces[0].IsSame(faces[1]):
+            if BRep_Tool.IsClosed_s(edge, faces[0]):     # a seam, where a round wall meets itself
+                BRep_Builder().Continuity(edge, faces[0], faces[0], GeomAbs_CN)
+            elif len(faces) == 2 and not faces[0].IsSame(faces[1]):
                 one, other = (_normals(edge, f) for f in faces)
                 sharp = np.arctan2(np.linalg.norm(np.cross(one, other), axis=1), (one * other).sum(1)) > SHARP
                 self.bent |= sharp.any() and not sharp.all()

@@ -33,7 +33,7 @@ def real_parts(folder, count):
 def contact_sheet(parts, columns):
     "A figure with one third-angle sheet for each part."
     rows = -(-len(parts) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.75 * rows), dpi=110)
+    figure = Figure(figsize=(2.6 * columns, 2.75 * rows), dpi=120)
     for axes, (name, solid) in zip(figure.subplots(rows, columns).flat, parts):
         project(solid, "sheet").plot(axes).set_title(name, fontsize=8, color="gray")
     figure.tight_layout(pad=0.3)
@@ -55,4 +55,4 @@ if __name__ == "__main__":
     shared = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
     if not shared.exists():
         raise SystemExit(f"no reference data at {shared}: contact_sheet.png is left as it is")
-    contact_sheet(real_parts(shared / "deepcad" / "cad_json", 24), 6).savefig(IMAGES / "contact_sheet.png")
+    contact_sheet(real_parts(shared / "deepcad" / "cad_json", 24), 4).savefig(IMAGES / "contact_sheet.png")

@@ -1,0 +1,184 @@
+"""Measure rendering and write `data/results/rendering.csv`: `make bench`.
+
+On the real files of the reference data (beside the project, or CADVLM_SHARED) and on 5,000 synthetic parts: milliseconds of each phase in one process, models per minute of the
+whole stage with one and with two processes (start-up, reading and writing included), and Open CASCADE's hidden lines on the same files. All rows of a corpus come from one run, since
+machines are noisy: compare them with each other rather than with rows of another day.
+"""
+import argparse
+import csv
+import datetime
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from cadvlm.dataset import Dataset, write_bytes, write_json
+from cadvlm.drawing import Drawing, chain, encode_png, hidden_lines, merge_collinear
+from cadvlm.sequence import CadError, loads
+from cadvlm.solid import build
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
+RESULTS = ROOT / "data" / "results" / "rendering.csv"
+VIEWS = ("front", "top", "right")
+PHASES = ("read", "build", "edges", "hidden lines", "draw", "encode", "write")
+COLUMNS = ("date", "machine", "python", "versions", "corpus", "models", "what", "median_ms", "mean_ms", "p95_ms", "models_per_minute", "peak_mb")
+
+
+def machine():
+    "Processor and number of cores."
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def about(corpus, models):
+    "The columns that all rows of a corpus share."
+    versions = " ".join(f"{name} {version(name)}" for name in ("cadvlm", "manifold3d", "numba", "matplotlib", "zlib-ng"))
+    return dict(date=datetime.date.today().isoformat(), machine=machine(), python=platform.python_version(), versions=versions, corpus=corpus, models=models)
+
+
+def phases(path, folder):
+    "Seconds of each phase for one model, all three views."
+    spent, last = dict.fromkeys(PHASES, 0.0), time.perf_counter()
+
+    def lap(phase):
+        nonlocal last
+        now = time.perf_counter()
+        spent[phase] += now - last
+        last = now
+
+    sequence = loads(path.read_bytes(), path.name)
+    lap("read")
+    solid = build(sequence)
+    solid.mesh
+    lap("build")
+    solid.edges
+    lap("edges")
+    for view in VIEWS:
+        pieces = merge_collinear(hidden_lines(solid, view))
+        drawing = Drawing(view, chain(pieces[pieces[:, 4] == 0]), chain(pieces[pieces[:, 4] == 1]))
+        lap("hidden lines")
+        image = drawing.rasterize(512)
+        lap("draw")
+        data = encode_png(image)
+        lap("encode")
+        write_bytes(folder / f"{path.stem}_{view}.png", data)
+        lap("write")
+    return spent
+
+
+def statistics(milliseconds):
+    return dict(median_ms=round(float(np.median(milliseconds)), 3), mean_ms=round(float(np.mean(milliseconds)), 3), p95_ms=round(float(np.percentile(milliseconds, 95)), 3))
+
+
+def measure_phases(paths):
+    "Rows of the phases and of their sum; the first models are drawn twice, so that compiling is not counted."
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths[:5]:
+            phases(path, Path(folder))
+        spent = [phases(path, Path(folder)) for path in paths]
+    rows = [dict(what=f"phase: {p}", **statistics([1e3 * s[p] for s in spent])) for p in PHASES]
+    total = [1e3 * sum(s.values()) for s in spent]
+    return rows + [dict(what="phase: all", **statistics(total), models_per_minute=round(60e3 / np.mean(total)))]
+
+
+def measure_stage(paths, workers):
+    "The row of `cadvlm render` on a dataset of these files, as a user starts it."
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = Dataset(Path(folder) / "dataset")
+        for path in paths:
+            write_bytes(dataset.json_path(path.stem), path.read_bytes())
+        write_json(dataset.path / "train_val_split.json", dict(train=[p.stem for p in paths], validation=[], test=[]))
+        start = time.perf_counter()
+        code = "import resource, sys; from cadvlm.cli import main\ntry: main(sys.argv[1:])\nfinally: print('peak', max(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+        done = subprocess.run([sys.executable, "-c", code, "render", str(dataset.path), "--workers", str(workers)], capture_output=True, text=True, check=True, env=os.environ | {"TQDM_DISABLE": "1"})
+        seconds = time.perf_counter() - start
+        images = sum(1 for _ in dataset.path.glob("images/*/*.png"))
+        assert images == len(VIEWS) * len(paths), f"{images} pictures of {len(paths)} models:\n{done.stdout}"
+    peak = int(done.stdout.rsplit("peak", 1)[1]) / (1024 if sys.platform != "darwin" else 1024**2)
+    return dict(what=f"stage: {workers} process{'es' if workers > 1 else ''}", mean_ms=round(1e3 * seconds * workers / len(paths), 3), models_per_minute=round(60 * len(paths) / seconds), peak_mb=round(peak))
+
+
+def measure_open_cascade(paths, seconds):
+    "Rows of our hidden lines and of Open CASCADE's on every n-th file, three views, in this process; drawing and building are left out on both sides."
+    sys.path.insert(0, str(ROOT / "tests"))
+    import occ
+    import occ_hlr
+
+    ours, theirs, end = [], [], time.perf_counter() + seconds
+    for path in paths:
+        if time.perf_counter() > end:
+            break
+        try:
+            shape = occ.occ_solid(orjson.loads(path.read_bytes()))
+            solid = build(loads(path.read_bytes()))
+        except (CadError, occ.OccFailure):
+            continue
+        solid.mesh
+        start = time.perf_counter()
+        for view in VIEWS:
+            occ_hlr.occ_drawing(shape, view)
+        middle = time.perf_counter()
+        solid.edges
+        for view in VIEWS:
+            pieces = merge_collinear(hidden_lines(solid, view))
+            chain(pieces[pieces[:, 4] == 0]), chain(pieces[pieces[:, 4] == 1])
+        theirs.append(1e3 * (middle - start))
+        ours.append(1e3 * (time.perf_counter() - middle))
+    return [dict(what=f"hidden lines, {who}, {len(ours)} models", **statistics(ms)) for who, ms in (("cadvlm", ours), ("Open CASCADE HLRBRep_Algo", theirs))]
+
+
+def buildable(paths):
+    "The files that build."
+    for path in paths:
+        try:
+            build(loads(path.read_bytes(), path.name))
+        except CadError:
+            continue
+        yield path
+
+
+def corpora(count):
+    "`(name, files)` of the corpora: real files where they are, and synthetic ones made for the occasion."
+    real = list(buildable(sorted((SHARED / "deepcad" / "cad_json").rglob("*.json"))))
+    if real:
+        yield "DeepCAD sample", real
+    with tempfile.TemporaryDirectory() as folder:
+        from cadvlm.synthesize import synthesize
+
+        synthesize(Path(folder) / "synthetic", count)
+        yield "synthetic", sorted((Path(folder) / "synthetic" / "cad_json").rglob("*.json"))
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--count", type=int, default=5000, help="synthetic parts (5000)")
+    options.add_argument("--occ-seconds", type=float, default=240, help="time for Open CASCADE (240)")
+    options = options.parse_args()
+    table = []
+    for corpus, paths in corpora(options.count):
+        rows = measure_phases(paths[:1000]) + [measure_stage(paths, workers) for workers in (1, 2)]
+        if corpus != "synthetic":
+            rows += measure_open_cascade(paths[::4], options.occ_seconds)
+        table += [about(corpus, len(paths)) | row for row in rows]
+        for row in rows:
+            print(corpus, row)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    part = RESULTS.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(table)
+    part.replace(RESULTS)
+
+
+if __name__ == "__main__":
+    main()
