@@ -46,7 +46,7 @@ def time_limit(seconds=None):
         if multiprocessing.parent_process(): faulthandler.cancel_dump_traceback_later()
 
 
-_NOWHERE = open(os.devnull, 'w')         # faulthandler wants a file that stays open
+_NOWHERE = os.open(os.devnull, os.O_WRONLY)         # faulthandler wants a file that stays open
 
 # %% ../nbs/05_parallel.ipynb #e4d75c7f
 _log = logging.getLogger(__name__)
