@@ -16,6 +16,7 @@ from cyclopts.config import Dict
 
 import cadvlm
 from .dataset import Dataset, DatasetError, Folder, Source, Views, read_json, write_bytes
+from .parallel import get_ready
 from .sequence import CadError
 
 # %% ../nbs/19_cli.ipynb #3bd19c03
@@ -159,6 +160,7 @@ def _stopped(message, code=2):
 def main(tokens=None):
     """The `cadvlm` command; `tokens` are its arguments, by default those of the program. Returns the exit code."""
     tokens = sys.argv[1:] if tokens is None else list(tokens)
+    if len(tokens) > 1 and tokens[0] in (*COMMANDS, 'run', 'demo') and not {'-h', '--help'} & set(tokens): get_ready()
     try: return int(_carried_out(tokens))
     except CadError as e: return _stopped(e)
     except CycloptsError as e: return _stopped(f'{" ".join(str(e).split())} See cadvlm {tokens[0] + " " if tokens and tokens[0] in app else ""}--help.')

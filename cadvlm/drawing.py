@@ -2,10 +2,11 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'CANVAS', 'LINE_WIDTH', 'STYLES', 'outline', 'hidden_lines', 'merge_collinear', 'chain', 'Drawing',
-           'encode_png', 'project']
+           'encode_png', 'warm_up', 'project']
 
 # %% ../nbs/02_drawing.ipynb #a56abcb2
 import math
+import os
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +16,6 @@ import cv2
 import numba
 import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Polylines
 from matplotlib.transforms import Affine2D
 from zlib_ng import zlib_ng
@@ -38,13 +37,14 @@ def outline(solid, view):
 
     Returns
     -------
-    (drawn, front)
-        `drawn` (e,) bool over the solid's edges: sharp ones and silhouettes; `front` (f,) bool: the triangles that face the viewer.
+    (drawn, facing)
+        `drawn` (e,) bool over the solid's edges: sharp ones and silhouettes; `facing` (f,) int over the triangles: 1 toward the viewer, -1 away, 0 edge-on.
     """
     edges = solid.edges
-    front = edges.normals @ VIEWS[view][2] > _EDGE_ON
-    one, other = front[edges.faces].T
-    return edges.sharp | (one != other), front
+    cosine = edges.normals @ VIEWS[view][2]
+    facing = (cosine > _EDGE_ON).astype(np.int8) - (cosine < -_EDGE_ON)
+    one, other = (facing > 0)[edges.faces].T
+    return edges.sharp | (one != other), facing
 
 # %% ../nbs/02_drawing.ipynb #0f3444a7
 def _compiled(function):
@@ -90,28 +90,28 @@ def _square(value, low, per_unit, n):
 
 
 @_compiled
-def _tally(boxes, low, per_unit, n, starts, items):
-    "Count the triangles over each square into `starts` (when `items` is empty), or list them."
-    for t in range(len(boxes)):
-        for j in range(_square(boxes[t, 1], low[1], per_unit, n), _square(boxes[t, 3], low[1], per_unit, n) + 1):
-            for i in range(_square(boxes[t, 0], low[0], per_unit, n), _square(boxes[t, 2], low[0], per_unit, n) + 1):
-                if len(items): items[starts[j*n + i]] = t
-                starts[j*n + i] += 1
+def _range(t, axis, low, per_unit, n):
+    "The squares, from the first to one past the last, that a triangle touches along an axis."
+    first, last = min(t[0, axis], t[1, axis], t[2, axis]) - 1e-5, max(t[0, axis], t[1, axis], t[2, axis]) + 1e-5
+    return range(_square(first, low[axis], per_unit, n), _square(last, low[axis], per_unit, n) + 1)
 
 
-def _squares(triangles):
-    "`(low, squares per unit, squares a side, starts, items)`: triangles `items[starts[s]:starts[s+1]]` lie over square s."
-    flat = triangles[:, :, :2]
-    boxes = np.concatenate((flat.min(axis=1) - 1e-5, flat.max(axis=1) + 1e-5), axis=1)
-    low = boxes[:, :2].min(axis=0)
-    n = int(np.clip(math.sqrt(len(boxes)) / 1.5, 1, 128))
-    per_unit = n / float((boxes[:, 2:].max(axis=0) - low).max())
-    counts = np.zeros(n*n + 1, dtype=np.int64)
-    _tally(boxes, low, per_unit, n, counts, np.empty(0, dtype=np.int64))
-    starts = np.concatenate(([0], np.cumsum(counts[:-1])))
-    items = np.empty(starts[-1], dtype=np.int64)
-    _tally(boxes, low, per_unit, n, starts.copy(), items)
-    return low, per_unit, n, starts, items
+@_compiled
+def _squares(triangles, low, size):
+    "`(squares per unit, squares a side, starts, items)`: triangles `items[starts[s]:starts[s+1]]` lie over square s."
+    n = int(max(1, min(128, math.sqrt(len(triangles)) / 1.5)))
+    per_unit, starts = n / size, np.zeros(n*n + 1, np.int64)
+    for t in triangles:
+        for j in _range(t, 1, low, per_unit, n):
+            for i in _range(t, 0, low, per_unit, n): starts[j*n + i + 1] += 1
+    starts = np.cumsum(starts)
+    items, at = np.empty(starts[-1], np.int64), starts.copy()
+    for k in range(len(triangles)):
+        for j in _range(triangles[k], 1, low, per_unit, n):
+            for i in _range(triangles[k], 0, low, per_unit, n):
+                items[at[j*n + i]] = k
+                at[j*n + i] += 1
+    return per_unit, n, starts, items
 
 # %% ../nbs/02_drawing.ipynb #7f9f0542
 _SLIP = 0.05                # units: shorter pieces are not told apart
@@ -174,11 +174,12 @@ def _unite(shadows, count, slip):
 
 
 @_compiled
-def _hide(starts_at, ends_at, sides, buried, triangles, nearest, owners, low, per_unit, n, starts, items):
+def _hide(points, ends, sides, buried, triangles, nearest, owners, low, size):
     "Cut edges into pieces: (k, 5) float rows x0, y0, x1, y1, hidden."
+    per_unit, n, starts, items = _squares(triangles, low, size)
     seen, shadows, pieces, k = np.full(len(triangles), -1), np.empty((64, 2)), np.empty((4*len(sides) + 64, 5)), 0
     for e in range(len(sides)):
-        p, q = starts_at[e], ends_at[e]
+        p, q = points[ends[e, 0]], points[ends[e, 1]]
         length = math.sqrt((q[0] - p[0])**2 + (q[1] - p[1])**2)
         if length < 1e-3: continue                                   # seen end-on: a point
         if buried[e]: shadows[0, 0], shadows[0, 1], count = 0., 1., 1
@@ -199,16 +200,16 @@ def _hide(starts_at, ends_at, sides, buried, triangles, nearest, owners, low, pe
             if s < count: at = shadows[s, 1]
     return pieces[:k]
 
-# %% ../nbs/02_drawing.ipynb #4b5efa79
-def _screen(corners, front):
-    "The triangles (t, 3, 3) that can hide something, nearest first, with their depths, their numbers, and the squares."
-    a, b, c = corners[:, :, :2].transpose(1, 0, 2)
-    wide = (b[:, 0]-a[:, 0])*(c[:, 1]-a[:, 1]) - (b[:, 1]-a[:, 1])*(c[:, 0]-a[:, 0]) > 1e-9       # needles may face the other way
-    owners = np.nonzero(front & wide)[0]
-    nearest = corners[owners, :, 2].max(axis=1)
-    order = np.argsort(-nearest, kind='stable')
-    triangles = corners[owners[order]]
-    return triangles, nearest[order], owners[order], *_squares(triangles)
+# %% ../nbs/02_drawing.ipynb #d04f2aa1
+def _screen(points, faces, facing):
+    "The triangles (t, 3, 3) that can hide something, nearest first, with their depths and their numbers."
+    owners = np.nonzero(facing > 0)[0]
+    corners = points[faces[owners]]
+    (ax, bx, cx), (ay, by, cy) = corners[:, :, 0].T, corners[:, :, 1].T
+    wide = (bx - ax)*(cy - ay) - (by - ay)*(cx - ax) > 1e-9           # needles may face the other way
+    nearest = np.where(wide, corners[:, :, 2].max(axis=1), -np.inf)
+    order = np.argsort(-nearest, kind='stable')[:np.count_nonzero(wide)]
+    return corners[order], nearest[order], owners[order]
 
 # %% ../nbs/02_drawing.ipynb #b15f6438
 def hidden_lines(solid, view):
@@ -220,11 +221,11 @@ def hidden_lines(solid, view):
         Rows `x0, y0, x1, y1, hidden`, in frame units on paper; the pieces of an edge add up to the edge.
     """
     (vertices, faces), edges = solid.mesh, solid.edges
-    points = np.ascontiguousarray(vertices @ VIEWS[view].T)
-    drawn, front = outline(solid, view)
-    ends, sides = edges.ends[drawn], edges.faces[drawn]
-    buried = (edges.normals[sides] @ VIEWS[view][2] < -_EDGE_ON).all(axis=1)
-    return _hide(points[ends[:, 0]], points[ends[:, 1]], sides, buried, *_screen(points[faces], front))
+    points = vertices @ VIEWS[view].T
+    drawn, facing = outline(solid, view)
+    sides, low = edges.faces[drawn], points[:, :2].min(axis=0)
+    buried = (facing[sides] < 0).all(axis=1)
+    return _hide(points, edges.ends[drawn], sides, buried, *_screen(points, faces, facing), low, (points[:, :2].max(axis=0) - low).max())
 
 # %% ../nbs/02_drawing.ipynb #02a0fd14
 _ANGLE = 3e-4               # radians: directions closer than this are one
@@ -232,85 +233,107 @@ _APART = 0.02               # units: parallel lines closer than this are one; so
 
 
 @_compiled
-def _count_clusters(values, groups, tolerance):
-    "Labels for sorted values: a new one where the group changes or the value is more than `tolerance` above the first of its cluster."
-    labels, label, first = np.empty(len(values), np.int64), -1, 0.
-    for i in range(len(values)):
-        if i == 0 or groups[i] != groups[i - 1] or values[i] - first > tolerance: label, first = label + 1, values[i]
-        labels[i] = label
-    return labels
+def _run(values, order, first, tolerance):
+    "One past the end of the run of sorted values that starts at `first` and is no longer than `tolerance`."
+    last = first + 1
+    while last < len(order) and values[order[last]] - values[order[first]] <= tolerance: last += 1
+    return last
 
 
-def _clusters(values, groups, tolerance):
-    "Label values that are close together and in the same group."
-    order, labels = np.lexsort((values, groups)), np.empty(len(values), dtype=np.int64)
-    labels[order] = _count_clusters(values[order], groups[order], tolerance)
-    return labels
-
-
-def _of_longest(values, labels, length):
-    "For each member of a cluster the value of its longest member."
-    order = np.lexsort((length, labels))
-    last = np.nonzero(np.diff(labels[order], append=-1))[0]
-    return values[order[last]][labels]
-
-# %% ../nbs/02_drawing.ipynb #542b062f
 @_compiled
-def _unite_spans(spans, gap):
-    "Unite rows (line, hidden, low, high), sorted, that touch on the same line in the same style."
-    kept = 0
-    for i in range(len(spans)):
-        last = kept - 1
-        if kept and spans[i, 0] == spans[last, 0] and spans[i, 1] == spans[last, 1] and spans[i, 2] <= spans[last, 3] + gap:
-            spans[last, 3] = max(spans[last, 3], spans[i, 3])
+def _united(members, low, high, gap):
+    "The union of intervals: (k, 2) float, sorted; intervals closer than `gap` are one."
+    spans, k = np.empty((len(members), 2)), 0
+    for i in members[np.argsort(low[members])]:
+        if k and low[i] <= spans[k - 1, 1] + gap: spans[k - 1, 1] = max(spans[k - 1, 1], high[i])
         else:
-            spans[kept] = spans[i]
-            kept += 1
-    return spans[:kept]
+            spans[k, 0], spans[k, 1] = low[i], high[i]
+            k += 1
+    return spans[:k]
 
 
 @_compiled
-def _uncover(spans, gap):
-    "Cut from hidden spans what visible spans of the same line cover; visible spans come first on each line."
-    out, k, first = np.empty((2*len(spans), 4)), 0, 0
-    for i in range(len(spans)):
-        if i and spans[i, 0] != spans[i - 1, 0]: first = i
-        at = spans[i, 2]
-        if spans[i, 1] == 1:
-            for j in range(first, i):
-                if spans[j, 1] == 1 or spans[j, 2] >= spans[i, 3]: break
-                if spans[j, 2] - at > gap:
-                    out[k] = spans[i]
-                    out[k, 2], out[k, 3] = at, spans[j, 2]
-                    k += 1
-                at = max(at, spans[j, 3])
-        if spans[i, 3] - at > gap or spans[i, 1] == 0:
-            out[k] = spans[i]
-            out[k, 2] = at
+def _uncovered(hidden, visible, gap):
+    "What visible spans leave of hidden ones, where it is longer than `gap`."
+    spans, k = np.empty((len(hidden) + len(visible), 2)), 0
+    for h in hidden:
+        at = h[0]
+        for v in visible:
+            if v[1] <= at: continue
+            if v[0] - at > gap and at < h[1]:
+                spans[k, 0], spans[k, 1] = at, min(v[0], h[1])
+                k += 1
+            at = max(at, v[1])
+        if h[1] - at > gap:
+            spans[k, 0], spans[k, 1] = at, h[1]
             k += 1
-    return out[:k]
+    return spans[:k]
+
+# %% ../nbs/02_drawing.ipynb #e5a2fd65
+@_compiled
+def _angle(piece):
+    "Direction of a piece, in (-π/2, π/2]; the same for both ways round, and for all that is nearly vertical."
+    angle = math.atan2(piece[3] - piece[1], piece[2] - piece[0])
+    if angle <= _ANGLE - math.pi/2: return angle + math.pi
+    return angle - math.pi if angle > math.pi/2 + _ANGLE else angle
 
 
+@_compiled
+def _merge_line(pieces, members, low, high, offset, c, s, out, k):
+    "Write the spans of one line to `out` from row k on; returns the next free row."
+    hidden = pieces[members, 4] == 1
+    visible = _united(members[~hidden], low, high, _APART)
+    spans = (visible, _uncovered(_united(members[hidden], low, high, _APART), visible, _APART))
+    for style in range(2):
+        for a, b in spans[style]:
+            out[k, 0], out[k, 1], out[k, 2], out[k, 3], out[k, 4] = a*c - offset*s, a*s + offset*c, b*c - offset*s, b*s + offset*c, style
+            k += 1
+    return k
+
+
+@_compiled
 def merge_collinear(pieces):
     """Unite pieces (k, 5) that lie on each other, visible before hidden; returns rows of the same kind."""
-    if not len(pieces): return pieces
-    (dx, dy), (x, y) = (pieces[:, 2:4] - pieces[:, :2]).T, (pieces[:, 2:4] + pieces[:, :2]).T / 2
-    length, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
-    angle = np.where(angle <= _ANGLE - math.pi/2, angle + math.pi, np.where(angle > math.pi/2 + _ANGLE, angle - math.pi, angle))
-    direction = _clusters(angle, np.zeros(len(angle)), _ANGLE)
-    angle = _of_longest(angle, direction, length)
-    c, s = np.cos(angle), np.sin(angle)
-    line = _clusters(y*c - x*s, direction, _APART)
-    offset, middle = _of_longest(y*c - x*s, line, length), x*c + y*s
-    spans = np.column_stack((line, pieces[:, 4], middle - length/2, middle + length/2))
-    spans = _uncover(_unite_spans(spans[np.lexsort(spans[:, (2, 1, 0)].T)], _APART), _APART)
-    some = np.unique(line, return_index=True)[1][spans[:, 0].astype(np.int64)]
-    c, s, d, low, high = c[some], s[some], offset[some], spans[:, 2], spans[:, 3]
-    return np.column_stack((low*c - d*s, low*s + d*c, high*c - d*s, high*s + d*c, spans[:, 1]))
+    n, k, first = len(pieces), 0, 0
+    angle, length, offset, low, high, out = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty((2*n, 5))
+    for i in range(n): angle[i], length[i] = _angle(pieces[i]), math.hypot(pieces[i, 2] - pieces[i, 0], pieces[i, 3] - pieces[i, 1])
+    order = np.argsort(angle)
+    while first < n:
+        last = _run(angle, order, first, _ANGLE)
+        same = order[first:last]
+        turn = angle[same[np.argmax(length[same])]]
+        c, s = math.cos(turn), math.sin(turn)
+        for i in same:
+            x, y = (pieces[i, 0] + pieces[i, 2]) / 2, (pieces[i, 1] + pieces[i, 3]) / 2
+            offset[i], low[i], high[i] = y*c - x*s, x*c + y*s - length[i]/2, x*c + y*s + length[i]/2
+        lines, start = same[np.argsort(offset[same])], 0
+        while start < len(lines):
+            end = _run(offset, lines, start, _APART)
+            line = lines[start:end]
+            k = _merge_line(pieces, line, low, high, offset[line[np.argmax(length[line])]], c, s, out, k)
+            start = end
+        first = last
+    return out[:k]
 
 # %% ../nbs/02_drawing.ipynb #c94dd863
 _MEET = 0.05                # units: ends closer than this are the same point
 _STRAIGHT = math.cos(math.radians(35))
+
+
+@_compiled
+def _nodes(x, y):
+    "Ends in an order in which those that meet stand together, and a number for each place."
+    order, nodes, node, first = np.argsort(x), np.empty(len(x), np.int64), -1, 0
+    while first < len(x):
+        last = _run(x, order, first, _MEET)
+        order[first:last] = order[first:last][np.argsort(y[order[first:last]])]
+        column, start = order[first:last], 0
+        while start < len(column):
+            end, node = _run(y, column, start, _MEET), node + 1
+            nodes[column[start:end]] = node
+            start = end
+        first = last
+    return order, nodes
 
 
 @_compiled
@@ -343,7 +366,7 @@ def _link(order, nodes, x, y):
 
 @_compiled
 def _walk(links):
-    "Ends in the order of walking along the chains, and where each chain starts; open chains first, then closed ones."
+    "Ends in the order of walking along the chains, and where each chain starts and the last one ends; open chains first, then closed ones."
     walk, starts, done = [0], [0], np.zeros(len(links), np.bool_)
     walk.pop()
     for closed in range(2):
@@ -355,16 +378,27 @@ def _walk(links):
                 done[end] = done[end ^ 1] = True
                 walk.append(end ^ 1)
                 end = links[end ^ 1]
+    starts.append(len(walk))
     return np.array(walk), np.array(starts)
+
+
+@_compiled
+def _polylines(pieces):
+    "`(points (n, 2), starts)` of all polylines, one after the other."
+    x, y = np.empty(2*len(pieces)), np.empty(2*len(pieces))
+    for i in range(len(pieces)): x[2*i], y[2*i], x[2*i + 1], y[2*i + 1] = pieces[i, 0], pieces[i, 1], pieces[i, 2], pieces[i, 3]
+    order, nodes = _nodes(x, y)
+    walk, starts = _walk(_link(order, nodes, x, y))
+    points = np.empty((len(walk), 2))
+    points[:, 0], points[:, 1] = x[walk], y[walk]
+    return points, starts
 
 
 def chain(pieces):
     "Link pieces (k, 4) into polylines: a list of (n, 2) float; closed ones end where they start."
     if not len(pieces): return []
-    x, y = pieces[:, :4].reshape(-1, 2).T.copy()
-    nodes = _clusters(y, _clusters(x, np.zeros(len(x)), _MEET), _MEET)
-    walk, starts = _walk(_link(np.argsort(nodes, kind='stable'), nodes, x, y))
-    return np.split(np.column_stack((x[walk], y[walk])), starts[1:])
+    points, starts = _polylines(pieces)
+    return [points[a:b] for a, b in zip(starts, starts[1:])]
 
 # %% ../nbs/02_drawing.ipynb #62df7bab
 CANVAS = 250.               # units along the side of a picture: 200 are 80 % of it
@@ -424,16 +458,15 @@ class Drawing:
 
     def plot(self, ax=None, hidden_lines=True, line_width=LINE_WIDTH):
         "Draw into matplotlib axes, of any size; returns them. Options as for `rasterize`."
-        if ax is None:
-            from matplotlib import pyplot               # slow to import, and of no use to the workers of a stage
-            ax = pyplot.subplots(figsize=(4, 4))[1]
+        from matplotlib import patches, pyplot               # slow to import, and of no use to the workers of a stage
+        if ax is None: ax = pyplot.subplots(figsize=(4, 4))[1]
         half = CANVAS / 2 / _ZOOM.get(self.view, 1.)
         ax.set(xlim=(-half, half), ylim=(-half, half), aspect='equal')
         ax.set_axis_off()
         if self.surface is not None: ax.imshow(Drawing(self.view, [], [], self.surface).rasterize(1024), extent=(-half, half, -half, half))
         points = min(ax.get_window_extent().size) * 72 / ax.figure.dpi / 512
         for path, width, color, dashes in self._layers(hidden_lines, line_width):
-            ax.add_patch(PathPatch(path, fill=False, edgecolor=color, lw=width*points, ls=(0, dashes) if dashes else '-',
+            ax.add_patch(patches.PathPatch(path, fill=False, edgecolor=color, lw=width*points, ls=(0, dashes) if dashes else '-',
                                    capstyle='butt' if dashes else 'projecting', joinstyle='round', snap=False))
         return ax
 
@@ -442,6 +475,7 @@ class Drawing:
         path = Path(path)
         if path.suffix not in ('.png', '.svg', '.pdf'): raise ValueError(f'path: expected an ending .png, .svg or .pdf, found {path.name!r}')
         if path.suffix == '.png': return path.write_bytes(encode_png(self.rasterize(size)))
+        from matplotlib.figure import Figure
         figure = Figure(figsize=(size / 100, size / 100))
         self.plot(figure.add_axes((0, 0, 1, 1)))
         figure.savefig(path, metadata={'Date': None} if path.suffix == '.svg' else {'CreationDate': None})
@@ -477,16 +511,32 @@ def _chunk(kind, data):
     return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib_ng.crc32(kind + data))
 
 
+@lru_cache(maxsize=4)
+def _rows(h, w):
+    "A buffer for the rows of a picture; each starts with the number of its filter: 0, none."
+    return np.zeros((h, 1 + 3*w), dtype=np.uint8)
+
+
 def encode_png(image):
     """PNG bytes of an (h, w, 3) uint8 RGB picture.
 
     A PNG is three chunks around one zlib stream (ISO/IEC 15948); zlib-ng packs white paper in a sixth of the time of OpenCV and to two thirds of its size.
     """
     h, w, _ = image.shape
-    rows = np.zeros((h, 1 + 3*w), dtype=np.uint8)          # each row starts with its filter: 0, none
+    rows = _rows(h, w)
     rows[:, 1:] = image.reshape(h, -1)
     header = struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)
     return b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', header) + _chunk(b'IDAT', zlib_ng.compress(rows, 2)) + _chunk(b'IEND', b'')
+
+# %% ../nbs/02_drawing.ipynb #7cd2c2f0
+def warm_up():
+    "Load the compiled kernels, or compile them where that was never done."
+    triangle, one = np.array([[[0., 0., 0.], [1., 0., 0.], [0., 1., 0.]]]), np.zeros(1)
+    pieces = _hide(triangle[0], np.array([[0, 1]]), np.array([[0, 0]]), np.array([False]), triangle, one, np.array([0]), np.zeros(2), 1.)
+    chain(merge_collinear(pieces))
+
+
+if os.environ.get('CADVLM_WARM_UP'): warm_up()         # set for the server that workers are forked from
 
 # %% ../nbs/02_drawing.ipynb #c7b2867d
 _LIGHT = np.array((-0.35, 0.5, 0.8)) / math.hypot(0.35, 0.5, 0.8)        # from above the viewer's left shoulder
@@ -513,7 +563,7 @@ def _fill(surface, scale, image, depth):
 def _surface(solid, view):
     "The triangles that face the viewer, with their brightness from 0 to 255."
     (vertices, faces), axes = solid.mesh, VIEWS[view]
-    front = outline(solid, view)[1]
+    front = outline(solid, view)[1] > 0
     light = 255 * (0.6 + 0.38*np.maximum(0, solid.edges.normals[front] @ (_LIGHT @ axes)))
     return np.concatenate(((vertices @ axes.T)[faces[front]], np.repeat(light[:, None, None], 3, axis=2)), axis=1)
 
