@@ -136,15 +136,8 @@ def _rechained(curves):
 
 def _turn(a, b):
     "Angle of the left turn from curve a to curve b, in [-π, π)."
-    direction = lambda c, at_end: math.atan2(*_tangent(c, at_end)[::-1])
-    return (direction(b, False) - direction(a, True) + math.pi) % (2*math.pi) - math.pi
-
-
-def _tangent(curve, at_end):
-    if isinstance(curve, Line): return (curve.end[0] - curve.start[0], curve.end[1] - curve.start[1])
-    x, y = curve.end if at_end else curve.start
-    turn = math.copysign(1., curve.sweep)
-    return (-turn*(y - curve.center[1]), turn*(x - curve.center[0]))
+    (ux, uy), (vx, vy) = a.tangent(at_end=True), b.tangent()
+    return (math.atan2(vy, vx) - math.atan2(uy, ux) + math.pi) % (2*math.pi) - math.pi
 
 # %% ../nbs/03_language.ipynb #6920a7ce
 def merge_profiles(profiles):

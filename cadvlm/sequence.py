@@ -53,6 +53,10 @@ class Line:
     def reversed(self):
         return Line(self.end, self.start)
 
+    def tangent(self, at_end=False):
+        "Direction of travel at the start or at the end, of any length."
+        return (self.end[0] - self.start[0], self.end[1] - self.start[1])
+
     @property
     def area(self):
         "Its share of the enclosed area (Green's theorem), counter-clockwise positive."
@@ -92,6 +96,11 @@ class Arc:
 
     def reversed(self):
         return Arc(self.end, self.start, self.center, -self.sweep)
+
+    def tangent(self, at_end=False):
+        x, y = self.end if at_end else self.start
+        turn = math.copysign(1., self.sweep)
+        return (-turn*(y - self.center[1]), turn*(x - self.center[0]))
 
     @property
     def radius(self):
@@ -411,12 +420,22 @@ def chain(curves):
     if gap > _GAP * size: raise FormatError('open_loop', '', f'expected a closed loop, found a gap of {gap:.3g} in a size of {size:.3g}')
     return loop, gap / size
 
+# %% ../nbs/00_sequence.ipynb #a5febe41
+def _runs_back(loop):
+    "Does the loop turn by 180° at the end of an exact half circle?"
+    for a, b in zip(loop.curves[-1:] + loop.curves[:-1], loop.curves):
+        if not any(isinstance(c, Arc) and abs(abs(c.sweep) - math.pi) < 1e-4 for c in (a, b)): continue
+        (ux, uy), (vx, vy) = a.tangent(at_end=True), b.tangent()
+        if ux*vx + uy*vy < -0.9999 * math.hypot(ux, uy) * math.hypot(vx, vy): return True
+    return False
+
 # %% ../nbs/00_sequence.ipynb #aecf08ec
 def _loop(node, flags):
     curves = [_item('profile_curves', i, _curve, c) for i, c in enumerate(_get(node, 'profile_curves', list))]
     if not curves: raise FormatError('empty', 'profile_curves', 'expected at least one curve, found none')
     loop, gap = chain(curves)
     if gap > _SEEN_GAP: flags.add('gap_in_loop')
+    if len(curves) > 1 and _runs_back(loop): flags.add('doubtful_semicircle')
     if any(isinstance(c, Arc) and abs(math.dist(c.end, c.center) - c.radius) > 1e-3*c.radius for c in curves): flags.add('arc_off_circle')
     return loop
 

@@ -164,9 +164,9 @@ def _polylines(*compounds):
 
 # ---------------------------------------------------------------------------------------------- comparing
 
-def ink(lines):
+def ink(lines, zoom=1.0):
     "(512, 512) bool: polylines drawn one pixel wide, on the canvas that DESIGN.md gives to a view."
-    image, scale = np.zeros((PIXELS, PIXELS), np.uint8), PIXELS / CANVAS
+    image, scale = np.zeros((PIXELS, PIXELS), np.uint8), PIXELS / CANVAS * zoom
     fixed = [np.round((np.asarray(l) * (scale, -scale) + (PIXELS - 1) / 2) * 256).astype(np.int32) for l in lines]
     cv2.polylines(image, fixed, False, 255, 1, cv2.LINE_8, shift=8)
     return image > 0
@@ -180,20 +180,22 @@ def away(mask, target):
     return mask & (distance > NEAR)
 
 
-def ink_agreement(ours, theirs):
+def ink_agreement(ours, theirs, zoom=1.0):
     """How well two drawings agree.
 
     Parameters
     ----------
     ours, theirs : (visible, hidden)
         Polylines. Ours leaves out hidden lines under visible ones, theirs need not.
+    zoom
+        Size on the canvas: 0.75 for isometric views, which would not fit.
 
     Returns
     -------
     dict
         `visible` and `hidden`: the smaller of the share of our ink near theirs, and of their ink near ours.
     """
-    (our, our_hidden), (their, their_hidden) = (tuple(map(ink, d)) for d in (ours, theirs))
+    (our, our_hidden), (their, their_hidden) = (tuple(ink(lines, zoom) for lines in d) for d in (ours, theirs))
     apart = away(their_hidden, their | our)
     return {"visible": min(_share(our, their), _share(their, our)), "hidden": min(_share(our_hidden, their_hidden), _share(apart, our_hidden))}
 

@@ -92,3 +92,20 @@ def test_500_holes_are_drawn_quickly():
     drawings = [project(solid, view) for view in ("front", "top", "right")]
     assert len([l for l in drawings[1].visible if len(l) > 20]) == 500
     assert time.perf_counter() - start < 2
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
+    "Numba keeps compiled code beside the module or in the home folder; where neither can be written it is kept in memory."
+    import os
+    import shutil
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    import cadvlm
+    shutil.copytree(Path(cadvlm.__file__).parent, tmp_path / "cadvlm", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "cadvlm" / "__pycache__").write_text("a file where a folder should be")
+    program = "import cadvlm.drawing as d; assert d.__file__.startswith(%r); print(d._clip(0., 1., -1., 1.), type(d._clip._cache).__name__)" % str(tmp_path)
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")} | {"HOME": str(tmp_path / "cadvlm" / "__pycache__"), "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-B", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["(0.5,", "1.0)", "NullCache"], done.stderr

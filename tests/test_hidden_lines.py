@@ -1,10 +1,9 @@
 """Visible and hidden lines against an independent draughtsman: the same real files drawn by Open CASCADE (`occ_hlr.py`)."""
-import numpy as np
 import orjson
 import pytest
 
 from cadvlm.drawing import project
-from cadvlm.sequence import CadError, read
+from cadvlm.sequence import read
 from cadvlm.solid import build
 
 pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
@@ -12,16 +11,38 @@ import occ
 import occ_hlr
 
 EVERY = 5               # of 821 files in order of their ids: 165
-CHUNKS = 8              # so that the workers of pytest-xdist share the time
+CHUNKS = 8              # so that two workers share the time
 VIEWS = ("front", "top", "right")
-INK, SHARE = 0.99, 0.97         # of the ink of a view that must agree, and of views where it must
-MOST_EDGES = 600        # a part with more is left out of the sample, and its neighbour in the list taken: Open CASCADE needs seconds for it
-SLOW = {"00019925": 25, "00001005": 10, "00017045": 10, "00015784": 3, "00017031": 2}       # few edges, yet seconds for Open CASCADE: left out too
+INK, SHARE = 0.99, 0.97     # of the ink of a view that must agree, and of views where it must
 
-# Views that disagree among all 821 files, and who is right.
-FLAT = "Open CASCADE: a wall comes edge-on and goes on the same way, and it draws an outline there"
-TICKS = "Open CASCADE: draws ends of hidden lines as visible"
-KNOWN = {}
+# Left out of the sample: parts for which Open CASCADE's booleans or hidden lines take more than a second. Many curves are one reason; the other, in
+# parts of a dozen faces, is one round wall against another. All of them were compared once, and agree but for those listed below.
+MOST_CURVES = 400
+SLOW = {"00001005", "00015784", "00017031", "00017045", "00019925"}
+
+# Every view among all 821 files that disagrees, and who is right.
+FLAT = "Open CASCADE draws an outline where a wall comes edge-on and goes on the same way, without turning away from the viewer"
+SEAM = "Open CASCADE draws the line between the halves of a wall that it did not unite"
+TICKS = "Open CASCADE draws the ends of lines inside the part as visible"
+GAP = "Open CASCADE leaves gaps between teeth and wheel, whose coordinates differ by rounding"
+FADES = "no one: the edge is sharp at its ends and fades out; cadvlm draws the part over 30°, Open CASCADE all or nothing"
+NEARLY = "Open CASCADE: the edge has 28.3°; between the chords of its two arcs it is 32°, and cadvlm draws it"
+FOLDS = "Open CASCADE: in cadvlm's mesh a gap of no width stays between two round walls that touch, and its rims are drawn"
+KNOWN = {
+    ("00003999", "right"): FLAT,
+    ("00010003", "top"): GAP,
+    ("00012046", "front"): FOLDS,
+    ("00012046", "top"): FOLDS,
+    ("00013293", "top"): FLAT,
+    ("00013582", "front"): SEAM,
+    ("00013582", "right"): SEAM,
+    ("00015180", "front"): FLAT,
+    ("00015180", "right"): TICKS,
+    ("00016773", "front"): FLAT,
+    ("00019799", "right"): FLAT,
+    ("00578995", "top"): FADES,
+    ("00950156", "front"): NEARLY,
+}
 
 
 def files(shared):
@@ -29,17 +50,49 @@ def files(shared):
     return sorted((shared / "deepcad" / "cad_json").glob("*/*.json"))
 
 
-def agreement(path, views=VIEWS):
-    "`{view: {visible, hidden}}` of a file; None where Open CASCADE cannot build it, or would take too long."
+def curves(data):
+    "Number of curves in a raw DeepCAD dict."
+    sketches = [e for e in data["entities"].values() if e["type"] == "Sketch"]
+    return sum(len(loop["profile_curves"]) for s in sketches for p in s["profiles"].values() for loop in p["loops"])
+
+
+def agreement(path, views=VIEWS, all_of_them=False):
+    "`{view: {'visible', 'hidden'}}`, the shares of ink that agree; empty where Open CASCADE cannot build the part or would take long."
+    data = orjson.loads(path.read_bytes())
+    if not all_of_them and (path.stem in SLOW or curves(data) > MOST_CURVES):
+        return {}
     try:
-        part = occ_hlr.Part(occ.occ_solid(orjson.loads(path.read_bytes())))
+        part = occ_hlr.Part(occ.occ_solid(data))
     except occ.OccFailure:
-        return None
-    if part.edges > MOST_EDGES or path.stem in SLOW:
-        return None
+        return {}
     solid = build(read(path))
-    return {view: occ_hlr.ink_agreement(_lines(project(solid, view)), part.draw(view)) for view in views}
+    ours = {view: project(solid, view) for view in views}
+    return {view: occ_hlr.ink_agreement((d.visible, d.hidden), part.draw(view)) for view, d in ours.items()}
 
 
-def _lines(drawing):
-    return drawing.visible, drawing.hidden
+def disagrees(shares):
+    return min(shares.values()) < INK
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_visible_and_hidden_ink_agrees_with_open_cascade(shared, chunk):
+    sample = files(shared)[::EVERY][chunk::CHUNKS]
+    found = {(path.stem, view): shares for path in sample for view, shares in agreement(path).items()}
+    new = {key: shares for key, shares in found.items() if disagrees(shares) and key not in KNOWN}
+    assert not new, "\n".join(f"{name} {view}: {shares}" for (name, view), shares in new.items())
+    assert len(found) >= 0.9 * len(VIEWS) * len(sample), f"only {len(found)} views of {len(sample)} files were compared"
+
+
+def test_few_views_are_known_to_disagree(shared):
+    every, sample = files(shared), {path.stem for path in files(shared)[::EVERY]}
+    assert len(KNOWN) <= (1 - SHARE) * len(VIEWS) * len(every)
+    assert sum(name in sample for name, _ in KNOWN) <= (1 - SHARE) * len(VIEWS) * len(sample)
+    assert len(sample) >= 150
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in KNOWN}))
+def test_known_views_still_disagree(shared, name):
+    views = [view for known, view in KNOWN if known == name]
+    path = shared / "deepcad" / "cad_json" / name[:4] / f"{name}.json"
+    agree = [view for view, shares in agreement(path, views, all_of_them=True).items() if not disagrees(shares)]
+    assert not agree, f"{agree} of {name} agree now: take them off the list"
