@@ -184,7 +184,7 @@ def _hide(points, ends, sides, buried, triangles, nearest, owners, low, size):
         if length < 1e-3: continue                                   # seen end-on: a point
         if buried[e]: shadows[0, 0], shadows[0, 1], count = 0., 1., 1
         else: shadows, count = _gather(e, p, q, sides[e], triangles, nearest, owners, low, per_unit, n, starts, items, seen, shadows)
-        count = _unite(shadows, count, _SLIP / length)
+        count = _unite(shadows, count, min(_SLIP / length, 0.5))
         if k + 2*count + 1 > len(pieces):
             larger = np.empty((2*len(pieces) + 2*count, 5))
             larger[:k] = pieces[:k]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .sequence import (Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch, chain)
-from .solid import build, iou, polygon, weld
+from .solid import build, iou, polygon, split, weld
 
 # %% ../nbs/03_language.ipynb #360c2ff5
 def _straight(a, b):
@@ -78,35 +78,11 @@ def _directed(profiles):
             for c in (loop if (loop.area > 0) == outer else loop.reversed()).curves: yield c, outer
 
 
-def _split(curve, corners):
-    "The curve in pieces, cut at the corners (n, 2) of others that lie on it."
-    if isinstance(curve, Circle): return [curve]
-    start, along = np.array(curve.start), np.subtract(curve.end, curve.start)
-    if isinstance(curve, Line):
-        t = (corners - start) @ along / (along @ along)
-        on = np.abs(corners - start - t[:, None]*along).max(axis=1) < _SAME
-        margin = _SAME / math.hypot(*along)
-    else:
-        arms, first = corners - curve.center, math.atan2(*np.subtract(curve.start, curve.center)[::-1])
-        turn = np.sign(curve.sweep) * (np.arctan2(arms[:, 1], arms[:, 0]) - first)
-        t, on = turn % (2*math.pi) / abs(curve.sweep), np.abs(np.hypot(*arms.T) - curve.radius) < _SAME
-        margin = _SAME / abs(curve.sweep*curve.radius)
-    cuts = sorted({round(float(v), 9): tuple(c) for v, c in zip(t[on], corners[on].tolist()) if margin < v < 1 - margin}.items())
-    return _pieces(curve, [t for t, _ in cuts], [c for _, c in cuts])
-
-
-def _pieces(curve, cuts, points):
-    "A line or arc cut at given fractions, which are at given points."
-    stops, at = [curve.start, *points, curve.end], [0., *cuts, 1.]
-    if isinstance(curve, Line): return [Line(a, b) for a, b in zip(stops, stops[1:])]
-    return [Arc(a, b, curve.center, curve.sweep*(u - t)) for a, b, t, u in zip(stops, stops[1:], at, at[1:])]
-
-
 def _border(profiles):
     "The curves on the border of the region, head to tail exactly: what two profiles share, walked in opposite directions, is gone."
     curves = list(_directed(profiles))
     corners = np.unique([p for c, _ in curves if not isinstance(c, Circle) for p in (c.start, c.end)] or np.empty((0, 2)), axis=0)
-    curves = [(piece, outer) for c, outer in curves for piece in _split(c, corners)]
+    curves = [(piece, outer) for c, outer in curves for piece in ([c] if isinstance(c, Circle) else split(c, corners, _SAME))]
     points = np.array([(*p, 0.) for c, _ in curves for p in (c.center if isinstance(c, Circle) else c.start, c.center if isinstance(c, Circle) else c.end, _third(c))])
     keys = [tuple(map(tuple, k)) for k in weld(points, _SAME)[:, :2].reshape(-1, 3, 2).tolist()]
     kept = {}
