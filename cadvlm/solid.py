@@ -109,10 +109,10 @@ def weld(vertices, tolerance):
     welded = np.empty_like(vertices)
     for axis in range(vertices.shape[1]):
         order = np.argsort(vertices[:, axis], kind='stable')
-        values = vertices[order, axis]
-        starts = np.diff(values, prepend=-np.inf) > tolerance
+        values, starts = vertices[order, axis], np.ones(len(vertices), dtype=bool)
+        starts[1:] = values[1:] - values[:-1] > tolerance
         steps = np.floor((values - values[starts][np.cumsum(starts) - 1]) / max(tolerance, 1e-300))
-        starts |= np.diff(steps, prepend=0.) != 0
+        starts[1:] |= steps[1:] != steps[:-1]
         welded[order, axis] = values[starts][np.cumsum(starts) - 1]
     return welded
 
@@ -433,12 +433,14 @@ def mesh_edges(vertices, faces):
 
 
 def _adopt(normals, needles, length, pairs):
-    "Give each needle the normal across its longest side; four rounds reach through needles beside needles."
+    "Give each needle the normal across its longest side to a proper triangle; four rounds reach through needles that have only needles beside them."
     f = len(normals)
-    twin = np.empty(3*f, dtype=np.int64)
+    twin, proper = np.empty(3*f, dtype=np.int64), np.ones(f)
     twin[pairs], twin[pairs[:, ::-1]] = pairs[:, ::-1], pairs
-    neighbour = twin[length[:, needles].argmax(axis=0)*f + needles] % f
-    for _ in range(4): normals[needles] = normals[neighbour]
+    proper[needles] = 1e-6
+    beside = twin.reshape(3, f)[:, needles] % f
+    chosen = (length[:, needles] * proper[beside]).argmax(axis=0)
+    for _ in range(4): normals[needles] = normals[beside[chosen, np.arange(len(needles))]]
 
 # %% ../nbs/01_solid.ipynb #704bc19a
 def iou(a, b, align=None):

@@ -134,6 +134,24 @@ def test_other_settings_leave_nothing_behind(dataset, corpus, tmp_path):
     assert contents(dataset.path) == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_slow_part_is_a_failure_and_not_the_end(dataset):
+    summary = render(dataset.path, timeout=1e-5, size=256, workers=1)
+    drawn = len(dataset.ids)
+    assert summary.failures.get("timeout", 0) >= drawn - 1 and not list(dataset.path.glob("images/*/*.png"))
+    assert {r["reason"] for r in failures(dataset) if r["stage"] == "render"} >= {"timeout"}
+    assert render(dataset.path, size=256, workers=1).failures.get("timeout") is None
+
+
+@pytest.mark.parametrize("flags", [["--style", "shaded"], ["--no-hidden-lines"], ["--views", "sheet", "iso"], ["--line-width", "4", "--size", "224"]], ids=" ".join)
+def test_pens_and_views(dataset, flags):
+    before = dataset.image_path(dataset.ids[1], "front").read_bytes()
+    assert main(["render", str(dataset.path), "--workers", "1", *flags]) == 0 and main(["convert", str(dataset.path), "--workers", "1"]) == 0 and main(["validate", str(dataset.path), "--workers", "1"]) == 0
+    pictures = {p.name: p.read_bytes() for p in dataset.path.glob("images/*/*.png")}
+    assert len(pictures) == (2 if "sheet" in flags else 3) * len({name[:8] for name in pictures})
+    assert "sheet" in flags or pictures[f"{dataset.ids[1]}_front.png"] != before
+
+
 def test_a_killed_run_goes_on(corpus, made, tmp_path):
     folder = tmp_path / "dataset"
     extract(corpus, folder, workers=1)

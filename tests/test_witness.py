@@ -128,3 +128,11 @@ def test_recorded_boxes_agree_with_built_solids(shared):
         agree.append(np.abs(box - np.asarray(sequence.bounding_box)).max() < 5e-3 * np.ptp(box, axis=0).max())
     assert len(agree) >= 0.97 * len(files(shared))
     assert np.mean(agree) >= 0.86, f"{np.mean(agree):.1%} of {len(agree)}"
+
+
+def test_fusion_files_have_the_volume_that_fusion_recorded(shared):
+    paths = sorted((shared / "fusion360").glob("*.json"))
+    assert len(paths) == 15
+    for path in paths:
+        recorded = orjson.loads(path.read_bytes())["properties"]["volume"]      # cm³
+        assert build(read(path)).volume * 1e6 == pytest.approx(recorded, rel=VOLUME), path.name

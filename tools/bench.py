@@ -9,7 +9,6 @@ import csv
 import datetime
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -90,6 +89,18 @@ def measure_phases(paths):
     return rows + [dict(what="phase: all", **statistics(total), models_per_minute=round(60e3 / np.mean(total)))]
 
 
+def peak_of_session(session):
+    "Megabytes of the largest process of a session so far (Linux; 0 elsewhere)."
+    peak = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                peak = max(peak, *(int(line.split()[1]) for line in (folder / "status").read_text().splitlines() if line.startswith("VmHWM")))
+        except (OSError, TypeError):
+            continue  # it has ended meanwhile
+    return peak / 1024
+
+
 def measure_stage(paths, workers):
     "The row of `cadvlm render` on a dataset of these files, as a user starts it."
     with tempfile.TemporaryDirectory() as folder:
@@ -97,43 +108,51 @@ def measure_stage(paths, workers):
         for path in paths:
             write_bytes(dataset.json_path(path.stem), path.read_bytes())
         write_json(dataset.path / "train_val_split.json", dict(train=[p.stem for p in paths], validation=[], test=[]))
-        start = time.perf_counter()
-        code = "import resource, sys; from cadvlm.cli import main\ntry: main(sys.argv[1:])\nfinally: print('peak', max(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
-        done = subprocess.run([sys.executable, "-c", code, "render", str(dataset.path), "--workers", str(workers)], capture_output=True, text=True, check=True, env=os.environ | {"TQDM_DISABLE": "1"})
+        start, peak = time.perf_counter(), 0
+        command = [sys.executable, "-c", "import sys; from cadvlm.cli import main; sys.exit(main())", "render", str(dataset.path), "--workers", str(workers)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"}, start_new_session=True)
+        while process.poll() is None:
+            peak = max(peak, peak_of_session(process.pid))
+            time.sleep(0.2)
         seconds = time.perf_counter() - start
         images = sum(1 for _ in dataset.path.glob("images/*/*.png"))
-        assert images == len(VIEWS) * len(paths), f"{images} pictures of {len(paths)} models:\n{done.stdout}"
-    peak = int(done.stdout.rsplit("peak", 1)[1]) / (1024 if sys.platform != "darwin" else 1024**2)
+        assert process.returncode == 0 and images == len(VIEWS) * len(paths), f"exit code {process.returncode}, {images} pictures of {len(paths)} models"
     return dict(what=f"stage: {workers} process{'es' if workers > 1 else ''}", mean_ms=round(1e3 * seconds * workers / len(paths), 3), models_per_minute=round(60 * len(paths) / seconds), peak_mb=round(peak))
 
 
 def measure_open_cascade(paths, seconds):
-    "Rows of our hidden lines and of Open CASCADE's on every n-th file, three views, in this process; drawing and building are left out on both sides."
+    """Rows of cadvlm and of Open CASCADE on the same files, three views each, in this process and with the files in turn.
+
+    `hidden lines` is what turns a finished solid into polylines: HLRBRep_Algo there, edges, hiding, merging and chaining here. `part and hidden lines` has the building of the solid in it, and what the
+    algorithm wants of it (united faces there).
+    """
     sys.path.insert(0, str(ROOT / "tests"))
     import occ
     import occ_hlr
 
-    ours, theirs, end = [], [], time.perf_counter() + seconds
+    times, end, now = [], time.perf_counter() + seconds, time.perf_counter
     for path in paths:
-        if time.perf_counter() > end:
+        if now() > end:
             break
+        data, a = path.read_bytes(), now()
         try:
-            shape = occ.occ_solid(orjson.loads(path.read_bytes()))
-            solid = build(loads(path.read_bytes()))
-        except (CadError, occ.OccFailure):
+            part = occ_hlr.Part(occ.occ_solid(orjson.loads(data)))
+        except occ.OccFailure:
             continue
-        solid.mesh
-        start = time.perf_counter()
+        b = now()
         for view in VIEWS:
-            occ_hlr.occ_drawing(shape, view)
-        middle = time.perf_counter()
-        solid.edges
+            part.draw(view)
+        c = now()
+        solid = build(loads(data))
+        solid.mesh
+        d = now()
         for view in VIEWS:
             pieces = merge_collinear(hidden_lines(solid, view))
             chain(pieces[pieces[:, 4] == 0]), chain(pieces[pieces[:, 4] == 1])
-        theirs.append(1e3 * (middle - start))
-        ours.append(1e3 * (time.perf_counter() - middle))
-    return [dict(what=f"hidden lines, {who}, {len(ours)} models", **statistics(ms)) for who, ms in (("cadvlm", ours), ("Open CASCADE HLRBRep_Algo", theirs))]
+        times.append((d, now(), c - b, c - a, d - c))
+    ours, theirs, theirs_all, our_build = (np.array([1e3 * t for t in column]) for column in ([t[1] - t[0] for t in times], *zip(*[t[2:] for t in times])))
+    rows = [("hidden lines, cadvlm", ours), ("hidden lines, Open CASCADE HLRBRep_Algo", theirs), ("part and hidden lines, cadvlm", ours + our_build), ("part and hidden lines, Open CASCADE", theirs_all)]
+    return [dict(what=what, models=len(times), **statistics(ms)) for what, ms in rows]
 
 
 def buildable(paths):
@@ -161,16 +180,16 @@ def corpora(count):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=5000, help="synthetic parts (5000)")
-    options.add_argument("--occ-seconds", type=float, default=240, help="time for Open CASCADE (240)")
+    options.add_argument("--occ-seconds", type=float, default=600, help="time for Open CASCADE (600)")
     options = options.parse_args()
     table = []
     for corpus, paths in corpora(options.count):
         rows = measure_phases(paths[:1000]) + [measure_stage(paths, workers) for workers in (1, 2)]
         if corpus != "synthetic":
-            rows += measure_open_cascade(paths[::4], options.occ_seconds)
+            rows += measure_open_cascade(paths, options.occ_seconds)
         table += [about(corpus, len(paths)) | row for row in rows]
         for row in rows:
-            print(corpus, row)
+            print(corpus, row, flush=True)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     part = RESULTS.with_suffix(".part")
     with part.open("w", newline="") as file:
