@@ -131,11 +131,18 @@ def maker(*modules):
     sources = b''.join((Path(cadvlm.__file__).parent/f'{m}.py').read_bytes() for m in modules)
     return f'{cadvlm.__version__}+{blake2b(sources, digest_size=8).hexdigest()}'
 
-# %% ../nbs/05_parallel.ipynb #66784140
+# %% ../nbs/05_parallel.ipynb #acf9607c
+def _warm_up():
+    "Load the compiled kernels, or compile them: that must not count as the time of the first model. A process forked from the server has them."
+    from cadvlm.drawing import warm_up                   # slow to import, and of no use to `cadvlm --help`
+    warm_up()
+
+
 def _begin():
     "First thing in a worker: leave Ctrl-C to the parent, do not outlive it, and seldom look for garbage: what a model leaves is freed by counting."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.set_threshold(100_000, 50, 50)
+    _warm_up()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
@@ -281,6 +288,7 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers=None, argu
         In the order of `ids`.
     """
     ids, workers = list(ids), available_workers(workers)
+    if workers == 1 and timeout: _warm_up()
     rows = ((i, journal[i]) for i in ids if i in journal)
     old = {i for i, r in rows if 'value' in r and fresh(i, r['value'])}
     todo = [(i, *arguments(i)) for i in ids if i not in old]
