@@ -7,7 +7,6 @@ __all__ = ['LANGUAGES', 'AXES', 'PROMPTS', 'FILES', 'form', 'prompt', 'check_ans
 from collections import Counter
 from functools import partial
 from hashlib import blake2b
-from pathlib import Path
 
 import numpy as np
 

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import time
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .sequence import (Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch, chain)
-from .solid import build, iou, polygon, split, weld
+from .solid import build, polygon, split, weld
 
 # %% ../nbs/03_language.ipynb #360c2ff5
 def _straight(a, b):

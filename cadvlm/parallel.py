@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 import cadvlm
 from .dataset import DatasetError, check_count
-from .sequence import CadError, GeometryError
+from .sequence import CadError
 
 # %% ../nbs/05_parallel.ipynb #b85bdad3
 @contextmanager

@@ -7,7 +7,6 @@ __all__ = ['draw', 'render']
 import os
 from collections import Counter
 from functools import partial
-from pathlib import Path
 
 import cadvlm
 from .dataset import Dataset, DatasetError, Folder, SPLITS, Views, at_work, check_count, record_failures, write_bytes, write_json
