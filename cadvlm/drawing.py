@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 
 import cv2
 import numba
@@ -447,7 +448,7 @@ class Drawing:
         (size, size, 3) uint8
             RGB, black and grey on white.
         """
-        renderer, image = _canvas(size)
+        renderer, image = _canvas(size, get_ident())
         image[:] = 255
         scale = size / CANVAS * _ZOOM.get(self.view, 1.)
         if self.surface is not None: _fill(self.surface, scale, image, np.full(image.shape[:2], -np.inf))
@@ -489,9 +490,10 @@ def _path(lines):
     codes[np.cumsum([0] + [len(l) for l in lines[:-1]])] = Polylines.MOVETO
     return Polylines(np.concatenate(lines), codes)
 
-# %% ../nbs/02_drawing.ipynb #7835e084
-@lru_cache(maxsize=4)
-def _canvas(size):
+# %% ../nbs/02_drawing.ipynb #9938b0ab
+@lru_cache(maxsize=16)
+def _canvas(size, thread):
+    "A renderer and its (size, size, 4) buffer."
     renderer = RendererAgg(size, size, 72)
     return renderer, np.asarray(renderer._renderer)
 
@@ -511,8 +513,8 @@ def _chunk(kind, data):
     return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib_ng.crc32(kind + data))
 
 
-@lru_cache(maxsize=4)
-def _rows(h, w):
+@lru_cache(maxsize=16)
+def _rows(h, w, thread):
     "A buffer for the rows of a picture; each starts with the number of its filter: 0, none."
     return np.zeros((h, 1 + 3*w), dtype=np.uint8)
 
@@ -523,7 +525,7 @@ def encode_png(image):
     A PNG is three chunks around one zlib stream (ISO/IEC 15948); zlib-ng packs white paper in a sixth of the time of OpenCV and to two thirds of its size.
     """
     h, w, _ = image.shape
-    rows = _rows(h, w)
+    rows = _rows(h, w, get_ident())
     rows[:, 1:] = image.reshape(h, -1)
     header = struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)
     return b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', header) + _chunk(b'IDAT', zlib_ng.compress(rows, 2)) + _chunk(b'IEND', b'')

@@ -27,8 +27,8 @@ class Frame:
     @classmethod
     def around(cls, low, high):
         "The frame that centres a box and makes its longest side 200 units."
-        size = float(np.max(np.subtract(high, low)))
-        return cls(tuple(np.add(low, high).tolist() if size <= 0 else (np.add(low, high) / 2).tolist()), FRAME_SIZE / size if size > 0 else math.inf)
+        size, centre = float(np.max(np.subtract(high, low))), np.add(low, high) / 2
+        return cls(tuple(centre.tolist()), FRAME_SIZE / size if size > 0 else math.inf)
 
     @property
     def shift(self):

@@ -78,6 +78,16 @@ def test_a_body_behind_changes_no_visible_line(x, z, size, depth):
     assert len(project(both, "front").hidden) >= len(project(alone, "front").hidden)
 
 
+def test_threads_do_not_draw_on_each_others_paper():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cadvlm.drawing import encode_png
+    solids = [build(part(2, index)) for index in range(24)]
+    picture = lambda solid: encode_png(project(solid, "iso", "shaded").rasterize())
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(picture, solids)) == list(map(picture, solids))
+
+
 def test_500_holes_are_drawn_quickly():
     import time
 
