@@ -22,8 +22,9 @@ test: .venv/with-dev ## run every chapter and every test (WORKERS=2)
 docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is installed)
 	@$(BIN)/python tools/build_site.py
 
-bench: .venv/with-dev ## measure rendering and write data/results/rendering.csv (20 minutes)
+bench: .venv/with-dev ## measure rendering, conversion and the grid, and write data/results/*.csv (25 minutes)
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/bench_languages.py
 
 lab: .venv/with-lab ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs

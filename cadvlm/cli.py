@@ -24,7 +24,8 @@ COMMANDS = dict(synthesize='Make a corpus of synthetic parts, laid out like a De
                 extract='Start a dataset: take the first readable parts of each official split.',
                 render='Draw the views of every part of a dataset.',
                 convert='Write the conversations of a dataset: one sample for each part and view.',
-                validate='Look at every file, picture and conversation of a dataset.')
+                validate='Look at every file, picture and conversation of a dataset.',
+                export='Write a part as STEP, STL or GLB.')
 STAGES = ('extract', 'render', 'convert', 'validate')
 
 app = App(name='cadvlm', help='True engineering drawings paired with true CAD code, for vision-language models.', version=cadvlm.__version__,
@@ -45,7 +46,8 @@ def _say(*lines):
 @app.command(sort_key=10)
 def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100,
         views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True, line_width: float = 2., timeout: float = 5.,
-        language: str = 'cadquery', seed: int = 0, verify: bool = True, workers: int | None = None):
+        language: str = 'cadquery', sample: str = 'each', system_prompt: str = '', on_grid_loss: str = 'keep', verify: bool = True, format: str = 'json', seed: int = 0,
+        tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, workers: int | None = None):
     """Extract, render, convert and validate.
 
     Parameters
@@ -69,11 +71,23 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
     timeout : float
         Seconds that drawing one part may take.
     language : str
-        Language of the answers: cadquery.
-    seed : int
-        Decides which sample gets which form of the question.
+        Language of the answers: cadquery, or compact.
+    sample : str
+        each: one sample a view; sheet: one sample a part, with all views in one picture.
+    system_prompt : str
+        Text in front of every question.
+    on_grid_loss : str
+        What becomes of a part that whole units do not keep: keep it, drop it, or write it on a finer grid.
     verify : bool
         Build the code of every part and compare it with the part.
+    format : str
+        json, or parquet: the same samples also as Parquet files with the pictures inside.
+    seed : int
+        Decides which sample gets which form of the question.
+    tokenizer : Path, optional
+        Folder of a Hugging Face tokenizer: count tokens, and list samples that are too long or hold one of its marks.
+    max_length, image_tokens : int
+        Tokens that the model takes, and that a picture takes, with --tokenizer.
     workers : int, optional
         Processes; by default one for each processor.
 
@@ -82,8 +96,10 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
     list of Summary
         One for each stage; they are also printed, as each ends.
     """
+    if sample == 'sheet' and 'sheet' not in views: views = (*views, 'sheet')
     settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size), render=dict(views=views, size=size, style=style, hidden_lines=hidden_lines, line_width=line_width, timeout=timeout),
-                    convert=dict(language=language, seed=seed, verify=verify), validate={})
+                    convert=dict(language=language, sample=sample, system_prompt=system_prompt, on_grid_loss=on_grid_loss, verify=verify, format=format, seed=seed),
+                    validate=dict(tokenizer=tokenizer, max_length=max_length, image_tokens=image_tokens))
     summaries = []
     for stage, flags in settings.items():
         place = (source, output) if stage == 'extract' else (output,)
@@ -160,7 +176,7 @@ def _stopped(message, code=2):
 def main(tokens=None):
     """The `cadvlm` command; `tokens` are its arguments, by default those of the program. Returns the exit code."""
     tokens = sys.argv[1:] if tokens is None else list(tokens)
-    if len(tokens) > 1 and tokens[0] in (*COMMANDS, 'run', 'demo') and not {'-h', '--help'} & set(tokens): get_ready()
+    if len(tokens) > 1 and tokens[0] in ('synthesize', *STAGES, 'run', 'demo') and not {'-h', '--help'} & set(tokens): get_ready()
     try: return int(_carried_out(tokens))
     except CadError as e: return _stopped(e)
     except CycloptsError as e: return _stopped(f'{" ".join(str(e).split())} See cadvlm {tokens[0] + " " if tokens and tokens[0] in app else ""}--help.')

@@ -9,8 +9,10 @@ from cadvlm.cli import main
 from cadvlm.convert import convert
 from cadvlm.dataset import Dataset, failures, read_json
 from cadvlm.extract import extract
+from cadvlm.language import decode
 from cadvlm.render import render
 from cadvlm.sequence import CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, to_deepcad
+from cadvlm.solid import build
 from cadvlm.validate import validate
 
 GROUND, WALL = Plane(), Plane((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
@@ -100,6 +102,71 @@ def test_conversations_are_what_a_trainer_reads(made):
         view = sample["id"].split("_")[1]
         assert (human["from"], gpt["from"]) == ("human", "gpt") and human["value"].startswith("<image>\n") and view in human["value"]
         assert (made / sample["image"]).is_file() and gpt["value"].startswith("import cadquery") and sample["grid_iou"] > 0.8
+
+
+def conversations(dataset):
+    return {name: read_json(dataset.path / f"{name}.json") for name in ("train", "val", "test")}
+
+
+def test_sheets_in_the_compact_language(corpus, tmp_path, capsys):
+    arguments = ["--sample", "sheet", "--language", "compact", "--system-prompt", "You read drawings.", "--on-grid-loss", "finer", "--size", "128", "--workers", "1"]
+    assert main(["run", str(corpus), str(tmp_path / "sheets"), *arguments]) == 0
+    dataset = Dataset(tmp_path / "sheets")
+    samples, about = conversations(dataset), dataset.metadata("convert")
+    assert {k: len(v) for k, v in samples.items()} == dict(train=5, val=1, test=2) and about["views"] == ["sheet"] and about["language_version"]
+    for sample in samples["train"]:
+        human, gpt = (turn["value"] for turn in sample["conversations"])
+        assert sample["image"].endswith("_sheet.png") and human.startswith("<image>\nYou read drawings.\n\n") and "CadQuery" not in human and ("100" in human or "200 units" in human)
+        assert gpt.startswith("+ ") and build(decode(gpt, "compact")).volume > 0 and sample["grid"] in (1, 0.1, 0.01) and sample["grid_iou"] > 0.9
+    capsys.readouterr()
+    assert main(["convert", str(dataset.path), "--workers", "1"]) == 0  # one sample a view again
+    assert {k: len(v) for k, v in conversations(dataset).items()} == dict(train=15, val=3, test=6)
+    assert main(["validate", str(dataset.path), "--workers", "1"]) == 0
+    assert main(["render", str(dataset.path), "--workers", "1", "--size", "128"]) == 0 and main(["convert", str(dataset.path), "--sample", "sheet"]) == 2
+    assert "--views sheet" in capsys.readouterr().err
+
+
+def test_parts_that_the_grid_breaks_are_dropped(corpus, tmp_path):
+    source = shutil.copytree(corpus, tmp_path / "source")
+    thin = CadSequence((Extrude(Sketch(GROUND, (disc(0.1),)), 0.0014),))
+    write(source / f"cad_json/0000/{IDS[0]}.json", orjson.dumps(to_deepcad(thin)))
+    assert main(["run", str(source), str(tmp_path / "out"), "--size", "64", "--workers", "1", "--on-grid-loss", "drop"]) == 0
+    dataset = Dataset(tmp_path / "out")
+    assert [(r["id"], r["reason"]) for r in failures(dataset, "convert")] == [(IDS[0], "lost_to_grid")] and len(conversations(dataset)["train"]) == 12
+    assert main(["convert", str(dataset.path), "--workers", "1"]) == 0
+    kept = {s["id"]: s["grid_iou"] for s in conversations(dataset)["train"]}
+    assert kept[f"{IDS[0]}_top"] < 0.9 and list(dataset.metadata("convert")["grid"]["lost_ids"]) == [IDS[0]]
+
+
+def test_parquet_is_what_datasets_reads(dataset, monkeypatch, tmp_path):
+    "With Hugging Face's own library: three splits, pictures decoded, and the same conversations."
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    assert main(["convert", str(dataset.path), "--format", "parquet", "--workers", "1"]) == 0
+    loaded = datasets.load_dataset("parquet", data_dir=str(dataset.path / "parquet"), cache_dir=str(tmp_path / "cache"))
+    assert {k: len(v) for k, v in loaded.items()} == dict(train=15, validation=3, test=6)
+    row, sample = loaded["train"][4], conversations(dataset)["train"][4]
+    assert row["image"].size == (512, 512) and row["image"].mode == "RGB" and row["conversations"] == sample["conversations"] and row["id"] == sample["id"]
+    assert main(["validate", str(dataset.path), "--workers", "1"]) == 0
+    next((dataset.path / "parquet").glob("test*")).unlink()
+    assert main(["validate", str(dataset.path), "--workers", "1"]) == 1
+
+
+def test_tokens_are_counted_with_a_real_tokenizer(dataset, tmp_path, capsys):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(["r = cq.Workplane"], tokenizers.trainers.BpeTrainer(vocab_size=300, special_tokens=["<|im_end|>", "both"], initial_alphabet=alphabet, show_progress=False))
+    (tmp_path / "model").mkdir()
+    tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
+    arguments = ["validate", str(dataset.path), "--workers", "1", "--tokenizer", str(tmp_path / "model"), "--image-tokens", "0"]
+    assert main([*arguments, "--max-length", "250"]) == 1
+    report = read_json(dataset.path / "validation_report.json")
+    both = sum("both" in s["conversations"][1]["value"] for split in conversations(dataset).values() for s in split)
+    assert report["problems"] == dict(separator=both, too_many_tokens=report["tokens"]["cut"]) and both and 0 < report["tokens"]["cut"] and report["tokens"]["samples"] == 24
+    assert "longer than 250" in capsys.readouterr().out
+    assert main(["validate", str(dataset.path), "--tokenizer", str(tmp_path)]) == 2 and "tokenizer.json" in capsys.readouterr().err
 
 
 def test_two_workers_make_the_same_bytes(corpus, made, tmp_path):
