@@ -99,10 +99,17 @@ def _ends(feature, grid):
 _APART = 1e-3               # units of the frame: profiles whose boxes are closer than this are not drawn in one chain
 
 
+def _boxes(loops):
+    "Lowest x, lowest y, highest x, highest y of loops: four (n,) arrays."
+    return np.array([l.bounds for l in loops]).reshape(-1, 4).T.copy()
+
+
 def _touching(a, b):
     "Which boxes of the profiles a are not apart from which of b: (n, m) bool."
-    (low, high), (bottom, top) = (np.array([p.outer.bounds for p in profiles]).transpose(1, 0, 2) for profiles in (a, b))
-    return ((low[:, None] < top + _APART) & (bottom < high[:, None] + _APART)).all(axis=2)
+    x0, y0, x1, y1 = boxes = _boxes([p.outer for p in a])
+    u0, v0, u1, v1 = boxes if a is b else _boxes([q.outer for q in b])
+    x0, y0, x1, y1 = ((v + d)[:, None] for v, d in ((x0, -_APART), (y0, -_APART), (x1, _APART), (y1, _APART)))
+    return (x0 < u1) & (y0 < v1) & (u0 < x1) & (v0 < y1)
 
 
 def _groups(profiles):
@@ -168,7 +175,7 @@ MAX_DEPTH = 40              # brackets in brackets
 MAX_CALLS = 5_000
 MAX_CURVES = 5_000          # lines, arcs, circles, and points to draw at
 MAX_EXTRUDES = 500          # made, and put into unions and cuts
-MAX_WORK = 75_000           # microseconds, estimated
+MAX_WORK = 70_000           # microseconds, estimated
 MAX_NUMBER = 1e6
 
 _LIMITS = {'calls': (MAX_CALLS, 'too_many_calls', 'calls'), 'curves': (MAX_CURVES, 'too_many_curves', 'curves and points'), 'work': (MAX_WORK, 'too_complex', 'microseconds of work'),
@@ -525,9 +532,9 @@ def _nested(loops, spent):
     "Profiles from loops."
     if len(loops) == 1: return (Profile(loops[0]),)
     _spend(spent, 'work', sum(30 + sum(1 if type(c) is Line else 15 for c in l.curves) for l in loops) + len(loops)**2//100)
-    low, high = np.array([l.bounds for l in loops]).transpose(1, 0, 2)
-    around = ((low[:, None] >= low) & (high[:, None] <= high)).all(axis=2).sum(axis=0) > 1
-    _spend(spent, 'work', 80*int(around.sum()))
+    x0, y0, x1, y1 = _boxes(loops)
+    holding = (x0[:, None] <= x0) & (y0[:, None] <= y0) & (x1[:, None] >= x1) & (y1[:, None] >= y1)
+    _spend(spent, 'work', 130*int((holding.sum(axis=1) > 1).sum()))
     try: return nest(loops)
     except FormatError as e: raise _Refused(e.reason, e.message.removeprefix('expected ').partition(', found')[0], 'others') from None
 

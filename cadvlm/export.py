@@ -22,6 +22,7 @@ from manifold3d import Error, Manifold, Mesh64, OpType
 from .dataset import Dataset, DatasetError, check_id, write_bytes
 from .language import LANGUAGES, decode
 from .regions import merge_profiles
+from .rows import load_rows
 from .sequence import Arc, CadError, Circle, CodeError, GeometryError, Line, Operation, read
 from .solid import FRAME_SIZE, Frame, Solid, build, chords, polygon
 
@@ -622,8 +623,9 @@ _MAX_PROGRAM = 2**20        # bytes; the languages have limits of their own
 
 
 def _program(path, language):
-    "The sequence of a file with a program; its language is guessed unless it is named."
+    "The sequence of a file with a program or a table of rows; its language is guessed unless it is named."
     try:
+        if path.suffix.lower() == '.h5': return decode(load_rows(path), 'rows')
         text = _bytes(path, _MAX_PROGRAM).decode()
         language = language or ('cadquery' if 'cq.' in text or path.suffix == '.py' else 'compact')
         if language not in LANGUAGES: raise ExportError('unknown_language', '', f'expected one of {", ".join(LANGUAGES)}, found {language[:40]!r}')
@@ -649,7 +651,7 @@ def export(source: str, output: Path, *, dataset: Path | None = None, language: 
     Parameters
     ----------
     source : str
-        A DeepCAD or Fusion 360 JSON file, a file with a program, or the id of a part in a dataset.
+        A DeepCAD or Fusion 360 JSON file, a file with a program, an .h5 file with rows, or the id of a part in a dataset.
     output : Path
         Ends with .step, .stp, .stl or .glb.
     dataset : Path, optional
@@ -657,7 +659,7 @@ def export(source: str, output: Path, *, dataset: Path | None = None, language: 
     language : str, optional
         Language of the program; by default it is guessed.
     unit : float, optional
-        Millimetres in one unit of the source; by default 1000 for JSON, which is in metres, and 1 for a program.
+        Millimetres in one unit of the source; by default 1000 for JSON, which is in metres, 1 for a program, and 100 for rows, which lie within ±0.75.
 
     Returns
     -------
@@ -672,6 +674,6 @@ def export(source: str, output: Path, *, dataset: Path | None = None, language: 
     _suffix(output)
     if unit is not None and not 0 < unit < math.inf: raise ExportError('bad_setting', 'unit', f'expected a positive number, found {unit!r}')
     if not path.is_file(): path = _found(source, dataset)
-    is_json = path.suffix.lower() == '.json'
-    sequence = read(path) if is_json else _program(path, language)
-    return save(sequence, output, unit or (MILLIMETRES if is_json else 1.))
+    suffix = path.suffix.lower()
+    sequence = read(path) if suffix == '.json' else _program(path, language)
+    return save(sequence, output, unit or {'.json': MILLIMETRES, '.h5': 100.}.get(suffix, 1.))

@@ -15,7 +15,7 @@ from cadvlm.cadquery import MAX_EXTRUDES, MAX_TEXT, read, write
 from cadvlm.normal import EXACT, normal_form
 from cadvlm.sequence import CadError, CadSequence, CodeError, GeometryError, Line
 from cadvlm.sequence import read as read_file
-from cadvlm.solid import Frame, build, iou
+from cadvlm.solid import Frame, build
 from cadvlm.synthesize import part
 
 START = "import cadquery as cq\n"

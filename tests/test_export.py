@@ -266,7 +266,7 @@ def test_programs_are_read_not_executed(text, ending, tmp_path, monkeypatch):
 
 
 def test_files_that_are_no_programs(tmp_path):
-    for name, data, reason in (("a.h5", b"\x89HDF\r\n\x1a\n\xff", "not_text"), ("b.txt", b"x" * (2**20 + 1), "too_large")):
+    for name, data, reason in (("a.h5", b"\x89HDF\r\n\x1a\n\xff", "bad_rows"), ("a.bin", b"\x89HDF\r\n\x1a\n\xff", "not_text"), ("b.txt", b"x" * (2**20 + 1), "too_large")):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(CadError) as error:
             export(tmp_path / name, tmp_path / "a.step")
