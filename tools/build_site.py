@@ -9,7 +9,7 @@ from nbdev.config import get_config
 from nbdev.doclinks import _build_modidx
 from nbdev.serve import proc_nbs
 
-NUMBER = re.compile(r"(?<![\w-])\d+_(?=[\w-]+\.ipynb)")
+NUMBER = re.compile(r"(?<![\w-])\d+[a-z]?_(?=[\w-]+\.ipynb)")
 
 
 def unnumber(text):
