@@ -16,23 +16,17 @@ from itertools import accumulate
 
 import numpy as np
 
-from .normal import EXACT, direction_of, plane_of, snap_point
+from .normal import EXACT, direction_of, middle_of, plane_of, written
 from .regions import combine, nest
 from .sequence import Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch
 
-# %% ../nbs/03c_cadquery.ipynb #2854a4a6
-def _text(value, digits=9):
-    "The shortest text for a number."
-    text = f'{value:.{digits}f}'.rstrip('0').rstrip('.')
-    return '0' if text == '-0' else text
-
-
+# %% ../nbs/03c_cadquery.ipynb #2bae4a01
 def _call(method, *values):
-    return f'.{method}({", ".join(map(_text, values))})'
+    return f'.{method}({", ".join(map(written, values))})'
 
 
 def _tuple(values, digits=9):
-    return f'({", ".join(_text(v, digits) for v in values)})'
+    return f'({", ".join(written(v, digits) for v in values)})'
 
 # %% ../nbs/03c_cadquery.ipynb #2dcb2b91
 def _rectangle(loop):
@@ -45,21 +39,11 @@ def _rectangle(loop):
     return (x, y, w, h) if exact else None
 
 
-def _middle(arc, grid):
-    "The point of the grid through which the arc was drawn: the one next to its middle, or one near it."
-    middle = snap_point(arc.mid, grid)
-    for _ in range(8):
-        drawn = Arc.through(arc.start, middle, arc.end)
-        if drawn == arc or isinstance(drawn, Line): break
-        middle = snap_point(drawn.mid, grid)
-    return middle if drawn == arc else snap_point(arc.mid, grid)
-
-
 def _outline(loop, grid):
     "Method calls that walk along a loop."
     calls, last = [_call('moveTo', *loop.curves[0].start)], loop.curves[-1]
     for c in loop.curves:
-        if isinstance(c, Arc): calls.append(f'.threePointArc({_tuple(_middle(c, grid))}, {_tuple(c.end)})')
+        if isinstance(c, Arc): calls.append(f'.threePointArc({_tuple(middle_of(c, grid))}, {_tuple(c.end)})')
         elif c is not last: calls.append(_call('lineTo', *c.end))
     return ''.join(calls) + '.close()'
 
@@ -92,8 +76,8 @@ def _ends(feature, grid):
     both, plane = feature.low == -feature.high, plane_of(feature.azimuth, feature.tilt)
     base = 0. if both else feature.low
     if feature.name: start = f'cq.Workplane("{feature.name}"' + (f', origin={_tuple(n*base for n in plane.normal)})' if base else ')')
-    else: start = f'cq.Workplane(cq.Plane((0, 0, 0), {_axes(feature, grid)}))' + (f'.workplane(offset={_text(base)})' if base else '')
-    return start, f'.extrude({_text(feature.high)}, both=True)' if both else f'.extrude({_text(feature.high - base)})'
+    else: start = f'cq.Workplane(cq.Plane((0, 0, 0), {_axes(feature, grid)}))' + (f'.workplane(offset={written(base)})' if base else '')
+    return start, f'.extrude({written(feature.high)}, both=True)' if both else f'.extrude({written(feature.high - base)})'
 
 # %% ../nbs/03c_cadquery.ipynb #3599bdd9
 _APART = 1e-3               # units of the frame: profiles whose boxes are closer than this are not drawn in one chain

@@ -6,7 +6,7 @@ __all__ = ['GRAMMAR', 'MAX_TEXT', 'MAX_STEPS', 'MAX_CURVES', 'write', 'read']
 # %% ../nbs/03d_compact.ipynb #ae9cd3cf
 import re
 
-from .normal import Feature, to_sequence, snap_point, written
+from .normal import Feature, middle_of, to_sequence, written
 from .regions import nest
 from .sequence import Arc, Circle, CodeError, FormatError, Line, Loop, Operation
 
@@ -47,7 +47,7 @@ def _write_loop(loop, grid):
     words = ['M', *first.start]
     for i, c in enumerate(loop.curves):
         last = i == len(loop.curves) - 1
-        if isinstance(c, Arc): words += ['A', *snap_point(c.mid, grid)]
+        if isinstance(c, Arc): words += ['A', *middle_of(c, grid)]
         if not last: words += c.end
     return words
 

@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 
 from bench import RESULTS, about, corpora, statistics
+from cadvlm import cadquery, compact
 from cadvlm.dataset import Dataset, read_json, write_bytes, write_json
 from cadvlm.language import decode, encode
 from cadvlm.normal import normal_form
 from cadvlm.sequence import CadError, loads
 from cadvlm.solid import build, iou
 
+WRITERS = dict(cadquery=cadquery.write, compact=compact.write)
 GRIDS = {f"{bits} bits": 200 / 2**bits for bits in (6, 7, 8, 9)} | {"±100": 1.0}
 PHASES = ("read", "normal form", "write", "build the part", "read the code", "build the code", "compare")
 
@@ -57,10 +59,9 @@ def phases(path, language):
     solid = build(sequence)
     lap("build the part")
     try:
-        normal_form(sequence, 1.0, solid.frame)
+        features = normal_form(sequence, 1.0, solid.frame)
         lap("normal form")
-        text = encode(sequence, language, frame=solid.frame)
-        last += spent["normal form"]
+        text = WRITERS[language](features)
         lap("write")
         back = decode(text, language)
         lap("read the code")
