@@ -210,7 +210,7 @@ def _facts(about):
     facts = dict(samples=', '.join(f'{n:,} {FILES[s]}' for s, n in about['samples'].items()))
     if about['code_length']: facts['code'] = '{mean:,.0f} characters on average, {min:,} to {max:,}'.format(**about['code_length'])
     if about['grid']:
-        facts['grid'] = 'IoU ≥ 0.99 for {at_least_0_99:,} of {models:,} models, ≥ 0.9 for {at_least_0_9:,}; {lost:,} below, {invalid:,} invalid'.format(
+        facts['grid'] = 'IoU ≥ 0.99 for {at_least_0_99:,} of {models:,} models, ≥ 0.9 for {at_least_0_9:,}; {lost:,} below, {invalid:,} without code'.format(
             **{k.replace('.', '_'): n for k, n in about['grid'].items()})
         if len(about['grid']['by_grid']) > 1: facts['grids'] = ', '.join(f'{n:,} on a grid of {g}' for g, n in about['grid']['by_grid'].items())
     return facts
