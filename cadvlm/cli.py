@@ -22,11 +22,12 @@ from .sequence import CadError
 # %% ../nbs/19_cli.ipynb #3bd19c03
 COMMANDS = dict(synthesize='Make a corpus of synthetic parts, laid out like a DeepCAD download.',
                 extract='Start a dataset: take the first readable parts of each official split.',
+                twins='Find parts that are in a dataset twice, and take them out.',
                 render='Draw the views of every part of a dataset.',
                 convert='Write the conversations of a dataset: one sample for each part and view.',
                 validate='Look at every file, picture and conversation of a dataset.',
                 export='Write a part as STEP, STL or GLB.')
-STAGES = ('extract', 'render', 'convert', 'validate')
+STAGES = ('extract', 'twins', 'render', 'convert', 'validate')
 
 app = App(name='cadvlm', help='True engineering drawings paired with true CAD code, for vision-language models.', version=cadvlm.__version__,
           help_format='markdown', suppress_keyboard_interrupt=False, result_action='return_value')
@@ -45,7 +46,7 @@ def _say(*lines):
 
 @app.command(sort_key=10)
 def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100,
-        views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True, line_width: float = 2., timeout: float = 5.,
+        dedup: str = 'none', turned: bool = False, views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True, line_width: float = 2., timeout: float = 5.,
         language: str = 'cadquery', sample: str = 'each', system_prompt: str = '', on_grid_loss: str = 'keep', verify: bool = True, format: str = 'json', seed: int = 0,
         tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, workers: int | None = None):
     """Extract, render, convert and validate.
@@ -58,6 +59,10 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
         Folder of the dataset.
     train_size, val_size, test_size : int
         Number of parts of each split.
+    dedup : str
+        none; train: take out parts that are in the training split twice; across: also what training and validation share with the test, and training with validation.
+    turned : bool
+        Count a part that lies on another side as the same, with --dedup.
     views : tuple of str
         Some of front, top, right, back, bottom, left, iso and sheet.
     size : int
@@ -97,10 +102,11 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
         One for each stage; they are also printed, as each ends.
     """
     if sample == 'sheet' and 'sheet' not in views: views = (*views, 'sheet')
-    settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size), render=dict(views=views, size=size, style=style, hidden_lines=hidden_lines, line_width=line_width, timeout=timeout),
+    settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size), twins=dict(dedup=dedup, turned=turned), render=dict(views=views, size=size, style=style, hidden_lines=hidden_lines, line_width=line_width, timeout=timeout),
                     convert=dict(language=language, sample=sample, system_prompt=system_prompt, on_grid_loss=on_grid_loss, verify=verify, format=format, seed=seed),
                     validate=dict(tokenizer=tokenizer, max_length=max_length, image_tokens=image_tokens))
     summaries = []
+    if dedup == 'none': del settings['twins']
     for stage, flags in settings.items():
         place = (source, output) if stage == 'extract' else (output,)
         summaries.append(_function(stage)(*place, **flags, workers=workers))

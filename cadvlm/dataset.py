@@ -175,8 +175,8 @@ def write_json_list(path, rows):
         f.writelines((b',\n' if i else b'\n') + orjson.dumps(r) for i, r in enumerate(rows))
         f.write(b'\n]\n')
 
-# %% ../nbs/04_dataset.ipynb #6844c398
-STAGES = {'extract': 'extraction', 'render': 'rendering', 'convert': 'conversion', 'validate': 'validation'}    # and the names of their logs
+# %% ../nbs/04_dataset.ipynb #5fe03c3c
+STAGES = {'extract': 'extraction', 'twins': 'twins', 'render': 'rendering', 'convert': 'conversion', 'validate': 'validation'}    # and the names of their logs
 
 
 class Dataset:
