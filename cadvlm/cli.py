@@ -48,7 +48,7 @@ def _say(*lines):
 def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100,
         dedup: str = 'none', turned: bool = False, views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True, line_width: float = 2., timeout: float = 5.,
         language: str = 'cadquery', sample: str = 'each', system_prompt: str = '', on_grid_loss: str = 'keep', verify: bool = True, format: str = 'json', seed: int = 0,
-        tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, workers: int | None = None):
+        tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, quick: bool = False, workers: int | None = None):
     """Extract, render, convert and validate.
 
     Parameters
@@ -93,6 +93,8 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
         Folder of a Hugging Face tokenizer: count tokens, and list samples that are too long or hold one of its marks.
     max_length, image_tokens : int
         Tokens that the model takes, and that a picture takes, with --tokenizer.
+    quick : bool
+        Let the last stage look at names, counts, splits and conversations only.
     workers : int, optional
         Processes; by default one for each processor.
 
@@ -104,7 +106,7 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
     if sample == 'sheet' and 'sheet' not in views: views = (*views, 'sheet')
     settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size), twins=dict(dedup=dedup, turned=turned), render=dict(views=views, size=size, style=style, hidden_lines=hidden_lines, line_width=line_width, timeout=timeout),
                     convert=dict(language=language, sample=sample, system_prompt=system_prompt, on_grid_loss=on_grid_loss, verify=verify, format=format, seed=seed),
-                    validate=dict(tokenizer=tokenizer, max_length=max_length, image_tokens=image_tokens))
+                    validate=dict(tokenizer=tokenizer, max_length=max_length, image_tokens=image_tokens, quick=quick))
     summaries = []
     if dedup == 'none': del settings['twins']
     for stage, flags in settings.items():

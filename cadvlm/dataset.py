@@ -326,6 +326,7 @@ def stage_log(dataset, stage):
 def at_work(dataset, stage, workers=1, **settings):
     "A `Summary` to fill in while a stage runs; it is logged and kept in `logs/` when the block ends."
     summary, start = Summary(stage, dataset.name, workers=workers), time.perf_counter()
+    if stage != 'validate': (dataset.path/'SHA256SUMS').unlink(missing_ok=True)              # they are of what was there before
     with stage_log(dataset, stage):
         _log.info('cadvlm %s, %s: %s', cadvlm.__version__, stage, settings)
         try: yield summary

@@ -3,8 +3,10 @@
 # %% auto #0
 __all__ = ['check_image', 'check_sample', 'check_samples', 'load_tokenizer', 'audit', 'validate']
 
-# %% ../nbs/14_validate.ipynb #379b516c
+# %% ../nbs/14_validate.ipynb #c327432f
+import hashlib
 import itertools
+import zlib
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 
 import cadvlm
 from .convert import FILES, check_answer
-from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, list_files, read_json, write_json
+from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, list_files, read_json, write_bytes, write_json
 from .language import decode
 from .parallel import Journal, available_workers, run
 from .render import draw
@@ -67,9 +69,24 @@ def _equal_views(images, solid, pen, id):
     again = draw(solid(), sorted({v for pair in same for v in pair}), **pen)
     return [[id, 'equal_views', f'expected different pictures of {a} and {b}, found the same'] for a, b in same if not np.array_equal(again[a], again[b])]
 
-# %% ../nbs/14_validate.ipynb #f96abcaf
+# %% ../nbs/14_validate.ipynb #d4abdbd8
+_REDRAWN = 50               # of so many parts one is drawn again and compared, pixel by pixel
+
+
+def _redrawn(images, solid, pen, id):
+    "Problems of pictures that are not those of the part."
+    if not images or zlib.crc32(id.encode()) % _REDRAWN: return []
+    again = draw(solid(), images, **pen)
+    return [[id, 'wrong_picture', f'expected the {v} view of the part, found another picture'] for v in images if not np.array_equal(images[v], again[v])]
+
+
+def _digest(path):
+    try: return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError: return None
+
+
 def _validate_one(dataset, views, pen, language, id, drawn, code):
-    "Problems of one part; `drawn` says whether it should have pictures, `code` is its answer or None."
+    "`{problems, sums}` of one part; `drawn` says whether it should have pictures, `code` is its answer or None."
     problems, images, sequence = [], {}, None
     try: sequence = loads(dataset.json_path(id).read_bytes(), id)
     except FileNotFoundError: problems.append([id, 'missing_json', 'expected its file in cad_json, found none'])
@@ -77,12 +94,13 @@ def _validate_one(dataset, views, pen, language, id, drawn, code):
     for view in views if drawn else ():
         try: images[view] = check_image(dataset.image_path(id, view), pen['size'])
         except DatasetError as e: problems.append(_problem(dataset.image_name(id, view), e))
-    try: problems += _equal_views(images, lambda: build(sequence), pen, id) if sequence else []
+    try: problems += _equal_views(images, lambda: build(sequence), pen, id) + _redrawn(images, lambda: build(sequence), pen, id) if sequence else []
     except CadError as e: problems.append(_problem(id, e))
     if code is not None:
         try: decode(check_answer(code), language)
         except CadError as e: problems.append([id, 'bad_code', f'expected code that can be read, found: {e}'])
-    return problems
+    files = [dataset.json_path(id), *(dataset.image_path(id, v) for v in (views if drawn else ()))]
+    return dict(problems=problems, sums=[[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files])
 
 # %% ../nbs/14_validate.ipynb #12c8c747
 def check_sample(dataset, sample, views):
@@ -231,6 +249,26 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
     return dict(max_length=max_length, image_tokens=image_tokens, samples=len(lengths), cut=sum(n > max_length for n in lengths), mean=round(float(np.mean(lengths or [0])), 1),
                 min=min(lengths, default=0), max=max(lengths, default=0), percentiles=dict(zip(('50', '95', '99'), q))), problems
 
+# %% ../nbs/14_validate.ipynb #004b7a3a
+_SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json', 'tinyllava_metadata.json', *FILES.values(), 'failures.jsonl')
+
+
+def _whole_sums(dataset, sums):
+    "Sums of all files of a dataset by name, sorted."
+    named = [*(dataset.path/n for n in _SUMMED), *(dataset.path/'parquet').glob('*.parquet')]
+    return dict(sorted({k: v for k, v in (sums | {f.relative_to(dataset.path).as_posix(): _digest(f) for f in named}).items() if v}.items()))
+
+
+def _check_sums(dataset, sums, known):
+    "Problems of files that are not what they were; `known` are places that have a problem already. Without any, and without earlier sums, these are written."
+    path = dataset.path/'SHA256SUMS'
+    if not path.exists():
+        if not known: write_bytes(path, ''.join(f'{h}  {n}\n' for n, h in sums.items()).encode())
+        return []
+    before = {n: h for h, _, n in (line.partition('  ') for line in path.read_text().splitlines())}
+    changed = [n for n in before.keys() | sums.keys() if before.get(n) != sums.get(n) and not any(n.startswith(k) or Path(n).stem == k for k in known)]
+    return [[n, 'changed_file', f'expected what SHA256SUMS says, found {"another content" if n in sums and n in before else "no such file" if n in before else "a new file"}'] for n in sorted(changed)]
+
 # %% ../nbs/14_validate.ipynb #b6c4d6bb
 def _check_whole(dataset, info, drawing, talk):
     "`(samples by split, code by id, problems)` of everything but the parts themselves."
@@ -244,13 +282,24 @@ def _check_whole(dataset, info, drawing, talk):
 
 
 def _check_parts(dataset, drawing, talk, codes, workers):
-    "Problems of the parts, each looked at by itself; nothing is taken over from an earlier run."
+    "`(problems, sums)` of the parts, each looked at by itself; nothing is taken over from an earlier run."
     pen = {k: drawing[k] for k in ('size', 'style', 'hidden_lines', 'line_width')}
     journal, look = dataset.log_path('validate', '.jsonl'), partial(_validate_one, dataset, drawing['views'], pen, talk['language'])
     journal.unlink(missing_ok=True)
+    problems, sums = [], {}
     with Journal(journal, {}) as journal:
         rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers, arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate')
-        return [p for _, wrong in rows.values for p in wrong] + [[r['id'], r['reason'], r['message']] for r in rows.failures]
+        for _, value in rows.values:
+            problems += value['problems']
+            sums.update(value['sums'])
+        return problems + [[r['id'], r['reason'], r['message']] for r in rows.failures], sums
+
+
+def _glance(dataset, drawing):
+    "Problems of parts whose files are not there; no file is opened."
+    have, drawn = list_files(dataset.path/'cad_json', '.json'), list_files(dataset.path/'images', '.png') if (dataset.path/'images').exists() else set()
+    lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids) if i not in have]
+    return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a picture, found none'] for i in drawing['frames'] for v in drawing['views'] if f'{i}_{v}' not in drawn]
 
 
 def _report(dataset, problems, counts, tokens):
@@ -259,7 +308,8 @@ def _report(dataset, problems, counts, tokens):
     write_json(dataset.path/'validation_report.json', dict(ok=not rows, cadvlm=cadvlm.__version__, checked=counts, tokens=tokens, problems=by_reason, list=rows))
 
 
-def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, workers: int | None = None):
+def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, quick: bool = False,
+             workers: int | None = None):
     """Look at every file, picture and conversation of a dataset.
 
     Parameters
@@ -272,6 +322,8 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
         Tokens that the model takes, with --tokenizer.
     image_tokens : int
         Tokens that a picture takes, with --tokenizer.
+    quick : bool
+        Look at names, counts, splits and conversations only, and open no part and no picture.
     workers : int, optional
         Processes; by default one for each processor.
 
@@ -291,7 +343,9 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
     with at_work(dataset, 'validate', workers) as summary:
         checked, codes, problems = _check_whole(dataset, info, drawing, talk)
-        problems += _check_parts(dataset, drawing, talk, codes, workers)
+        wrong, sums = (_glance(dataset, drawing), None) if quick else _check_parts(dataset, drawing, talk, codes, workers)
+        problems += wrong
+        if not quick: problems += _check_sums(dataset, _whole_sums(dataset, sums), {w.partition('[')[0] for w, _, _ in problems})
         if tokenizer and not any(r in ('bad_samples', 'bad_sample', 'not_json', 'missing_file') for _, r, _ in problems):       # what cannot be read cannot be counted
             tokens, wrong = audit(dataset, tokenizer, max_length, image_tokens)
             problems += wrong
@@ -300,7 +354,7 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
         _report(dataset, problems, counts, tokens)
         summary.asked = summary.done = len(ids)
         summary.facts = dict(images=f'{counts["images"]:,}', samples=', '.join(f'{n:,} {FILES[s]}' for s, n in checked.items()),
-                             result=f'{len(problems):,} problems' if problems else 'all is well')
+                             result=f'{len(problems):,} problems' if problems else 'all is well, as far as names and conversations go' if quick else 'all is well')
         if tokens: summary.facts['tokens'] = '{mean:,.0f} on average, {min:,} to {max:,}, picture included; {cut:,} of {samples:,} samples are longer than {max_length:,}'.format(**tokens)
         summary.problems = [f'{w}: {m} [{r}]' for w, r, m in problems]
     return summary
