@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editab
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test docs bench lab prepare outputs clean
+.PHONY: help demo test docs bench scale lab prepare outputs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is inst
 bench: .venv/with-dev ## measure rendering, conversion and the grid, and write data/results/*.csv (25 minutes)
 	@$(BIN)/python tools/bench.py
 	@$(BIN)/python tools/bench_languages.py
+
+scale: .venv/with-dev ## run all stages on 1,100, 11,000 and 108,946 synthetic parts and write data/results/scale.csv (1.5 hours, 4 GB)
+	@$(BIN)/python tools/scale.py
 
 lab: .venv/with-lab ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs

@@ -1,0 +1,113 @@
+"""Run every stage at 1K, 10K and 100K for real and write `data/results/scale.csv`: `make scale`.
+
+1,100, 11,000 and 108,946 synthetic parts, as many as the report had, through the commands as a user types them. A row is written as its stage ends; a run that was stopped goes on after the last of them. Datasets go to a folder outside the project's results and can be
+looked at afterwards.
+"""
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench import ROOT, about, peak_of_session
+from cadvlm.dataset import Dataset, Source, read_json
+
+RESULTS = ROOT / "data" / "results" / "scale.csv"
+SCALES = {"1k": 1_100, "10k": 11_000, "100k": 108_946}
+COLUMNS = ("date", "machine", "python", "versions", "scale", "stage", "workers", "seconds", "models", "failed", "models_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_model")
+
+
+def timed(*arguments):
+    "`(seconds, megabytes of the largest process, megabytes of all processes at their peak)` of a cadvlm command."
+    command = [sys.executable, "-c", "import sys; from cadvlm.cli import main; sys.exit(main())", *map(str, arguments)]
+    start, peak, whole = time.perf_counter(), 0, 0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"}, start_new_session=True)
+    while process.poll() is None:
+        peak, whole = max(peak, peak_of_session(process.pid)), max(whole, resident(process.pid))
+        time.sleep(0.5)
+    assert process.returncode == 0, f"cadvlm {arguments[0]} ended with {process.returncode}"
+    return time.perf_counter() - start, peak, whole
+
+
+def resident(session):
+    "Megabytes that belong to the processes of a session now; what they share counts once (Linux; 0 elsewhere)."
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                total += next(int(line.split()[1]) for line in (folder / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+        except (OSError, StopIteration, IndexError):
+            continue  # it has ended meanwhile
+    return total / 1024
+
+
+def size(*paths):
+    "Bytes of files and of all files in folders."
+    return sum(f.stat().st_size for p in paths for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file())
+
+
+def stages(folder, count, workers):
+    "`(name, command, what it wrote, its summary)` of each stage, in order."
+    corpus, dataset = folder / "corpus", Dataset(folder / "dataset")
+    run = ("--workers", workers)
+    yield "synthesize", ("synthesize", corpus, "--count", count, *run), [corpus / "cad_json"], None
+    sizes = [x for name, ids in zip(("train", "val", "test"), Source(corpus).split.values()) for x in (f"--{name}-size", len(ids))]
+    yield "extract", ("extract", corpus, dataset.path, *sizes, *run), [dataset.path / "cad_json"], "extraction"
+    yield "render", ("render", dataset.path, *run), [dataset.path / "images"], "rendering"
+    answers = [dataset.path / f"{name}.json" for name in ("train", "val", "test")]
+    yield "convert, not verified", ("convert", dataset.path, "--no-verify", *run), answers, "conversion"
+    yield "convert", ("convert", dataset.path, *run), answers, "conversion"
+    yield "validate --quick", ("validate", dataset.path, "--quick", *run), [], "validation"
+    yield "validate", ("validate", dataset.path, *run), [], "validation"
+
+
+def row(name, command, written, summary, dataset, count):
+    seconds, peak, whole = timed(*command)
+    made = read_json(dataset / "logs" / f"{summary}_summary.json") if summary else dict(asked=count, failures={})
+    models, wrote = made["asked"], size(*written)
+    samples = sum(read_json(dataset / "tinyllava_metadata.json")["samples"].values()) if name.startswith("convert") else 0
+    figures = dict(seconds=round(seconds, 1), models=models, failed=sum(made["failures"].values()), models_per_minute=round(60 * models / seconds), peak_mb=round(peak), all_mb=round(whole), bytes=wrote)
+    return figures | dict(samples=samples or "", samples_per_minute=round(60 * samples / seconds) if samples else "", bytes_per_model=round(wrote / models) if wrote else "")
+
+
+def rows_so_far():
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(rows):
+    part = RESULTS.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(RESULTS)
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--scales", nargs="+", choices=SCALES, default=list(SCALES))
+    options.add_argument("--folder", type=Path, default=ROOT / "data" / "scale", help="where the datasets go (data/scale)")
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--again", action="store_true", help="measure again what there is a row for")
+    options = options.parse_args()
+    for scale in options.scales:
+        kept = [r for r in rows_so_far() if not (options.again and r["scale"] == scale)]
+        write(kept)
+        folder, count = options.folder / scale, SCALES[scale]
+        for name, command, written, summary in stages(folder, count, options.workers):
+            rows = rows_so_far()
+            if any(r["scale"] == scale and r["stage"] == name for r in rows):
+                continue
+            common = {k: v for k, v in about("synthetic", count).items() if k in COLUMNS}
+            new = common | dict(scale=scale, stage=name, workers=options.workers) | row(name, command, written, summary, folder / "dataset", count)
+            write([*rows, new])
+            print({k: v for k, v in new.items() if k not in common}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
