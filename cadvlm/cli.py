@@ -15,13 +15,14 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Folder, Source, Views, read_json, write_bytes
+from .dataset import Dataset, DatasetError, Place, Views, open_source, read_json, write_bytes
 from .parallel import get_ready
 from .sequence import CadError
 
-# %% ../nbs/19_cli.ipynb #3bd19c03
-COMMANDS = dict(synthesize='Make a corpus of synthetic parts, laid out like a DeepCAD download.',
-                extract='Start a dataset: take the first readable parts of each official split.',
+# %% ../nbs/19_cli.ipynb #9b043a69
+COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
+                synthesize='Make a corpus of synthetic parts, laid out like a DeepCAD download.',
+                extract='Start a dataset: take readable parts of each official split.',
                 twins='Find parts that are in a dataset twice, and take them out.',
                 render='Draw the views of every part of a dataset.',
                 convert='Write the conversations of a dataset: one sample for each part and view.',
@@ -45,20 +46,22 @@ def _say(*lines):
 
 
 @app.command(sort_key=10)
-def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100,
-        dedup: str = 'none', turned: bool = False, views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True, line_width: float = 2., timeout: float = 5.,
+def run(source: Place, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100, order: str = 'official', dedup: str = 'none', turned: bool = False,
+        views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True, line_width: float = 2., timeout: float = 5.,
         language: str = 'cadquery', sample: str = 'each', system_prompt: str = '', on_grid_loss: str = 'keep', verify: bool = True, format: str = 'json', seed: int = 0,
         tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, quick: bool = False, workers: int | None = None):
     """Extract, render, convert and validate.
 
     Parameters
     ----------
-    source : Path
-        Folder in DeepCAD's layout: cad_json/ and train_val_test_split.json.
+    source : str or Path
+        Folder or tar archive, local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or a plain folder of such JSON files.
     output : Path
         Folder of the dataset.
     train_size, val_size, test_size : int
         Number of parts of each split.
+    order : str
+        official: the first parts of each split; random; stratified: random, with the split's proportions of extrudes and kinds of curves.
     dedup : str
         none; train: take out parts that are in the training split twice; across: also what training and validation share with the test, and training with validation.
     turned : bool
@@ -88,7 +91,7 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
     format : str
         json, or parquet: the same samples also as Parquet files with the pictures inside.
     seed : int
-        Decides which sample gets which form of the question.
+        Decides which sample gets which form of the question, and the random orders.
     tokenizer : Path, optional
         Folder of a Hugging Face tokenizer: count tokens, and list samples that are too long or hold one of its marks.
     max_length, image_tokens : int
@@ -104,7 +107,7 @@ def run(source: Folder, output: Path, *, train_size: int = 1000, val_size: int =
         One for each stage; they are also printed, as each ends.
     """
     if sample == 'sheet' and 'sheet' not in views: views = (*views, 'sheet')
-    settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size), twins=dict(dedup=dedup, turned=turned), render=dict(views=views, size=size, style=style, hidden_lines=hidden_lines, line_width=line_width, timeout=timeout),
+    settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size, order=order, seed=seed), twins=dict(dedup=dedup, turned=turned), render=dict(views=views, size=size, style=style, hidden_lines=hidden_lines, line_width=line_width, timeout=timeout),
                     convert=dict(language=language, sample=sample, system_prompt=system_prompt, on_grid_loss=on_grid_loss, verify=verify, format=format, seed=seed),
                     validate=dict(tokenizer=tokenizer, max_length=max_length, image_tokens=image_tokens, quick=quick))
     summaries = []
@@ -158,7 +161,18 @@ def load_config(path, command):
         if key not in known: raise DatasetError('bad_config', f'{path}: {key}', f'no such command; sections are {", ".join(known)}')
         if type(section or {}) is not dict: raise DatasetError('bad_config', f'{path}: {key}', f'expected settings, found {type(section).__name__}')
     wanted = (*STAGES, 'run') if command == 'run' else (command,)
-    return {k: v for name in wanted for k, v in _section(name, node.get(name) or {}, path).items()}
+    return _merged({name: _section(name, node.get(name) or {}, path) for name in wanted}, path)
+
+
+def _merged(sections, file):
+    "The settings of all sections together; `run` has one flag for a setting that two stages share, and its own section wins."
+    merged, own = {}, sections.get('run', {})
+    for name, section in sections.items():
+        for key, value in section.items():
+            if key not in own and merged.get(key, value) != value:
+                raise DatasetError('bad_config', f'{file}: {name}.{key}', f'expected the same as in the other sections, {merged[key]!r}, found {value!r}; `run` has one {key} for all: set it below run')
+            merged[key] = value
+    return merged
 
 # %% ../nbs/19_cli.ipynb #b44c9f7b
 @app.meta.default
@@ -340,7 +354,7 @@ def demo(output: Path = Path('data/demo'), *, count: int = 200, seed: int = 0, w
     source, dataset, page = output/'synthetic', output/'dataset', output/'index.html'
     made = _function('synthesize')(source, count=count, seed=seed, workers=workers)
     _say(made, '')
-    sizes = dict(zip(('train_size', 'val_size', 'test_size'), map(len, Source(source).split.values())))
+    sizes = dict(zip(('train_size', 'val_size', 'test_size'), map(len, open_source(source).split.values())))
     summaries = [made, *run(source, dataset, **sizes, seed=seed, workers=workers)]
     write_page(dataset, summaries, page)
     _say(f'Look at {page}')

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 import cadvlm
 from .convert import FILES, check_answer
-from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, list_files, read_json, write_bytes, write_json
+from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, is_id, list_files, read_json, write_bytes, write_json
 from .language import decode
 from .parallel import Journal, available_workers, run
 from .render import draw
@@ -115,7 +115,7 @@ def check_sample(dataset, sample, views):
         if not truth: raise DatasetError('bad_sample', '', f'expected {what}')
     expect(type(sample) is dict and type(sample.get('id')) is str, 'an object with an id')
     id, _, view = sample['id'].rpartition('_')
-    expect(id.isalnum() and view in views, f'an id such as 00000007_{views[0]}, found {sample["id"][:60]!r}')
+    expect(is_id(id) and view in views, f'an id such as 00000007_{views[0]}, found {sample["id"][:60]!r}')
     expect(sample.get('image') == dataset.image_name(id, view), f'the image {dataset.image_name(id, view)}, found {str(sample.get("image"))[:80]!r}')
     turns = sample.get('conversations')
     spoken = type(turns) is list and all(type(t) is dict and type(t.get('value')) is str and t['value'].strip() for t in turns)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from bench import ROOT, about, peak_of_session
-from cadvlm.dataset import Dataset, Source, read_json
+from cadvlm.dataset import Dataset, FolderSource, read_json
 
 RESULTS = ROOT / "data" / "results" / "scale.csv"
 SCALES = {"1k": 1_100, "10k": 11_000, "100k": 108_946}
@@ -53,7 +53,7 @@ def stages(folder, count, workers):
     corpus, dataset = folder / "corpus", Dataset(folder / "dataset")
     run = ("--workers", workers)
     yield "synthesize", ("synthesize", corpus, "--count", count, *run), [corpus / "cad_json"], None
-    sizes = [x for name, ids in zip(("train", "val", "test"), Source(corpus).split.values()) for x in (f"--{name}-size", len(ids))]
+    sizes = [x for name, ids in zip(("train", "val", "test"), FolderSource(corpus).split.values()) for x in (f"--{name}-size", len(ids))]
     yield "extract", ("extract", corpus, dataset.path, *sizes, *run), [dataset.path / "cad_json"], "extraction"
     yield "render", ("render", dataset.path, *run), [dataset.path / "images"], "rendering"
     answers = [dataset.path / f"{name}.json" for name in ("train", "val", "test")]
