@@ -49,7 +49,7 @@ def _say(*lines):
 def run(source: Place, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100, order: str = 'official', dedup: str = 'none', turned: bool = False,
         views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True, line_width: float = 2., timeout: float = 5.,
         language: str = 'cadquery', sample: str = 'each', system_prompt: str = '', on_grid_loss: str = 'keep', verify: bool = True, format: str = 'json', seed: int = 0,
-        tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, quick: bool = False, workers: int | None = None):
+        tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, quick: bool = False, workers: int | None = None, scheduler: str | None = None):
     """Extract, render, convert and validate.
 
     Parameters
@@ -100,6 +100,8 @@ def run(source: Place, output: Path, *, train_size: int = 1000, val_size: int = 
         Let the last stage look at names, counts, splits and conversations only.
     workers : int, optional
         Processes; by default one for each processor.
+    scheduler : str, optional
+        Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def run(source: Place, output: Path, *, train_size: int = 1000, val_size: int = 
     if dedup == 'none': del settings['twins']
     for stage, flags in settings.items():
         place = (source, output) if stage == 'extract' else (output,)
-        summaries.append(_function(stage)(*place, **flags, workers=workers))
+        summaries.append(_function(stage)(*place, **flags, workers=workers, scheduler=scheduler))
         _say(summaries[-1], '')
     return summaries
 
@@ -198,7 +200,7 @@ def _stopped(message, code=2):
 def main(tokens=None):
     """The `cadvlm` command; `tokens` are its arguments, by default those of the program. Returns the exit code."""
     tokens = sys.argv[1:] if tokens is None else list(tokens)
-    if len(tokens) > 1 and tokens[0] in ('synthesize', *STAGES, 'run', 'demo') and not {'-h', '--help'} & set(tokens): get_ready()
+    if len(tokens) > 1 and tokens[0] in ('synthesize', *STAGES, 'run', 'demo') and not {'-h', '--help', '--scheduler'} & set(tokens): get_ready()
     try: return int(_carried_out(tokens))
     except CadError as e: return _stopped(e)
     except CycloptsError as e: return _stopped(f'{" ".join(str(e).split())} See cadvlm {tokens[0] + " " if tokens and tokens[0] in app else ""}--help.')

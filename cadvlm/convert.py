@@ -228,7 +228,7 @@ def _sample_views(drawn, sample):
 
 
 def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each', system_prompt: str = '', on_grid_loss: str = 'keep', verify: bool = True,
-            format: str = 'json', seed: int = 0, workers: int | None = None):
+            format: str = 'json', seed: int = 0, workers: int | None = None, scheduler: str | None = None):
     """Write the conversations of a dataset: one sample for each part and view, or for each part.
 
     Parameters
@@ -251,6 +251,8 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
         Decides which sample gets which form of the question.
     workers : int, optional
         Processes; by default one for each processor.
+    scheduler : str, optional
+        Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
     Returns
     -------
@@ -261,7 +263,7 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
     DatasetError
         When the folder is no rendered dataset, or a setting makes no sense.
     """
-    dataset, workers = Dataset(dataset), available_workers(workers)
+    dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
     for name, value, allowed in (('language', language, LANGUAGES), ('sample', sample, ('each', 'sheet')), ('on_grid_loss', on_grid_loss, ON_GRID_LOSS), ('format', format, FORMATS)): _check(name, value, allowed)
     if on_grid_loss != 'keep' and not verify: raise DatasetError('bad_setting', 'on_grid_loss', f'expected keep together with --no-verify, found {on_grid_loss}: a loss that is not measured cannot be acted on')
     if '<image>' in system_prompt: raise DatasetError('bad_setting', 'system_prompt', 'expected text without <image>')
@@ -271,7 +273,7 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
     settings = dict(sample=sample, system_prompt=system_prompt, format=format, seed=check_count('seed', seed)) | answers
     kept = answers | dict(maker=maker('sequence', 'solid', 'regions', 'normal', 'cadquery', 'compact', 'language', 'convert'))
     with at_work(dataset, 'convert', workers, **settings) as summary, Journal(dataset.log_path('convert', '.jsonl'), kept) as journal:
-        rows = run(partial(_convert_one, dataset, views, answers), ids, journal, partial(_is_there, dataset, views), workers, lambda i: (frames.get(i),), title='convert')
+        rows = run(partial(_convert_one, dataset, views, answers), ids, journal, partial(_is_there, dataset, views), workers, lambda i: (frames.get(i),), title='convert', scheduler=scheduler)
         _write_samples(dataset, rows, views, frames, settings, format)
         about = _metadata(dataset, rows, views, settings)
         write_json(dataset.path/'tinyllava_metadata.json', about)

@@ -52,11 +52,11 @@ def _is_there(source, dataset, id, value):
 _FEW = 2000                 # files that are read faster than processes start
 
 
-def _each(function, source, ids, journal, workers, title):
+def _each(function, source, ids, journal, workers, title, scheduler=None):
     "Call `function(source, id, place, stamp)` for each id; the journal keeps the rows."
     function = partial(function, source)
     if not source.streams:
-        run(function, ids, journal, lambda id, value: False, workers if len(ids) > _FEW else 1, lambda id: (source.place(id), source.stamp(id)), title)
+        run(function, ids, journal, lambda id, value: False, workers if len(ids) > _FEW else 1, lambda id: (source.place(id), source.stamp(id)), title, scheduler=scheduler)
         return
     with tqdm(total=len(ids), desc=title, unit=' models', disable=_quiet(), smoothing=.1) as bar:
         for bunch in source.bunches(ids):
@@ -143,11 +143,11 @@ def _survey_one(source, id, place, mark):
     return dict(stratum=stratum(describe(loads(_load(source, place, mark), id))), stamp=mark)
 
 
-def _survey(source, ids, path, workers):
+def _survey(source, ids, path, workers, scheduler=None):
     "`({id: stratum}, rows of the files that cannot be read)`."
     with Journal(path, dict(source=source.name, maker=maker('sequence', 'extract'))) as journal:
         kept = _kept(ids, journal, lambda id, value: value['stamp'] == source.stamp(id))
-        _each(_survey_one, source, [i for i in ids if i not in kept], journal, workers, 'survey')
+        _each(_survey_one, source, [i for i in ids if i not in kept], journal, workers, 'survey', scheduler)
         rows = [journal[i] for i in ids]
     return {r['id']: r['value']['stratum'] for r in rows if 'value' in r}, [r for r in rows if 'value' not in r]
 
@@ -236,14 +236,14 @@ def _info(source, taken, settings, refused, absent, stray, strata, journal):
 _SPARE = .05                # more parts to read in a round, where a round reads through everything
 
 
-def _gather(source, dataset, settings, journal, workers):
+def _gather(source, dataset, settings, journal, workers, scheduler=None):
     "`(taken, rows of the refused, strata, number of asked ones, number of reused ones)`."
     kept, sizes, survey = set(), {s: settings[s] for s in SPLITS}, dataset.path/'logs'/'survey.jsonl'
     def attempt(ids):
         kept.update(old := _kept(ids, journal, partial(_is_there, source, dataset)))
-        _each(partial(_extract_one, dataset), source, [i for i in ids if i not in old], journal, workers, 'extract')
+        _each(partial(_extract_one, dataset), source, [i for i in ids if i not in old], journal, workers, 'extract', scheduler)
         return [i for i in ids if 'value' in journal[i]]
-    candidates, unreadable, strata = _candidates(source, sizes, settings['order'], settings['seed'], lambda ids: _survey(source, ids, survey, workers))
+    candidates, unreadable, strata = _candidates(source, sizes, settings['order'], settings['seed'], lambda ids: _survey(source, ids, survey, workers, scheduler))
     taken, tried = take(candidates, sizes, attempt, _SPARE if source.streams else 0.)
     refused = unreadable + [row for row in map(journal.__getitem__, tried) if 'value' not in row]
     return taken, refused, strata, len(tried) + len(unreadable), len(kept.intersection(tried))
@@ -274,7 +274,7 @@ def _facts(summary, source, taken, settings, strata, absent, stray):
 
 # %% ../nbs/11_extract.ipynb #d61692c3
 def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100, order: str = 'official', seed: int = 0,
-            workers: int | None = None):
+            workers: int | None = None, scheduler: str | None = None):
     """Start a dataset: take readable parts of each official split.
 
     Parameters
@@ -295,6 +295,8 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
         Another seed, another random order.
     workers : int, optional
         Processes; by default one for each processor.
+    scheduler : str, optional
+        Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
     Returns
     -------
@@ -305,7 +307,7 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     DatasetError
         When the source is not in one of these layouts, or the output is somebody else's folder.
     """
-    dataset, workers = Dataset(output), available_workers(workers)
+    dataset, workers = Dataset(output), available_workers(workers, scheduler)
     settings = dict(zip(SPLITS, (check_count('train_size', train_size), check_count('val_size', val_size), check_count('test_size', test_size))))
     if order not in ORDERS: raise DatasetError('bad_setting', 'order', f'expected one of {", ".join(ORDERS)}, found {order!r}')
     settings |= dict(order=order, seed=check_count('seed', seed))
@@ -315,7 +317,7 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     same, journal = dict(source=source.name, maker=maker('sequence', 'extract')), dataset.log_path('extract', '.jsonl')
     with at_work(dataset, 'extract', workers, source=repr(source), **settings) as summary, Journal(journal, same) as journal:
         if hasattr(source, 'keep'): source.keep(dataset.path/'logs')
-        taken, refused, strata, summary.asked, summary.reused = _gather(source, dataset, settings, journal, workers)
+        taken, refused, strata, summary.asked, summary.reused = _gather(source, dataset, settings, journal, workers, scheduler)
         summary.failures = dict(Counter(r['reason'] for r in refused))
         summary.done = summary.asked - len(refused) - summary.reused
         _facts(summary, source, taken, settings, strata, *_write_out(source, dataset, settings, taken, refused, strata, journal))

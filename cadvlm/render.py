@@ -98,7 +98,7 @@ def _check_pen(size, style, hidden_lines, line_width):
 
 # %% ../nbs/12_render.ipynb #f3a5e276
 def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True,
-           line_width: float = LINE_WIDTH, timeout: float = 5., workers: int | None = None):
+           line_width: float = LINE_WIDTH, timeout: float = 5., workers: int | None = None, scheduler: str | None = None):
     """Draw the views of every part of a dataset.
 
     Parameters
@@ -119,6 +119,8 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
         Seconds that one part may take; a slower one is a failure.
     workers : int, optional
         Processes; by default one for each processor.
+    scheduler : str, optional
+        Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
     Returns
     -------
@@ -129,11 +131,11 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     DatasetError
         When the folder is no dataset, or a setting makes no sense.
     """
-    dataset, views, workers = Dataset(dataset), _check_views(views), available_workers(workers)
+    dataset, views, workers = Dataset(dataset), _check_views(views), available_workers(workers, scheduler)
     pen = _check_pen(size=size, style=style, hidden_lines=hidden_lines, line_width=line_width)
     ids, settings = dataset.ids, dict(views=views, **pen, maker=maker('sequence', 'solid', 'drawing', 'render'))
     with at_work(dataset, 'render', workers, views=views, **pen) as summary, Journal(dataset.log_path('render', '.jsonl'), settings) as journal:
-        rows = run(partial(_render_one, dataset, views, pen), ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout)
+        rows = run(partial(_render_one, dataset, views, pen), ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout, scheduler=scheduler)
         about = _metadata(dataset, views, pen, rows)
         _sweep(dataset, {dataset.image_name(i, v) for i in about['frames'] for v in views})
         write_json(dataset.path/'rendering_metadata.json', about)

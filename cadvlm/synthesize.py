@@ -587,8 +587,8 @@ def _journal(output, seed):
         raise DatasetError('not_ours', str(output/'cad_json'), 'expected a new folder or one of synthetic parts, found parts of another origin; choose another output')
     return Journal(path, dict(seed=seed, cadvlm=cadvlm.__version__))
 
-# %% ../nbs/10_synthesize.ipynb #c9267ba1
-def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | None = None) -> Summary:
+# %% ../nbs/10_synthesize.ipynb #acee5f66
+def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | None = None, scheduler: str | None = None) -> Summary:
     """Make a corpus of synthetic parts, laid out like a DeepCAD download.
 
     Parameters
@@ -601,16 +601,18 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
         Another seed, other parts.
     workers
         Processes; by default one for each processor. The files do not depend on it.
+    scheduler
+        Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
     Returns
     -------
     Summary
         Counts, failures and time.
     """
-    output, start, workers = Path(output), time.perf_counter(), available_workers(workers)
+    output, start, workers = Path(output), time.perf_counter(), available_workers(workers, scheduler)
     check_count('count', count, 3); check_count('seed', seed)
     journal, folder, ids = _journal(output, seed), output/'cad_json', [f'{i:08d}' for i in range(count)]
-    try: return _summary(run(partial(_write, folder=folder, seed=seed), ids, journal, lambda id, _: (folder/f'{shelf(id)}.json').exists(), workers, title='synthesize'),
+    try: return _summary(run(partial(_write, folder=folder, seed=seed), ids, journal, lambda id, _: (folder/f'{shelf(id)}.json').exists(), workers, title='synthesize', scheduler=scheduler),
                          output, seed, workers, start)
     finally: journal.close()
 

@@ -150,7 +150,7 @@ def _representatives(prints):
     return list(first.values()), pairs
 
 
-def find_twins(dataset, workers=None, turned=False):
+def find_twins(dataset, workers=None, turned=False, scheduler=None):
     """Twins of a dataset.
 
     Returns
@@ -160,13 +160,13 @@ def find_twins(dataset, workers=None, turned=False):
     """
     settings, ids = dict(maker=maker('sequence', 'solid', 'regions', 'normal', 'compact', 'twins')), list(dict.fromkeys(dataset.ids))
     with Journal(dataset.log_path('twins', '.jsonl'), settings) as journal:
-        rows = run(partial(_print_one, dataset), ids, journal, partial(_is_there, dataset), workers, title='fingerprints')
+        rows = run(partial(_print_one, dataset), ids, journal, partial(_is_there, dataset), workers, title='fingerprints', scheduler=scheduler)
         prints, failed = dict(rows.values), len(rows.failures)
     ones, exact = _representatives(prints)
     pairs = candidates([prints[i]['shape'] for i in ones], turned)
     names = [f'{ones[i]} {ones[j]}' for i, j in np.sort(pairs, axis=1)[np.lexsort(pairs.T)].tolist()]
     with Journal(dataset.log_path('twins', '_proofs.jsonl'), settings | dict(turned=turned, stamps=blake2b(repr([prints[i]['stamp'] for i in ones]).encode()).hexdigest())) as journal:
-        proven = [tuple(name.split(' ')) for name, value in run(partial(_prove_one, dataset, turned), names, journal, workers=workers, title='proofs').values if value >= SAME]
+        proven = [tuple(name.split(' ')) for name, value in run(partial(_prove_one, dataset, turned), names, journal, workers=workers, title='proofs', scheduler=scheduler).values if value >= SAME]
     number = {i: k for k, i in enumerate(prints)}
     found = groups(len(prints), [(number[a], number[b]) for a, b in exact + proven])
     known = list(prints)
@@ -184,7 +184,7 @@ def _take_out(dataset, gone):
     for i in gone: dataset.json_path(i).unlink(missing_ok=True)
 
 
-def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers: int | None = None):
+def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers: int | None = None, scheduler: str | None = None):
     """Find parts that are in a dataset twice, and take them out.
 
     Parameters
@@ -197,6 +197,8 @@ def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers
         Count a part that lies on another side as the same.
     workers : int, optional
         Processes; by default one for each processor.
+    scheduler : str, optional
+        Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
     Returns
     -------
@@ -207,11 +209,11 @@ def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers
     DatasetError
         When the folder is no dataset.
     """
-    dataset, workers = Dataset(dataset), available_workers(workers)
+    dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
     if dedup not in DEDUP: raise DatasetError('bad_setting', 'dedup', f'expected one of {", ".join(DEDUP)}, found {dedup!r}')
     split = dataset.split
     with at_work(dataset, 'twins', workers, dedup=dedup, turned=turned) as summary:
-        found, counts = find_twins(dataset, workers, turned)
+        found, counts = find_twins(dataset, workers, turned, scheduler)
         leak, gone = leaks(split, found), redundant(split, found, dedup)
         write_json(dataset.path/'twins.json', dict(cadvlm=cadvlm.__version__, same=SAME, turned=turned, dedup=dedup, counts=counts, leaks=leak, taken_out=gone, groups=found))
         if gone: _take_out(dataset, gone)

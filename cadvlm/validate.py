@@ -281,14 +281,14 @@ def _check_whole(dataset, info, drawing, talk):
     return checked, codes, problems + gone + _check_counts(dataset, info, drawing, talk, checked)
 
 
-def _check_parts(dataset, drawing, talk, codes, workers):
+def _check_parts(dataset, drawing, talk, codes, workers, scheduler):
     "`(problems, sums)` of the parts, each looked at by itself; nothing is taken over from an earlier run."
     pen = {k: drawing[k] for k in ('size', 'style', 'hidden_lines', 'line_width')}
     journal, look = dataset.log_path('validate', '.jsonl'), partial(_validate_one, dataset, drawing['views'], pen, talk['language'])
     journal.unlink(missing_ok=True)
     problems, sums = [], {}
     with Journal(journal, {}) as journal:
-        rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers, arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate')
+        rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers, arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate', scheduler=scheduler)
         for _, value in rows.values:
             problems += value['problems']
             sums.update(value['sums'])
@@ -309,7 +309,7 @@ def _report(dataset, problems, counts, tokens):
 
 
 def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, quick: bool = False,
-             workers: int | None = None):
+             workers: int | None = None, scheduler: str | None = None):
     """Look at every file, picture and conversation of a dataset.
 
     Parameters
@@ -326,6 +326,8 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
         Look at names, counts, splits and conversations only, and open no part and no picture.
     workers : int, optional
         Processes; by default one for each processor.
+    scheduler : str, optional
+        Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
     Returns
     -------
@@ -337,13 +339,13 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
     DatasetError
         When a stage has not been run.
     """
-    dataset, workers = Dataset(dataset), available_workers(workers)
+    dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
     check_count('max_length', max_length, 1), check_count('image_tokens', image_tokens)
     tokens, tokenizer = None, tokenizer and load_tokenizer(tokenizer)
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
     with at_work(dataset, 'validate', workers) as summary:
         checked, codes, problems = _check_whole(dataset, info, drawing, talk)
-        wrong, sums = (_glance(dataset, drawing), None) if quick else _check_parts(dataset, drawing, talk, codes, workers)
+        wrong, sums = (_glance(dataset, drawing), None) if quick else _check_parts(dataset, drawing, talk, codes, workers, scheduler)
         problems += wrong
         if not quick: problems += _check_sums(dataset, _whole_sums(dataset, sums), {w.partition('[')[0] for w, _, _ in problems})
         if tokenizer and not any(r in ('bad_samples', 'bad_sample', 'not_json', 'missing_file') for _, r, _ in problems):       # what cannot be read cannot be counted

@@ -1,0 +1,329 @@
+"""What may go wrong while many models are made, and that none of it shows in the result: processes that are killed, hang or crash, a full disk, Ctrl-C, a cluster that loses machines."""
+import errno, itertools, os, random, shutil, signal, subprocess, sys, time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import cadvlm.parallel as parallel
+from cadvlm.cli import main
+from cadvlm.dataset import DatasetError, read_json
+from cadvlm.parallel import Journal, Lock, available_workers, run
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
+CADVLM = Path(sys.executable).with_name("cadvlm")
+COUNT = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dask(tmp_path_factory):
+    "A scheduler and two workers on loopback, one with a nanny and one without; they start while other tests run. Gives `(folder, workers)`."
+    folder, program = tmp_path_factory.mktemp("dask"), CADVLM.with_name("dask")
+    if not program.exists():
+        yield None
+        return
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(parallel.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | dict(PYTHONPATH=path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+    start = lambda *words: subprocess.Popen([program, *words, "--scheduler-file", folder / "scheduler.json"], cwd=folder, env=env,
+                                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    options = ("--nthreads", "1", "--no-dashboard", "--local-directory", str(folder))
+    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    workers = [start("worker", *options), start("worker", *options, "--no-nanny")]
+    yield folder, workers
+    for process in (*workers, scheduler):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def scheduler(dask):
+    "Address of the scheduler, when at least one worker is there."
+    if not dask:
+        pytest.skip("needs Dask: pip install 'cadvlm[cluster]'")
+    path = dask[0] / "scheduler.json"
+    until(path.exists)
+    address = read_json(path)["address"]
+    with parallel.cluster(address) as client:
+        client.wait_for_workers(1, 60)
+    return address
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus") / "synthetic"
+    assert main(["synthesize", str(folder), "--count", str(COUNT), "--workers", "2"]) == 0
+    return folder
+
+
+def words(corpus, folder, *flags):
+    "The whole chain of stages, as a user types it."
+    sizes = ("--train-size", COUNT - 6, "--val-size", 3, "--test-size", 3, "--size", 128)
+    return [str(w) for w in ("run", corpus, folder, *sizes, *flags)]
+
+
+def made_by(corpus, folder, *flags):
+    assert main(words(corpus, folder, *flags)) == 0
+    return contents(folder)
+
+
+def command(corpus, folder, *flags, out=subprocess.DEVNULL, **options):
+    "The same as a program of its own, that can be killed."
+    return subprocess.Popen([CADVLM, *words(corpus, folder, *flags)], stdout=out, stderr=out, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def made(corpus, tmp_path_factory):
+    "What one worker makes of the corpus, undisturbed."
+    return made_by(corpus, tmp_path_factory.mktemp("made") / "dataset", "--workers", "1")
+
+
+def contents(folder):
+    "All bytes outside `logs/`."
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file() and "logs" not in p.relative_to(folder).parts}
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def descendants(pid):
+    "Processes below a process, by /proc."
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            parents.setdefault(int(parent), []).append(int(path.parent.name))
+    found, queue = [], [pid]
+    while queue:
+        queue += (children := parents.get(queue.pop(), []))
+        found += children
+    return found
+
+
+def name(id):
+    "One part of a difficult lot."
+    match id:
+        case "0005": os._exit(3)
+        case "0009": os.kill(os.getpid(), signal.SIGSEGV)
+        case "0013": -1 in itertools.count()  # compiled code that neither ends nor listens
+        case "0021": time.sleep(60)
+        case "0022": raise ValueError("a mistake of ours")
+    return "part " + id
+
+
+def once(folder, id):
+    "Killed at the first attempt at one part, as by somebody who frees memory."
+    if id == "0007" and not (Path(folder) / "killed").exists():
+        (Path(folder) / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return int(id)
+
+
+def doomed(id):
+    "A part that ends the Dask worker itself."
+    if id == "0003":
+        import multiprocessing
+
+        os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
+        time.sleep(60)
+    return int(id)
+
+
+def check_difficult(rows):
+    assert {r["id"]: (r["reason"], r["message"]) for r in rows.failures} == {
+        "0005": ("crashed", "the process that worked on it died, twice: exit code 3"),
+        "0009": ("crashed", "the process that worked on it died, twice: SIGSEGV"),
+        "0013": ("timeout", "expected an answer within 0.7 s, ended the process after 2.8 s"),
+        "0021": ("timeout", "expected an answer within 0.7 s"),
+        "0022": ("internal_error", "ValueError: a mistake of ours")}
+    assert dict(rows.values) == {i: "part " + i for i in IDS if i not in {r["id"] for r in rows.failures}} and [r["id"] for r in rows] == IDS
+
+
+IDS = [f"{i:04}" for i in range(30)]
+
+
+def test_a_model_that_crashes_or_hangs_is_one_row(tmp_path, capfd):
+    with Journal(tmp_path / "run.jsonl", {}) as journal:
+        check_difficult(run(name, IDS, journal, workers=2, timeout=0.7))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_same_on_a_cluster(scheduler, tmp_path):
+    with Journal(tmp_path / "run.jsonl", {}) as journal:
+        check_difficult(run(name, IDS, journal, timeout=0.7, scheduler=scheduler))
+
+
+def test_a_worker_that_is_killed_once_costs_nothing(tmp_path):
+    with Journal(tmp_path / "run.jsonl", {}) as journal:
+        assert dict(run(partial(once, tmp_path), IDS, journal, workers=2).values) == {i: int(i) for i in IDS}
+    assert (tmp_path / "killed").exists()
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_number_of_workers_does_not_show(corpus, made, tmp_path, workers):
+    assert made_by(corpus, tmp_path / "dataset", "--workers", str(workers)) == made
+
+
+def test_ten_kills_do_not_show(corpus, made, tmp_path):
+    "Driver; worker, and then the driver; ten times at moments that a fixed seed chooses. Any process below the driver may be the worker."
+    dice, folder, seen = random.Random(5), tmp_path / "dataset", []
+    for i in range(10):
+        process = command(corpus, folder, "--workers", "2")
+        for _ in range(i % 2):
+            time.sleep(dice.uniform(0.5, 1.5))
+            with suppress(IndexError, ProcessLookupError):
+                os.kill(dice.choice(descendants(process.pid)), signal.SIGKILL)
+        time.sleep(dice.uniform(0.3, 2))
+        process.kill()
+        seen.append((process.wait(), len(contents(folder))))
+    assert any(0 < n < len(made) for _, n in seen), seen
+    assert made_by(corpus, folder, "--workers", "2") == made
+
+
+def test_a_cluster_that_loses_a_worker_does_not_show(corpus, made, dask, scheduler, tmp_path):
+    process = command(corpus, "dataset", "--scheduler", scheduler, cwd=tmp_path, out=subprocess.PIPE)  # a relative path, from a folder that is not the workers'
+    until(lambda: (tmp_path / "dataset/logs/rendering.jsonl").exists() or process.poll() is not None)
+    victim = dask[1][1]
+    victim.kill()
+    out, error = process.communicate(timeout=100)
+    assert process.returncode == 0, out + error
+    assert contents(tmp_path / "dataset") == made and victim.wait() == -signal.SIGKILL
+
+
+def test_a_model_that_ends_dask_workers_is_found(scheduler, tmp_path):
+    with Journal(tmp_path / "run.jsonl", {}) as journal:
+        rows = run(doomed, IDS[:8], journal, scheduler=scheduler)
+        assert [(r["id"], r["reason"]) for r in rows.failures] == [("0003", "crashed")] and len(list(rows.values)) == 7
+
+
+def test_a_full_disk_ends_the_run_and_the_next_goes_on(corpus, made, tmp_path):
+    "In every process, from some picture on."
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os
+replace = os.replace
+def full(source, target, **options):
+    if str(target).endswith('31_top.png'): raise OSError({errno.ENOSPC}, 'No space left on device', str(target))
+    return replace(source, target, **options)
+os.replace = full
+""")
+    env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(tmp_path), str(Path(parallel.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    process = command(corpus, tmp_path / "dataset", "--workers", "2", env=env, out=subprocess.PIPE)
+    _, error = process.communicate(timeout=100)
+    assert process.returncode == 2 and "Traceback" not in error
+    assert error.strip().splitlines()[-1].startswith("cadvlm: No space left on device: ") and error.strip().endswith("the same command goes on from there")
+    assert 0 < len(list((tmp_path / "dataset/images").rglob("*.png"))) < 3 * COUNT and not (tmp_path / "dataset/logs/lock").exists()
+    assert made_by(corpus, tmp_path / "dataset", "--workers", "2") == made
+
+
+def test_a_journal_on_a_full_disk_keeps_whole_rows(tmp_path):
+    class Full:
+        "A file that takes forty more bytes."
+        def __init__(self, file): self.file, self.left = file, 40
+        def __getattr__(self, name): return getattr(self.file, name)
+        def write(self, data):
+            self.file.write(data[:self.left])
+            self.file.flush()
+            if len(data) > self.left: raise OSError(errno.ENOSPC, "No space left on device")
+            self.left -= len(data)
+
+    journal = Journal(tmp_path / "run.jsonl", {})
+    journal.file = Full(journal.file)
+    with pytest.raises(OSError, match="No space"):
+        run(int, IDS, journal, workers=1)
+    journal.close()
+    with Journal(tmp_path / "run.jsonl", {}) as journal:
+        assert len(journal) == 1 and dict(run(int, IDS, journal, workers=1).values) == {i: int(i) for i in IDS}
+
+
+def test_ctrl_c_leaves_nothing_behind(corpus, tmp_path):
+    folder = tmp_path / "dataset"
+    process = command(corpus, folder, "--workers", "2", start_new_session=True, out=subprocess.PIPE)
+    until(lambda: (folder / "logs/rendering.jsonl").exists())
+    below = descendants(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error.strip().splitlines()[-1].startswith("cadvlm: stopped") and "Traceback" not in error
+    until(lambda: not any(parallel._born(pid) for pid in below), 10)
+    assert not (folder / "logs/lock").exists() and not list(folder.rglob("*.part"))
+
+
+def test_two_stages_at_once_are_kept_apart(corpus, tmp_path, capsys):
+    folder = tmp_path / "dataset"
+    holder = subprocess.Popen([sys.executable, "-c", "import sys; from cadvlm.parallel import Journal; j = Journal(sys.argv[1], {}); print('here', flush=True); input()",
+                               folder / "logs/rendering.jsonl"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "here\n"
+    extract = ["extract", str(corpus), str(folder), "--train-size", "2", "--val-size", "1", "--test-size", "1", "--workers", "1"]
+    assert main(extract) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"rendering (process {holder.pid} on " in error and error.endswith("[busy]\n") and "lock" in error
+    holder.kill()
+    holder.communicate()
+    assert (folder / "logs/lock").exists() and main(extract) == 0 and not (folder / "logs/lock").exists()
+
+
+def test_of_many_that_want_a_lock_one_has_it(tmp_path):
+    "Also when all find that of a dead process."
+    code = "import sys; from cadvlm.parallel import Lock; Lock.take(sys.argv[1], 'test'); print('mine', flush=True); input()"
+    for _ in range(2):
+        all = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+        lines = [p.stdout.readline() for p in all]
+        assert sorted(lines) == ["", "", "", "mine\n"]
+        for process in all:
+            process.kill()
+            process.communicate()
+        assert [p.name for p in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_lock_of_another_machine_holds_while_it_is_touched(tmp_path):
+    lock = tmp_path / "lock"
+    lock.write_text('{"work": "rendering", "pid": 1, "machine": "far away", "born": "1", "token": ""}')
+    with pytest.raises(DatasetError, match="far away"):
+        Lock.take(lock, "test")
+    os.utime(lock, (time.time() - 3600,) * 2)
+    Lock.take(lock, "test").release()
+    assert not lock.exists()
+
+
+def test_what_workers_cannot_import_is_one_error(tmp_path, capfd, monkeypatch):
+    (tmp_path / "fleeting.py").write_text("def twice(id): return 2 * id\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import fleeting
+
+    (tmp_path / "fleeting.py").unlink()
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    for function in (fleeting.twice, lambda id: id):
+        with Journal(tmp_path / "run.jsonl", {}) as journal, pytest.raises(DatasetError, match="import") as error:
+            run(function, IDS, journal, workers=2)
+        assert error.value.reason == "not_importable"
+    assert not capfd.readouterr().err
+
+
+def test_a_script_without_a_main_guard_is_told(tmp_path):
+    (tmp_path / "script.py").write_text("from cadvlm.parallel import Journal, run\nrun(int, ['0001', '0002'], Journal('run.jsonl', {}), workers=2)\n")
+    result = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and "__main__" in result.stderr.splitlines()[-1]
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parallel, "_CALL", 0.3)
+    arguments = ["synthesize", str(tmp_path / "new"), "--scheduler"]
+    reasons = []
+    for address, module in (("tcp://127.0.0.1:1", ...), ("here:there", ...), ("tcp://127.0.0.1:1", None)):
+        with monkeypatch.context() as patch:
+            if module is None:
+                patch.setitem(sys.modules, "distributed", None)
+            assert main([*arguments, address]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        reasons.append(error.strip().rpartition(" ")[2])
+    assert reasons[2] == "[missing_extra]" and "cadvlm[cluster]" in error and set(reasons[:2]) <= {"[no_cluster]", "[missing_extra]"} and not list(tmp_path.iterdir())
+    with pytest.raises(DatasetError, match="either"):
+        available_workers(2, "tcp://127.0.0.1:1")
