@@ -27,6 +27,7 @@ COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 render='Draw the views of every part of a dataset.',
                 convert='Write the conversations of a dataset: one sample for each part and view.',
                 validate='Look at every file, picture and conversation of a dataset.',
+                quality='Measure every part of a dataset or of a source, and compare it with another.',
                 export='Write a part as STEP, STL or GLB.')
 STAGES = ('extract', 'twins', 'render', 'convert', 'validate')
 
@@ -200,7 +201,7 @@ def _stopped(message, code=2):
 def main(tokens=None):
     """The `cadvlm` command; `tokens` are its arguments, by default those of the program. Returns the exit code."""
     tokens = sys.argv[1:] if tokens is None else list(tokens)
-    if len(tokens) > 1 and tokens[0] in ('synthesize', *STAGES, 'run', 'demo') and not {'-h', '--help', '--scheduler'} & set(tokens): get_ready()
+    if len(tokens) > 1 and tokens[0] in ('synthesize', *STAGES, 'quality', 'run', 'demo') and not {'-h', '--help', '--scheduler'} & set(tokens): get_ready()
     try: return int(_carried_out(tokens))
     except CadError as e: return _stopped(e)
     except CycloptsError as e: return _stopped(f'{" ".join(str(e).split())} See cadvlm {tokens[0] + " " if tokens and tokens[0] in app else ""}--help.')
