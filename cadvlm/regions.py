@@ -65,6 +65,17 @@ def _samples(loop):
     return np.array([_middle(c) for c in loop.curves[::max(1, len(loop.curves)//8)]])
 
 
+_VAST = 1e4                 # units of radius: an arc as flat as this needs no fine chords, and with them a hostile one would take long
+
+
+def _corners_of(loop):
+    "A polygon that stands for a loop."
+    rounds = [c for c in loop.curves if not isinstance(c, Line)]
+    if max((c.radius for c in rounds), default=0.) < _VAST: return polygon(loop)
+    if isinstance(loop.curves[0], Circle): loop = Loop(tuple(_open([(loop.curves[0], True)])))
+    return np.array([p for c in loop.curves for p in ([c.at(k/24) for k in range(24)] if isinstance(c, Arc) else [c.start])])
+
+
 def _corner(loop):
     (x, y), _ = loop.bounds
     return (round(x, 9), round(y, 9), abs(loop.area))
@@ -94,7 +105,7 @@ def nest(loops):
         for j in around[np.argsort(size[around])].tolist():
             tests += 1
             if tests > MAX_NESTED: raise FormatError('too_many_nested', '', f'expected loops that lie in the box of another {MAX_NESTED:,} times at most')
-            sides[j] = sides.get(j) or _sides(polygon(loops[j]))
+            sides[j] = sides.get(j) or _sides(_corners_of(loops[j]))
             if _contains(sides[j], points).mean() > 0.5: parent[i] = j; break
     return _profiles(loops, parent, size)
 

@@ -51,11 +51,13 @@ def test_pieces_add_up_to_the_edges(sequence):
 @given(parts)
 def test_turning_permutes_the_views(sequence):
     before, after = build(sequence), build(turned(sequence))
-    picture = lambda solid, view: project(solid, view).rasterize()
-    # the dashes of a closed curve may start elsewhere, so a few pixels of hidden lines may differ
-    assert apart(picture(after, "right"), picture(before, "front")) < 2e-3
-    assert apart(picture(after, "front"), picture(before, "left")) < 2e-3
-    assert apart(picture(after, "top"), np.rot90(picture(before, "top"))) < 2e-3
+    # the dashes of a closed curve may start elsewhere, so that some pixels of hidden lines may differ, more where there are many holes
+    for hidden, share in ((False, 0.05), (True, 0.1)):
+        picture = lambda solid, view: project(solid, view).rasterize(hidden_lines=hidden)
+        limit = max(2e-3, share * max((picture(before, v).min(axis=2) < 200).mean() for v in ("front", "left", "top")))  # of the ink
+        assert apart(picture(after, "right"), picture(before, "front")) < limit
+        assert apart(picture(after, "front"), picture(before, "left")) < limit
+        assert apart(picture(after, "top"), np.rot90(picture(before, "top"))) < limit
 
 
 @many
