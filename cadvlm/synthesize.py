@@ -3,13 +3,14 @@
 # %% auto #0
 __all__ = ['BINS', 'DEEPCAD', 'UNITS', 'histograms', 'distance', 'part', 'synthesize']
 
-# %% ../nbs/10_synthesize.ipynb #b2c33189
+# %% ../nbs/10_synthesize.ipynb #277666e3
 import math
 import time
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from itertools import permutations
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from manifold3d import Manifold, Mesh64
 import cadvlm
 from .dataset import DatasetError, Summary, check_count, shelf, write_bytes, write_json
 from .families import FAMILIES, RICH
+from .normal import normal_form
 from .parallel import Journal, available_workers, run
 from .sequence import Arc, CadSequence, Circle, Extent, Extrude, GeometryError, Line, Loop, Operation, Plane, Profile, Sketch, from_dict, to_deepcad
 from .shapes import FRONT, RIGHT, TOP, Dice, disc, divided
-from .solid import build, prism, region
+from .solid import Frame, build, prism, region
 
 # %% ../nbs/10_synthesize.ipynb #a73f942b
 BINS = dict(extrudes=(1, 2, 3, 4, 5, 6, 7), curves=(1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256), profiles=(1, 2, 3, 4, 6, 8, 12), loops=(1, 2, 3, 4, 6, 12))     # upper ends
@@ -282,16 +284,18 @@ def _proved(sequence):
     good = solid.pieces == 1 and _is_coarse(sequence, solid.frame.scale) and (_is_as_said(sequence.extrudes[0], solid.volume) if len(sequence.extrudes) == 1 else _all_seen(sequence, solid))
     return solid if good and not from_dict(to_deepcad(sequence)).flags else None
 
-# %% ../nbs/10_synthesize.ipynb #e5fc3769
+# %% ../nbs/10_synthesize.ipynb #1a72dfaa
 _TRIES = 100                # one part in fifteen needs a second try
 
 
-def part(seed, index):
-    """Part `index` of the corpus of a seed; it depends on these two alone.
+def part(seed, index, again=0):
+    """Part `index` of the corpus of a seed; it depends on these numbers alone.
 
     Parameters
     ----------
     seed, index : int
+    again : int
+        Which drawing of it, where an earlier one turned out as a part that is there already.
 
     Returns
     -------
@@ -303,7 +307,7 @@ def part(seed, index):
     GeometryError
         `no_part` when a hundred tries made none.
     """
-    d = Dice(f'{seed}/{index}')
+    d = Dice(f'{seed}/{index}/{again}' if again else f'{seed}/{index}')
     wanted = _wanted(d)
     for _ in range(_TRIES):
         sequence = _story(d, _drawn(d, *wanted))
@@ -318,21 +322,43 @@ def _split(ids, seed):
     shuffled = [shelf(i) for _, i in sorted((d.random(), i) for i in ids)]
     return dict(train=shuffled[2*few:], validation=shuffled[:few], test=shuffled[few:2*few])
 
-# %% ../nbs/10_synthesize.ipynb #9cf7476d
-def _write(id, folder, seed):
-    "Make one part and its file; the number of its extrudes."
-    sequence = part(seed, int(id))
+# %% ../nbs/10_synthesize.ipynb #e56236fd
+_GRID = 1.                  # units of the frame: the grid of the conversations
+_ROUNDS = 9                 # then a part that is still there already stays
+
+
+def _name(sequence):
+    "A short name of the normal form of a part on the grid: equal parts, equal names."
+    return blake2b(repr(normal_form(sequence, _GRID, Frame.around(*sequence.bounding_box))).encode(), digest_size=9).hexdigest()
+
+
+def _repeated(names):
+    "Of parts `{id: names it had so far}`, in order, those that have to be drawn again."
+    turns = dict.fromkeys(names, 0)
+    for _ in range(_ROUNDS):
+        taken, repeats = set(), []
+        for id, turn in turns.items():
+            if names[id][turn] in taken: repeats.append(id)
+            else: taken.add(names[id][turn])
+        if undrawn := [id for id in repeats if turns[id] + 1 == len(names[id])]: return undrawn
+        for id in repeats: turns[id] += 1
+    return []
+
+# %% ../nbs/10_synthesize.ipynb #f5472b8d
+def _write(id, names, folder, seed):
+    "Draw one part, which had some `names` so far, and write its file."
+    sequence = part(seed, int(id), len(names))
     write_bytes(folder/f'{shelf(id)}.json', orjson.dumps(to_deepcad(sequence)))
-    return len(sequence.extrudes)
+    return dict(extrudes=len(sequence.extrudes), names=[*names, _name(sequence)])
 
 
 def _journal(output, seed):
     path = output/'logs'/'synthesis.jsonl'
     if (output/'cad_json').exists() and not path.exists():
         raise DatasetError('not_ours', str(output/'cad_json'), 'expected a new folder or one of synthetic parts, found parts of another origin; choose another output')
-    return Journal(path, dict(seed=seed, cadvlm=cadvlm.__version__))
+    return Journal(path, dict(seed=seed, distinct=_GRID, cadvlm=cadvlm.__version__))
 
-# %% ../nbs/10_synthesize.ipynb #acee5f66
+# %% ../nbs/10_synthesize.ipynb #7699c2b9
 def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | None = None, scheduler: str | None = None) -> Summary:
     """Make a corpus of synthetic parts, laid out like a DeepCAD download.
 
@@ -356,17 +382,32 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
     """
     output, start, workers = Path(output), time.perf_counter(), available_workers(workers, scheduler)
     check_count('count', count, 3); check_count('seed', seed)
-    journal, folder, ids = _journal(output, seed), output/'cad_json', [f'{i:08d}' for i in range(count)]
-    try: return _summary(run(partial(_write, folder=folder, seed=seed), ids, journal, lambda id, _: (folder/f'{shelf(id)}.json').exists(), workers, title='synthesize', scheduler=scheduler),
-                         output, seed, workers, start)
+    folder, ids, journal = output/'cad_json', [f'{i:08d}' for i in range(count)], _journal(output, seed)
+    try:
+        first = rows = _drawn_once(ids, {}, folder, seed, journal, workers, scheduler)
+        while again := _again(rows): rows = _drawn_once(ids, again, folder, seed, journal, workers, scheduler)
+        return _summary(rows, first.reused, output, seed, workers, start)
     finally: journal.close()
 
 
-def _summary(rows, output, seed, workers, start):
+def _again(rows):
+    "`{id: names it had so far}` of the parts that have to be drawn again."
+    names = {id: value['names'] for id, value in rows.values}
+    return {id: names[id] for id in _repeated(names)}
+
+
+def _drawn_once(ids, again, folder, seed, journal, workers, scheduler):
+    "The rows of all parts, once those are drawn that are to be drawn again or have no file."
+    return run(partial(_write, folder=folder, seed=seed), ids, journal, lambda id, _: id not in again and (folder/f'{shelf(id)}.json').exists(), workers, lambda id: (again.get(id, ()),),
+               title='draw again' if again else 'synthesize', scheduler=scheduler)
+
+
+def _summary(rows, reused, output, seed, workers, start):
     "Write the split of the parts that were made, and count."
     made = dict(rows.values)
     split = _split(made, seed)
     write_json(output/'train_val_test_split.json', split)
-    facts = dict(split=' · '.join(f'{len(v):,} {k}' for k, v in split.items()), extrudes=' · '.join(f'{k}: {n:,}' for k, n in sorted(Counter(made.values()).items())))
-    return Summary('synthesize', output.resolve().name, len(rows), len(made) - rows.reused, rows.reused, dict(Counter(r['reason'] for r in rows.failures)), facts,
+    facts = dict(split=' · '.join(f'{len(v):,} {k}' for k, v in split.items()), extrudes=' · '.join(f'{k}: {n:,}' for k, n in sorted(Counter(v['extrudes'] for v in made.values()).items())),
+                 again=f"{sum(len(v['names']) > 1 for v in made.values()):,} drawn again, else they were another's twins")
+    return Summary('synthesize', output.resolve().name, len(rows), len(made) - reused, reused, dict(Counter(r['reason'] for r in rows.failures)), facts,
                    seconds=round(time.perf_counter() - start, 3), workers=workers)

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import orjson
 import pytest
+import cadvlm.synthesize as synthesis
 from cadvlm.dataset import FolderSource
 from cadvlm.normal import normal_form, to_sequence
 from cadvlm.sequence import CadSequence, Extent, FormatError, Operation, Profile, loads, read, to_deepcad
@@ -179,3 +180,24 @@ def test_split_is_disjoint(tmp_path):
     synthesize(tmp_path, 60, 1, 1)
     split = [set(ids) for ids in orjson.loads((tmp_path / "train_val_test_split.json").read_bytes()).values()]
     assert all(not a & b for a, b in combinations(split, 2)) and len(set.union(*split)) == 60
+
+
+def test_no_part_twice(tmp_path, monkeypatch):
+    "Dice that throw four parts only, then four others: repeats are drawn again, a longer corpus begins with the shorter, and a run that was stopped anywhere ends with the same bytes."
+    drawn, contents = synthesis.part, lambda folder: {p.name: p.read_bytes() for p in sorted((folder / "cad_json").rglob("*.json"))}
+    monkeypatch.setattr(synthesis, "part", lambda seed, index, again=0: drawn(seed, index % 4 + 4 * again))
+    made = synthesis.synthesize(tmp_path / "whole", 12, workers=1)
+    whole, journal = contents(tmp_path / "whole"), tmp_path / "whole" / "logs" / "synthesis.jsonl"
+    assert made.done == 12 and made.facts["again"].startswith("8 ")
+    assert len(set(whole.values())) == 12 and len(journal.read_text().splitlines()) == 1 + 12 + 8 + 4
+
+    synthesis.synthesize(tmp_path / "short", 7, workers=1)
+    assert contents(tmp_path / "short") == dict(list(whole.items())[:7])
+    synthesis.synthesize(tmp_path / "short", 12, workers=1)
+    assert contents(tmp_path / "short") == whole
+
+    lines = journal.read_text().splitlines(keepends=True)
+    for kept in range(1, len(lines), 3):
+        journal.write_text("".join(lines[:kept]))
+        synthesis.synthesize(tmp_path / "whole", 12, workers=1)
+        assert contents(tmp_path / "whole") == whole
