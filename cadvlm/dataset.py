@@ -2,12 +2,12 @@
 
 # %% auto #0
 __all__ = ['DEEPCAD', 'FUSION360', 'FLAT', 'SPLITS', 'STAGES', 'Folder', 'Place', 'Views', 'DatasetError', 'is_id', 'check_id',
-           'shelf', 'read_json', 'list_files', 'stamp', 'atomic', 'write_bytes', 'write_json', 'write_jsonl',
-           'write_json_list', 'Layout', 'find_layout', 'lot', 'parse_split', 'Source', 'shown', 'FolderSource', 'scan',
-           'TarSource', 'UrlSource', 'open_source', 'Dataset', 'failures', 'record_failures', 'Summary', 'stage_log',
-           'at_work', 'check_count']
+           'shelf', 'read_json', 'read_json_list', 'iter_files', 'list_files', 'stamp', 'atomic', 'write_bytes',
+           'write_json', 'write_jsonl', 'write_json_list', 'Layout', 'find_layout', 'lot', 'parse_split', 'Source',
+           'shown', 'FolderSource', 'scan', 'TarSource', 'UrlSource', 'open_source', 'Dataset', 'failures',
+           'record_failures', 'Summary', 'stage_log', 'at_work', 'check_count']
 
-# %% ../nbs/04_dataset.ipynb #e048b19a
+# %% ../nbs/04_dataset.ipynb #50cc3616
 import logging
 import os
 import re
@@ -22,6 +22,7 @@ from stat import S_ISREG
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import ijson
 import orjson
 from cyclopts import Parameter
 from zlib_ng import gzip_ng, zlib_ng
@@ -58,7 +59,7 @@ def shelf(id):
     "Path of a part below `cad_json` or `images`, without its ending: `0000/00000007`."
     return f'{check_id(id)[:4]}/{id}'
 
-# %% ../nbs/04_dataset.ipynb #1fee6311
+# %% ../nbs/04_dataset.ipynb #1df3e339
 def read_json(path, remedy=''):
     """Parsed JSON.
 
@@ -73,13 +74,38 @@ def read_json(path, remedy=''):
     except orjson.JSONDecodeError as e: reason, found = 'not_json', f'expected JSON, found {e}'
     raise DatasetError(reason, str(path), '; '.join(filter(None, (found, remedy))))
 
-# %% ../nbs/04_dataset.ipynb #e314d04f
+
+def read_json_list(path, remedy=''):
+    """The items of a JSON list, one at a time: the list itself may be larger than the memory.
+
+    Raises
+    ------
+    DatasetError
+        `missing_file`, `unreadable` or `not_json`, with the `remedy`; the last also in the middle of the items.
+    """
+    path = Path(path)
+    try:
+        with path.open('rb') as f:
+            while (first := f.read(1)).isspace(): pass
+            if first != b'[': raise DatasetError('not_json', str(path), '; '.join(filter(None, (f'expected a JSON list, found {first.decode("latin1")!r} at its start', remedy))))
+            f.seek(0)
+            yield from ijson.items(f, 'item', use_float=True)
+    except FileNotFoundError: reason, found = 'missing_file', 'expected this file, found none'
+    except OSError as e: reason, found = 'unreadable', f'expected a readable file, found {e.strerror}'
+    except (ijson.JSONError, UnicodeDecodeError) as e: reason, found = 'not_json', f'expected JSON, found {str(e).splitlines()[0]}'
+    else: return
+    raise DatasetError(reason, str(path), '; '.join(filter(None, (found, remedy))))
+
+# %% ../nbs/04_dataset.ipynb #69dfb621
+def iter_files(folder, ending):
+    "Names without their ending of all files `folder/*/*ending`; one listing for each folder, none when there is no such folder."
+    for entry in os.scandir(folder) if Path(folder).exists() else ():
+        if entry.is_dir(): yield from (f.removesuffix(ending) for f in os.listdir(entry) if f.endswith(ending))
+
+
 def list_files(folder, ending):
-    "Names without their ending of all files `folder/*/*ending`, as a set; one listing for each folder."
-    names = set()
-    for entry in os.scandir(folder):
-        if entry.is_dir(): names.update(f.removesuffix(ending) for f in os.listdir(entry) if f.endswith(ending))
-    return names
+    "The names of `iter_files` as a set."
+    return set(iter_files(folder, ending))
 
 # %% ../nbs/04_dataset.ipynb #915f89b8
 def stamp(path):

@@ -178,7 +178,7 @@ def _candidates(source, sizes, order, seed, survey):
     return ({s: _in_proportion(ids, strata, sizes[s], seed) for s, ids in there.items()}, unreadable,
             {s: dict(sorted(Counter(strata[i] for i in ids).items())) for s, ids in there.items()})
 
-# %% ../nbs/11_extract.ipynb #e9279ce9
+# %% ../nbs/11_extract.ipynb #6d450d0b
 def _check_output(source, dataset):
     here, there = dataset.path.resolve(), source.path and source.path.resolve()
     if there and (here == there or there/source.layout.parts in [here, *here.parents]):
@@ -192,7 +192,7 @@ def _check_output(source, dataset):
 
 def _sweep(dataset, keep):
     "Remove parts that an earlier extraction left here and this one does not want."
-    for id in list_files(dataset.path/'cad_json', '.json') - set(keep) if (dataset.path/'cad_json').exists() else ():
+    for id in list_files(dataset.path/'cad_json', '.json') - set(keep):
         dataset.json_path(id).unlink()
 
 # %% ../nbs/11_extract.ipynb #5e55799d

@@ -358,7 +358,7 @@ def _journal(output, seed):
         raise DatasetError('not_ours', str(output/'cad_json'), 'expected a new folder or one of synthetic parts, found parts of another origin; choose another output')
     return Journal(path, dict(seed=seed, distinct=_GRID, cadvlm=cadvlm.__version__))
 
-# %% ../nbs/10_synthesize.ipynb #7699c2b9
+# %% ../nbs/10_synthesize.ipynb #4911dcfc
 def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | None = None, scheduler: str | None = None) -> Summary:
     """Make a corpus of synthetic parts, laid out like a DeepCAD download.
 
@@ -392,8 +392,8 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
 
 def _again(rows):
     "`{id: names it had so far}` of the parts that have to be drawn again."
-    names = {id: value['names'] for id, value in rows.values}
-    return {id: names[id] for id in _repeated(names)}
+    names = {id: tuple(map(bytes.fromhex, value['names'])) for id, value in rows.values}
+    return {id: [n.hex() for n in names[id]] for id in _repeated(names)}
 
 
 def _drawn_once(ids, again, folder, seed, journal, workers, scheduler):
@@ -404,10 +404,11 @@ def _drawn_once(ids, again, folder, seed, journal, workers, scheduler):
 
 def _summary(rows, reused, output, seed, workers, start):
     "Write the split of the parts that were made, and count."
-    made = dict(rows.values)
+    made, extrudes, again = [], Counter(), 0
+    for id, value in rows.values: made.append(id); extrudes[value['extrudes']] += 1; again += len(value['names']) > 1
     split = _split(made, seed)
     write_json(output/'train_val_test_split.json', split)
-    facts = dict(split=' · '.join(f'{len(v):,} {k}' for k, v in split.items()), extrudes=' · '.join(f'{k}: {n:,}' for k, n in sorted(Counter(v['extrudes'] for v in made.values()).items())),
-                 again=f"{sum(len(v['names']) > 1 for v in made.values()):,} drawn again, else they were another's twins")
+    facts = dict(split=' · '.join(f'{len(v):,} {k}' for k, v in split.items()), extrudes=' · '.join(f'{k}: {n:,}' for k, n in sorted(extrudes.items())),
+                 again=f"{again:,} drawn again, else they were another's twins")
     return Summary('synthesize', output.resolve().name, len(rows), len(made) - reused, reused, dict(Counter(r['reason'] for r in rows.failures)), facts,
                    seconds=round(time.perf_counter() - start, 3), workers=workers)

@@ -3,9 +3,11 @@
 # %% auto #0
 __all__ = ['check_image', 'check_sample', 'check_samples', 'load_tokenizer', 'audit', 'validate']
 
-# %% ../nbs/14_validate.ipynb #c327432f
+# %% ../nbs/14_validate.ipynb #ecca8c60
+import filecmp
 import hashlib
 import itertools
+import os
 import zlib
 from collections import Counter
 from functools import partial
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 
 import cadvlm
 from .convert import FILES, check_answer
-from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, is_id, list_files, read_json, write_bytes, write_json
+from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, is_id, iter_files, list_files, read_json, read_json_list, write_json
 from .language import decode
 from .parallel import Journal, available_workers, run
 from .render import draw
@@ -69,7 +71,7 @@ def _equal_views(images, solid, pen, id):
     again = draw(solid(), sorted({v for pair in same for v in pair}), **pen)
     return [[id, 'equal_views', f'expected different pictures of {a} and {b}, found the same'] for a, b in same if not np.array_equal(again[a], again[b])]
 
-# %% ../nbs/14_validate.ipynb #d4abdbd8
+# %% ../nbs/14_validate.ipynb #3b11ecb7
 _REDRAWN = 50               # of so many parts one is drawn again and compared, pixel by pixel
 
 
@@ -86,7 +88,7 @@ def _digest(path):
 
 
 def _validate_one(dataset, views, pen, language, id, drawn, code):
-    "`{problems, sums}` of one part; `drawn` says whether it should have pictures, `code` is its answer or None."
+    "`{problems, sums}` of one part; `drawn` says whether it should have pictures, `code` is its answer, compressed, or None."
     problems, images, sequence = [], {}, None
     try: sequence = loads(dataset.json_path(id).read_bytes(), id)
     except FileNotFoundError: problems.append([id, 'missing_json', 'expected its file in cad_json, found none'])
@@ -97,7 +99,7 @@ def _validate_one(dataset, views, pen, language, id, drawn, code):
     try: problems += _equal_views(images, lambda: build(sequence), pen, id) + _redrawn(images, lambda: build(sequence), pen, id) if sequence else []
     except CadError as e: problems.append(_problem(id, e))
     if code is not None:
-        try: decode(check_answer(code), language)
+        try: decode(check_answer(zlib.decompress(code).decode()), language)
         except CadError as e: problems.append([id, 'bad_code', f'expected code that can be read, found: {e}'])
     files = [dataset.json_path(id), *(dataset.image_path(id, v) for v in (views if drawn else ()))]
     return dict(problems=problems, sums=[[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files])
@@ -124,11 +126,14 @@ def check_sample(dataset, sample, views):
     expect(turns[0]['value'].startswith('<image>\n') and sum(t['value'].count('<image>') for t in turns) == 1, "'<image>' once, at the start of the first turn")
     return id, view, turns[1]['value']
 
-# %% ../nbs/14_validate.ipynb #bd8f563b
+# %% ../nbs/14_validate.ipynb #43407b73
 def _read_samples(dataset, name):
-    samples = read_json(dataset.path/name, f'run `cadvlm convert {dataset.name}` again')
-    if type(samples) is not list: raise DatasetError('bad_samples', name, 'expected a list of samples')
-    return samples
+    return read_json_list(dataset.path/name, f'run `cadvlm convert {dataset.name}` again')
+
+
+def _packed(code):
+    "A code in a quarter of its bytes: those of all parts are kept in memory."
+    return zlib.compress(code.encode(), 1)
 
 
 def check_samples(dataset, split, views):
@@ -136,23 +141,24 @@ def check_samples(dataset, split, views):
 
     Returns
     -------
-    (number of samples, code by id, problems)
+    (number of samples, code by id, compressed, and problems)
     """
-    name, own, seen, codes, problems = FILES[split], set(dataset.split[split]), Counter(), {}, []
-    try: samples = _read_samples(dataset, name)
+    name, own, seen, codes, problems, number = FILES[split], {i: i for i in dataset.split[split]}, {}, {}, [], 0
+    try:
+        for k, sample in enumerate(_read_samples(dataset, name)):
+            where, number = f'{name}[{k}]', k + 1
+            try: id, view, code = check_sample(dataset, sample, views)
+            except DatasetError as e: problems.append(_problem(where, e)); continue
+            id, bit, code = own.get(id, id), 1 << views.index(view), _packed(code)
+            if seen.get(id, 0) & bit: problems.append([where, 'duplicate_sample', f'expected every id once, found {id}_{view} again'])
+            seen[id] = seen.get(id, 0) | bit
+            if id not in own: problems.append([where, 'wrong_split', f'expected parts of the {split} split, found {id}'])
+            if codes.setdefault(id, code) != code: problems.append([where, 'codes_differ', f'expected the same code in all views of {id}'])
     except DatasetError as e: return 0, {}, [[name, e.reason, e.message]]
-    for k, sample in enumerate(samples):
-        where = f'{name}[{k}]'
-        try: id, view, code = check_sample(dataset, sample, views)
-        except DatasetError as e: problems.append(_problem(where, e)); continue
-        seen[id, view] += 1
-        if seen[id, view] == 2: problems.append([where, 'duplicate_sample', f'expected every id once, found {id}_{view} again'])
-        if id not in own: problems.append([where, 'wrong_split', f'expected parts of the {split} split, found {id}'])
-        if codes.setdefault(id, code) != code: problems.append([where, 'codes_differ', f'expected the same code in all views of {id}'])
-    problems += [[id, 'missing_sample', f'expected a sample of each view in {name}, found none of {v}'] for id in codes for v in views if (id, v) not in seen]
-    return len(samples), codes, problems
+    problems += [[id, 'missing_sample', f'expected a sample of each view in {name}, found none of {v}'] for id in codes for k, v in enumerate(views) if not seen[id] >> k & 1]
+    return number, codes, problems
 
-# %% ../nbs/14_validate.ipynb #63e7fe13
+# %% ../nbs/14_validate.ipynb #064bc91b
 def _check_split(dataset):
     "A part that is listed twice, in one split or in two."
     times = Counter(dataset.ids)
@@ -161,9 +167,9 @@ def _check_split(dataset):
 
 def _check_folders(dataset, drawn, views):
     "Files that are in the folder and belong to nobody."
-    have = list_files(dataset.path/'images', '.png') if (dataset.path/'images').exists() else set()
-    stray = sorted(have - {f'{i}_{v}' for i in drawn for v in views})
-    others = sorted(list_files(dataset.path/'cad_json', '.json') - set(dataset.ids)) if (dataset.path/'cad_json').exists() else []
+    stray = sorted(s for s in iter_files(dataset.path/'images', '.png') for id, _, view in [s.rpartition('_')] if id not in drawn or view not in views)
+    own = set(dataset.ids)
+    others = sorted(i for i in iter_files(dataset.path/'cad_json', '.json') if i not in own)
     return [[s, 'stray_image', 'expected no picture of a part or view that is not in the dataset'] for s in stray] + \
            [[s, 'stray_json', 'expected no part that is not in the split'] for s in others]
 
@@ -191,7 +197,7 @@ def _check_accounts(dataset, drawn, codes):
     bare = [[i, 'not_drawn', 'expected a part that has samples to have pictures'] for i in codes if i not in drawn]
     return lost + both + bare
 
-# %% ../nbs/14_validate.ipynb #7c8bb8ef
+# %% ../nbs/14_validate.ipynb #9e0f2920
 def load_tokenizer(path):
     """The tokenizer of a Hugging Face model folder.
 
@@ -238,38 +244,46 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
     count = lambda texts: [len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
     around = count([_TURNS])[0] + image_tokens
     for name in FILES.values():
-        samples = _read_samples(dataset, name)
-        for k in range(0, len(samples), 1000):
-            texts = [''.join(t['value'] for t in s['conversations']).replace('<image>', '', 1) for s in samples[k:k + 1000]]
-            for j, (text, n) in enumerate(zip(texts, count(texts)), start=k):
+        samples, first = _read_samples(dataset, name), 0
+        while some := list(itertools.islice(samples, 1000)):
+            texts = [''.join(t['value'] for t in s['conversations']).replace('<image>', '', 1) for s in some]
+            for j, (sample, text, n) in enumerate(zip(some, texts, count(texts)), start=first):
                 lengths.append(n + around)
-                if n + around > max_length: problems.append([f'{name}[{j}]', 'too_many_tokens', f'expected at most {max_length:,} tokens, found {n + around:,} in {samples[j]["id"]}'])
-                problems += [[f'{name}[{j}]', 'separator', f'expected text without {m!r}, which the tokenizer takes for a mark, in {samples[j]["id"]}'] for m in sorted(marks) if m in text]
+                if n + around > max_length: problems.append([f'{name}[{j}]', 'too_many_tokens', f'expected at most {max_length:,} tokens, found {n + around:,} in {sample["id"]}'])
+                problems += [[f'{name}[{j}]', 'separator', f'expected text without {m!r}, which the tokenizer takes for a mark, in {sample["id"]}'] for m in sorted(marks) if m in text]
+            first += len(some)
     q = np.percentile(lengths or [0], (50, 95, 99)).astype(int).tolist()
     return dict(max_length=max_length, image_tokens=image_tokens, samples=len(lengths), cut=sum(n > max_length for n in lengths), mean=round(float(np.mean(lengths or [0])), 1),
                 min=min(lengths, default=0), max=max(lengths, default=0), percentiles=dict(zip(('50', '95', '99'), q))), problems
 
-# %% ../nbs/14_validate.ipynb #004b7a3a
+# %% ../nbs/14_validate.ipynb #c4036225
 _SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json', 'tinyllava_metadata.json', *FILES.values(), 'failures.jsonl')
 
 
-def _whole_sums(dataset, sums):
-    "Sums of all files of a dataset by name, sorted."
-    named = [*(dataset.path/n for n in _SUMMED), *(dataset.path/'parquet').glob('*.parquet')]
-    return dict(sorted({k: v for k, v in (sums | {f.relative_to(dataset.path).as_posix(): _digest(f) for f in named}).items() if v}.items()))
+def _whole_sums(dataset):
+    "`[file, sum]` of the files that are of the whole dataset."
+    files = [*(dataset.path/n for n in _SUMMED), *sorted((dataset.path/'parquet').glob('*.parquet'))]
+    return [[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files]
+
+
+def _changed(old, new):
+    "`(file, what is found)` of two lists of sums, where they differ."
+    if filecmp.cmp(old, new, shallow=False): return []
+    before, now = ({n: h for h, _, n in (line.partition('  ') for line in p.read_text().splitlines())} for p in (old, new))
+    return [(n, 'another content' if n in now and n in before else 'no such file' if n in before else 'a new file') for n in sorted(before.keys() | now.keys()) if before.get(n) != now.get(n)]
 
 
 def _check_sums(dataset, sums, known):
     "Problems of files that are not what they were; `known` are places that have a problem already. Without any, and without earlier sums, these are written."
-    path = dataset.path/'SHA256SUMS'
-    if not path.exists():
-        if not known: write_bytes(path, ''.join(f'{h}  {n}\n' for n, h in sums.items()).encode())
+    path, new = dataset.path/'SHA256SUMS', dataset.log_path('validate', '.sums')
+    try:
+        with new.open('w') as f: f.writelines(f'{h}  {n}\n' for n, h in sums if h)
+        if path.exists(): return [[n, 'changed_file', f'expected what SHA256SUMS says, found {found}'] for n, found in _changed(path, new) if not any(n.startswith(k) or Path(n).stem == k for k in known)]
+        if not known: os.replace(new, path)
         return []
-    before = {n: h for h, _, n in (line.partition('  ') for line in path.read_text().splitlines())}
-    changed = [n for n in before.keys() | sums.keys() if before.get(n) != sums.get(n) and not any(n.startswith(k) or Path(n).stem == k for k in known)]
-    return [[n, 'changed_file', f'expected what SHA256SUMS says, found {"another content" if n in sums and n in before else "no such file" if n in before else "a new file"}'] for n in sorted(changed)]
+    finally: new.unlink(missing_ok=True)
 
-# %% ../nbs/14_validate.ipynb #b6c4d6bb
+# %% ../nbs/14_validate.ipynb #0d9b4485
 def _check_whole(dataset, info, drawing, talk):
     "`(samples by split, code by id, problems)` of everything but the parts themselves."
     checked, codes, problems = {}, {}, _check_split(dataset)
@@ -281,25 +295,26 @@ def _check_whole(dataset, info, drawing, talk):
     return checked, codes, problems + gone + _check_counts(dataset, info, drawing, talk, checked)
 
 
-def _check_parts(dataset, drawing, talk, codes, workers, scheduler):
-    "`(problems, sums)` of the parts, each looked at by itself; nothing is taken over from an earlier run."
+def _check_parts(dataset, drawing, talk, codes, known, workers, scheduler):
+    "Problems of the parts, each looked at by itself, and of sums; `known` problems are there already. Nothing is taken over from an earlier run."
     pen = {k: drawing[k] for k in ('size', 'style', 'hidden_lines', 'line_width')}
     journal, look = dataset.log_path('validate', '.jsonl'), partial(_validate_one, dataset, drawing['views'], pen, talk['language'])
     journal.unlink(missing_ok=True)
-    problems, sums = [], {}
     with Journal(journal, {}) as journal:
         rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers, arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate', scheduler=scheduler)
-        for _, value in rows.values:
-            problems += value['problems']
-            sums.update(value['sums'])
-        return problems + [[r['id'], r['reason'], r['message']] for r in rows.failures], sums
+        problems = [p for _, value in rows.values for p in value['problems']] + [[r['id'], r['reason'], r['message']] for r in rows.failures]
+        sums = itertools.chain(_whole_sums(dataset), (pair for _, value in rows.values for pair in value['sums']))
+        return problems + _check_sums(dataset, sums, {w.partition('[')[0] for w, _, _ in known + problems})
 
 
 def _glance(dataset, drawing):
     "Problems of parts whose files are not there; no file is opened."
-    have, drawn = list_files(dataset.path/'cad_json', '.json'), list_files(dataset.path/'images', '.png') if (dataset.path/'images').exists() else set()
+    have, drawn = list_files(dataset.path/'cad_json', '.json'), dict.fromkeys(drawing['frames'], ())
+    for name in iter_files(dataset.path/'images', '.png'):
+        id, _, view = name.rpartition('_')
+        if id in drawn: drawn[id] += (view,)
     lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids) if i not in have]
-    return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a picture, found none'] for i in drawing['frames'] for v in drawing['views'] if f'{i}_{v}' not in drawn]
+    return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a picture, found none'] for i, views in drawn.items() for v in drawing['views'] if v not in views]
 
 
 def _report(dataset, problems, counts, tokens):
@@ -343,11 +358,10 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
     check_count('max_length', max_length, 1), check_count('image_tokens', image_tokens)
     tokens, tokenizer = None, tokenizer and load_tokenizer(tokenizer)
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
+    drawing['frames'] = frozenset(drawing['frames'])                # the ids are all that is looked at
     with at_work(dataset, 'validate', workers) as summary:
         checked, codes, problems = _check_whole(dataset, info, drawing, talk)
-        wrong, sums = (_glance(dataset, drawing), None) if quick else _check_parts(dataset, drawing, talk, codes, workers, scheduler)
-        problems += wrong
-        if not quick: problems += _check_sums(dataset, _whole_sums(dataset, sums), {w.partition('[')[0] for w, _, _ in problems})
+        problems += _glance(dataset, drawing) if quick else _check_parts(dataset, drawing, talk, codes, problems, workers, scheduler)
         if tokenizer and not any(r in ('bad_samples', 'bad_sample', 'not_json', 'missing_file') for _, r, _ in problems):       # what cannot be read cannot be counted
             tokens, wrong = audit(dataset, tokenizer, max_length, image_tokens)
             problems += wrong
