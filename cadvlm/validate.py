@@ -71,7 +71,7 @@ def _equal_views(images, solid, pen, id):
     again = draw(solid(), sorted({v for pair in same for v in pair}), **pen)
     return [[id, 'equal_views', f'expected different pictures of {a} and {b}, found the same'] for a, b in same if not np.array_equal(again[a], again[b])]
 
-# %% ../nbs/14_validate.ipynb #3b11ecb7
+# %% ../nbs/14_validate.ipynb #c03746f7
 _REDRAWN = 50               # of so many parts one is drawn again and compared, pixel by pixel
 
 
@@ -85,6 +85,11 @@ def _redrawn(images, solid, pen, id):
 def _digest(path):
     try: return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError: return None
+
+
+def _packed(code):
+    "A code in fewer bytes: those of all parts are kept in memory."
+    return zlib.compress(code.encode(), 1)
 
 
 def _validate_one(dataset, views, pen, language, id, drawn, code):
@@ -126,14 +131,9 @@ def check_sample(dataset, sample, views):
     expect(turns[0]['value'].startswith('<image>\n') and sum(t['value'].count('<image>') for t in turns) == 1, "'<image>' once, at the start of the first turn")
     return id, view, turns[1]['value']
 
-# %% ../nbs/14_validate.ipynb #43407b73
+# %% ../nbs/14_validate.ipynb #6f1043e4
 def _read_samples(dataset, name):
     return read_json_list(dataset.path/name, f'run `cadvlm convert {dataset.name}` again')
-
-
-def _packed(code):
-    "A code in a quarter of its bytes: those of all parts are kept in memory."
-    return zlib.compress(code.encode(), 1)
 
 
 def check_samples(dataset, split, views):
@@ -283,7 +283,7 @@ def _check_sums(dataset, sums, known):
         return []
     finally: new.unlink(missing_ok=True)
 
-# %% ../nbs/14_validate.ipynb #0d9b4485
+# %% ../nbs/14_validate.ipynb #75323614
 def _check_whole(dataset, info, drawing, talk):
     "`(samples by split, code by id, problems)` of everything but the parts themselves."
     checked, codes, problems = {}, {}, _check_split(dataset)
@@ -309,12 +309,12 @@ def _check_parts(dataset, drawing, talk, codes, known, workers, scheduler):
 
 def _glance(dataset, drawing):
     "Problems of parts whose files are not there; no file is opened."
-    have, drawn = list_files(dataset.path/'cad_json', '.json'), dict.fromkeys(drawing['frames'], ())
+    have, drawn, bits = list_files(dataset.path/'cad_json', '.json'), dict.fromkeys(drawing['frames'], 0), {v: 1 << k for k, v in enumerate(drawing['views'])}
     for name in iter_files(dataset.path/'images', '.png'):
         id, _, view = name.rpartition('_')
-        if id in drawn: drawn[id] += (view,)
+        if id in drawn: drawn[id] |= bits.get(view, 0)
     lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids) if i not in have]
-    return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a picture, found none'] for i, views in drawn.items() for v in drawing['views'] if v not in views]
+    return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a picture, found none'] for i, there in drawn.items() for v, bit in bits.items() if not there & bit]
 
 
 def _report(dataset, problems, counts, tokens):
