@@ -82,7 +82,7 @@ def _wanted(d):
     most = d.pick(list(shares), shares.values())
     return n, max(k for k in (0, *BINS['curves']) if k < most) + 1, most
 
-# %% ../nbs/10_synthesize.ipynb #c0958acd
+# %% ../nbs/10_synthesize.ipynb #276193ce
 _ASKS = 40                  # then a part is taken as the last family drew it: one in twelve, mostly next to the wanted number
 _SHORT = 16                 # curves; to divide a longer outline takes longer than to draw it
 _DIVIDED = {1: .27, 2: .45, 3: .45}             # how often an extrude of a part is told in several profiles, by number of extrudes
@@ -103,9 +103,11 @@ def _with_profiles(extrudes, i, profiles):
 
 
 def _divided(d, extrudes, cuts):
-    "The extrudes with the profiles of one of them cut a few times."
+    "The extrudes with the profiles of one of them cut a few times; a sketch whose holes cross something is left whole, and `build` refuses it."
     i = d.between(0, len(extrudes) - 1)
     profiles = list(extrudes[i].sketch.profiles)
+    try: region(profiles)
+    except GeometryError: return extrudes
     for _ in range(cuts):
         k = d.between(0, len(profiles) - 1)
         if sum(len(l.curves) for l in profiles[k].loops) <= _SHORT: profiles[k:k + 1] = divided(d, profiles[k])
