@@ -19,7 +19,7 @@ from .dataset import Dataset, DatasetError, Place, Views, open_source, read_json
 from .parallel import get_ready
 from .sequence import CadError
 
-# %% ../nbs/19_cli.ipynb #9b043a69
+# %% ../nbs/19_cli.ipynb #d7b5c6df
 COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 synthesize='Make a corpus of synthetic parts, laid out like a DeepCAD download.',
                 extract='Start a dataset: take readable parts of each official split.',
@@ -28,13 +28,15 @@ COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 convert='Write the conversations of a dataset: one sample for each part and view.',
                 validate='Look at every file, picture and conversation of a dataset.',
                 quality='Measure every part of a dataset or of a source, and compare it with another.',
+                evaluate='Score a file of predictions, by a named protocol.',
                 export='Write a part as STEP, STL or GLB.')
 STAGES = ('extract', 'twins', 'render', 'convert', 'validate')
 
 app = App(name='cadvlm', help='True engineering drawings paired with true CAD code, for vision-language models.', version=cadvlm.__version__,
           help_format='markdown', suppress_keyboard_interrupt=False, result_action='return_value')
 app.meta.suppress_keyboard_interrupt = False
-for _name, _help in COMMANDS.items(): app.command(f'cadvlm.{_name}:{_name}', name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
+_FUNCTIONS = dict(evaluate='evaluate_file')              # where it is not named like its module
+for _name, _help in COMMANDS.items(): app.command(f'cadvlm.{_name}:{_FUNCTIONS.get(_name, _name)}', name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
 
 
 def _function(command):
@@ -195,7 +197,7 @@ def _merged(sections, file):
             merged[key] = value
     return merged
 
-# %% ../nbs/19_cli.ipynb #b44c9f7b
+# %% ../nbs/19_cli.ipynb #6078866e
 @app.meta.default
 def _with_config(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
                  config: Annotated[Path | None, Parameter(help='YAML file: a section for each command, a key for each flag. Flags typed here win.')] = None):
@@ -219,7 +221,7 @@ def _stopped(message, code=2):
 def main(tokens=None):
     """The `cadvlm` command; `tokens` are its arguments, by default those of the program. Returns the exit code."""
     tokens = sys.argv[1:] if tokens is None else list(tokens)
-    if len(tokens) > 1 and tokens[0] in ('synthesize', *STAGES, 'quality', 'run', 'demo') and not {'-h', '--help', '--scheduler'} & set(tokens): get_ready()
+    if len(tokens) > 1 and tokens[0] in ('synthesize', *STAGES, 'quality', 'evaluate', 'run', 'demo') and not {'-h', '--help', '--scheduler'} & set(tokens): get_ready()
     try: return int(_carried_out(tokens))
     except CadError as e: return _stopped(e)
     except CycloptsError as e: return _stopped(f'{" ".join(str(e).split())} See cadvlm {tokens[0] + " " if tokens and tokens[0] in app else ""}--help.')

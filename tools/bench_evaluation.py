@@ -1,0 +1,69 @@
+"""Measure `cadvlm evaluate` and write `data/results/evaluation.csv`: `python tools/bench_evaluation.py` (about 5 minutes on two cores).
+
+1,000 synthetic parts, and as predictions their own programs with numbers off by one here and there and each twentieth cut off; the whole command by each protocol, with one process and with two.
+"""
+import argparse
+import csv
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import orjson
+
+from bench import ROOT, about
+from cadvlm.dataset import Dataset, write_json, write_jsonl
+from cadvlm.evaluate import PROTOCOLS
+from cadvlm.language import encode
+from cadvlm.sequence import read
+from cadvlm.synthesize import synthesize
+
+COLUMNS = ("date", "machine", "python", "versions", "corpus", "models", "protocol", "workers", "seconds", "samples_per_minute", "invalid_ratio")
+RUN = "import sys; from cadvlm.cli import main; sys.exit(main())"
+
+
+def spoiled(code, draw):
+    "A program with each fifth number of two digits or more off by one; each twentieth program is cut off."
+    off = re.sub(r"-?\d\d+", lambda m: str(int(m[0]) + draw.choice((-1, 0, 0, 0, 0, 0, 0, 0, 0, 1))), code)
+    return off[: len(off) // 2] if draw.random() < 0.05 else off
+
+
+def prepared(folder, count):
+    "`(dataset, predictions)`, made in a folder."
+    synthesize(folder / "dataset", count)
+    dataset, draw = Dataset(folder / "dataset"), random.Random(0)
+    ids = sorted(p.stem for p in (dataset.path / "cad_json").rglob("*.json"))
+    write_json(dataset.path / "train_val_split.json", dict(train=[], validation=[], test=ids))
+    write_jsonl(folder / "predictions.jsonl", (dict(id=i, code=spoiled(encode(read(dataset.json_path(i))), draw), language="cadquery") for i in ids))
+    return dataset.path, folder / "predictions.jsonl"
+
+
+def measured(dataset, predictions, protocol, workers):
+    "The row of one run, as a user starts it."
+    start, output = time.perf_counter(), predictions.parent / f"{protocol}_{workers}"
+    command = [sys.executable, "-c", RUN, "evaluate", str(predictions), str(dataset), "--protocol", protocol, "--workers", str(workers), "--output", str(output)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"})
+    seconds, samples = time.perf_counter() - start, sum(1 for _ in open(predictions))
+    ratio = orjson.loads((output / "evaluation.json").read_bytes())["invalid_ratio"]
+    return dict(protocol=protocol, workers=workers, seconds=round(seconds, 1), samples_per_minute=round(60 * samples / seconds), invalid_ratio=round(ratio, 4))
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--count", type=int, default=1000, help="parts (1000)")
+    count = options.parse_args().count
+    with tempfile.TemporaryDirectory() as folder:
+        dataset, predictions = prepared(Path(folder), count)
+        rows = [about("synthetic", count) | measured(dataset, predictions, protocol, workers) for protocol in PROTOCOLS for workers in (1, 2)]
+    with (ROOT / "data" / "results" / "evaluation.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
