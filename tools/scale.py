@@ -65,7 +65,7 @@ def stages(folder, count, workers):
 
 def row(name, command, written, summary, dataset, count):
     seconds, peak, whole = timed(*command)
-    made = read_json(dataset / "logs" / f"{summary}_summary.json") if summary else dict(asked=count, failures={})
+    made = read_json(dataset / "logs" / f"{summary}_summary.json") if summary else dict(asked=count, failures=dict(not_made=count - sum(map(len, FolderSource(written[0].parent).split.values()))))
     models, wrote = made["asked"], size(*written)
     samples = sum(read_json(dataset / "tinyllava_metadata.json")["samples"].values()) if name.startswith("convert") else 0
     figures = dict(seconds=round(seconds, 1), models=models, failed=sum(made["failures"].values()), models_per_minute=round(60 * models / seconds), peak_mb=round(peak), all_mb=round(whole), bytes=wrote)
