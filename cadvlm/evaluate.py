@@ -382,7 +382,7 @@ def read_predictions(predictions):
         said[p['id']], seen[p['id']] = (p['code'], p['language']), where
     return said
 
-# %% ../nbs/17_evaluate.ipynb #6aa10666
+# %% ../nbs/17_evaluate.ipynb #e27183f1
 def _asked(dataset, split, said):
     "`{id of the sample: id of the part}` that a model had to answer."
     if split not in (*SPLITS, 'all'): raise DatasetError('bad_setting', 'split', f'expected {", ".join(SPLITS)} or all, found {split!r}')
@@ -408,12 +408,12 @@ def _score(dataset, protocol, seed, timeout, usual, id, part, answer):
     row = dict(part=part, language=language, valid=False)
     try:
         with time_limit(_MEASURING): truth = _read_truth(dataset.json_path(part), language)
-    except CadError as e: return row | dict(no_truth=e.reason, message=str(e)[:300])
+    except CadError as e: return row | dict(no_truth=e.reason, message=e.message[:300])
     row |= truth.counts
     if answer is None: return row | dict(reason='no_prediction', message='expected a prediction, found none')
     return row | compare(code, language, truth, protocol, int(lot(id, seed)*2**53), timeout)
 
-# %% ../nbs/17_evaluate.ipynb #d62f0540
+# %% ../nbs/17_evaluate.ipynb #7b53537e
 _COUNTS = ('extrudes', 'rows', *(f'{n}s' for n in _KINDS))
 _COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'no_truth', *_COUNTS)
 
@@ -458,6 +458,7 @@ def evaluate(predictions, dataset, protocol='cadvlm', *, split='test', seed=0, t
     dataset, said = Dataset(dataset), read_predictions(predictions)
     asked, usual = _asked(dataset, split, said), next((l for _, l in said.values()), 'cadquery')
     score = partial(_score, dataset, protocol, seed, timeout, usual)
+    _read_truth.cache_clear()                                  # files may have changed
     with tempfile.TemporaryDirectory() as place, Journal(Path(place)/'rows.jsonl', {}) as journal:
         rows = run(score, asked, journal, workers=available_workers(workers), arguments=lambda i: (asked[i], said.get(i)), title='evaluate')
         ended = lambda r: score(r['id'], asked[r['id']], None) | dict(reason=r['reason'], message=r['message'])          # with all its process

@@ -1,0 +1,399 @@
+"""Evaluation against independent computations: Open CASCADE, brute force, SciPy's bootstrap, definitions written out; and what hostile or broken predictions do."""
+import itertools, json, math
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+from scipy import stats
+
+from cadvlm.cli import main
+from cadvlm.dataset import Dataset, DatasetError, record_failures, write_json
+from cadvlm.evaluate import PROTOCOLS, accuracy, as_truth, chamfer, compare, curve_f1, evaluate, interval, placed, read_predictions, summarize, surface_points
+from cadvlm.language import encode
+from cadvlm.rows import load_rows, to_rows
+from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, read, to_deepcad
+from cadvlm.solid import Frame, build, iou
+from cadvlm.synthesize import part
+
+HERE = Frame((0.0, 0.0, 0.0), 1.0)
+IDS = [f"{i:08}" for i in range(12)]
+GONE = "00000012"
+
+
+def block(w, d, x=0.0, y=0.0):
+    points = (x, y), (x + w, y), (x + w, y + d), (x, y + d)
+    return Profile(Loop(tuple(Line(a, b) for a, b in zip(points, points[1:] + points[:1]))))
+
+
+def disc(radius, x=0.0, y=0.0):
+    return Profile(Loop((Circle((x, y), radius),)))
+
+
+def raised(depth, *profiles, operation=Operation.NEW, extent=Extent.ONE_SIDE):
+    return Extrude(Sketch(Plane(), profiles), depth, operation, extent)
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    return {i: part(0, k) for k, i in enumerate(IDS)}
+
+
+@pytest.fixture(scope="module")
+def dataset(sequences, tmp_path_factory):
+    "Twelve synthetic parts, all in the test split, and one that cuts itself away."
+    dataset = Dataset(tmp_path_factory.mktemp("truth") / "dataset")
+    nothing = CadSequence((raised(0.01, block(0.02, 0.02)), raised(0.09, disc(0.09), operation=Operation.CUT, extent=Extent.SYMMETRIC)))
+    for id, sequence in (sequences | {GONE: nothing}).items():
+        write_json(dataset.json_path(id), to_deepcad(sequence))
+    write_json(dataset.path / "train_val_split.json", dict(train=[], validation=[GONE], test=IDS))
+    return dataset
+
+
+def copies(sequences, language="compact"):
+    return [dict(id=i, code=encode(s, language), language=language) for i, s in sequences.items()]
+
+
+def written(path, predictions):
+    path.write_bytes(b"".join(orjson.dumps(p) + b"\n" for p in predictions))
+    return path
+
+
+# --- measures against independent computations
+
+
+def test_points_are_spread_by_area():
+    solid = placed(build(part(3, 7)))
+    points, (vertices, faces) = surface_points(solid, 40_000, np.random.default_rng(0)), solid.mesh
+    a, b, c = vertices[faces].transpose(1, 0, 2)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    centre = (area[:, None] * (a + b + c) / 3).sum(axis=0) / area.sum()
+    assert np.allclose(points.mean(axis=0), centre, atol=0.02 * np.ptp(vertices, axis=0).max())
+    normals = np.cross(b - a, c - a) / np.maximum(2 * area, 1e-12)[:, None]
+    off = np.abs(np.einsum("fk,pk->pf", normals, points[:300]) - np.einsum("fk,fk->f", normals, a)).min(axis=1)
+    assert off.max() < 1e-9 * np.abs(vertices).max() + 1e-9  # each lies in the plane of a triangle
+
+
+def test_chamfer_is_brute_force():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(size=(200, 3)), rng.normal(1, 2, size=(170, 3))
+    squares = ((a[:, None] - b) ** 2).sum(axis=2)
+    assert math.isclose(chamfer(a, b), squares.min(axis=1).mean() + squares.min(axis=0).mean()) and chamfer(a, a) == 0
+
+
+def test_chamfer_of_a_scaled_cube():
+    "A cube of half the side inside another: from the outer surface to the inner one, by a fine grid; and back, 1/4 of the side everywhere."
+    outer, inner = (placed(build(CadSequence((raised(s, block(s, s, -s / 2, -s / 2), extent=Extent.SYMMETRIC),)).scaled(1.0))) for s in (1.0, 0.5))
+    rng = np.random.default_rng(0)
+    a, b = surface_points(outer, 30_000, rng), surface_points(inner, 30_000, rng)
+    beyond = lambda p, box: np.maximum(np.abs(p) - box, 0)  # a cube sticks out symmetric: its box is known
+    size = np.abs(inner.mesh[0]).max(axis=0)
+    outward = (beyond(a, size) ** 2).sum(axis=1).mean()
+    inward = ((np.abs(outer.mesh[0]).max(axis=0) - np.abs(b)).min(axis=1) ** 2).mean()
+    assert math.isclose(chamfer(a, b), outward + inward, rel_tol=0.01)
+
+
+def test_iou_is_that_of_open_cascade(sequences):
+    pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
+    import occ
+    from OCP.BRepAlgoAPI import BRepAlgoAPI_Common
+
+    count = 0
+    for sequence in list(sequences.values())[:8]:
+        moved = sequence.scaled(1.0, (0.05 * np.ptp(build(sequence).bounds, axis=0)).tolist())
+        try:
+            a, b = (occ.occ_solid(to_deepcad(s)) for s in (sequence, moved))
+        except occ.OccFailure:
+            continue
+        common = occ.occ_volume(BRepAlgoAPI_Common(a, b).Shape())
+        expected = common / (occ.occ_volume(a) + occ.occ_volume(b) - common)
+        truth = build(sequence)
+        assert math.isclose(iou(placed(truth), placed(build(moved))), expected, abs_tol=0.01)
+        count += 1
+    assert count >= 5
+
+
+USED = {0: "xy", 1: "xyaf", 2: "xyr", 5: "tpgXYZs12bu"}
+PLACES = "xyafrtpgXYZs12bu"
+
+
+def by_the_letter(rows, truth):
+    "ACC as its definition says, one argument at a time."
+    truth = list(itertools.takewhile(lambda r: r[0] != 3, truth.tolist()))
+    right, close = [], []
+    for i, row in enumerate(truth):
+        said = rows[i].tolist() if i < len(rows) else [3] + [-1] * 16
+        right.append(said[0] == row[0])
+        for name in USED.get(row[0], "") if right[-1] else "":
+            a, b = said[1 + PLACES.index(name)], row[1 + PLACES.index(name)]
+            close.append(a == b if name in "fbu" else abs(a - b) < 3)
+    return np.mean(right), np.mean(close) if close else math.nan
+
+
+def test_accuracy_by_the_letter(sequences):
+    rng = np.random.default_rng(0)
+    tables = [to_rows(s, limits=False) for s in sequences.values()]
+    for truth, other in itertools.product(tables, tables[:6]):
+        noisy = truth + rng.integers(-4, 5, truth.shape) * (rng.random(truth.shape) < 0.3)
+        for rows in (other, noisy, noisy[:4], np.concatenate((noisy, other))):
+            assert np.allclose(accuracy(rows, truth), by_the_letter(rows, truth), equal_nan=True)
+
+
+def test_released_tables_are_right_by_deepcad(shared):
+    "The official vectors, as predictions, against the truth from the JSON files."
+    files = sorted((shared / "deepcad" / "cad_vec").rglob("*.h5"))[:40]
+    if not files:
+        pytest.skip("needs official vectors in ../shared/deepcad/cad_vec")
+    scores = []
+    for path in files:
+        truth = as_truth(read(shared / "deepcad" / "cad_json" / path.stem[:4] / f"{path.stem}.json"), "rows")
+        scores.append(compare(load_rows(path).tolist(), "rows", truth, "deepcad"))
+    assert all(s["acc_cmd"] == s["acc_param"] == 1 for s in scores)
+    assert np.median([s["cd"] for s in scores if s["valid"]]) < 5e-3
+
+
+def test_curves_are_matched_as_every_permutation_would():
+    "Loops in another order, of other kinds and moved: the cheapest of all permutations says how many kinds agree."
+    half = Loop((Arc((3.0, 0.0), (1.0, 0.0), (2.0, 0.0), math.pi), Line((1.0, 0.0), (3.0, 0.0))))
+    profile = lambda *holes: Profile(block(10.0, 10.0, -5.0, -5.0).outer, holes)
+    holes = [disc(0.5, -3.0, -3.0).outer, disc(0.6, 3.0, -3.0).outer, half, block(1.0, 1.0, -3.0, 3.0).outer]
+    truth = CadSequence((raised(1.0, profile(*holes)),))
+    assert all(set(curve_f1(CadSequence((raised(1.0, profile(*order)),)), truth).values()) == {1.0} for order in itertools.permutations(holes))
+    changed = [block(1.0, 1.0, -3.5, -3.5).outer, *holes[1:]]  # a square in place of a disc
+    said = CadSequence((raised(1.0, profile(*changed)),))
+    box = lambda loop: np.ravel(loop.bounds)
+    cost = lambda order: sum(np.linalg.norm(box(a) - box(b)) for a, b in zip(changed, order))
+    best = min(itertools.permutations(holes), key=cost)
+    circles = sum(isinstance(a.curves[0], Circle) and isinstance(b.curves[0], Circle) for a, b in zip(changed, best))
+    found = curve_f1(said, truth)
+    assert circles == 1 and math.isclose(found["f1_circle"], 2 * circles / (1 + 2)) and math.isclose(found["f1_line"], 2 * 9 / (9 + 13)) and found["f1_arc"] == 1
+
+
+@pytest.mark.parametrize("statistic", [np.nanmean, np.nanmedian])
+def test_intervals_are_scipys(statistic):
+    values = np.random.default_rng(2).beta(2, 1, 150)
+    expected = stats.bootstrap((values,), statistic, n_resamples=4000, method="percentile", axis=-1, vectorized=False, random_state=np.random.default_rng(0)).confidence_interval
+    assert np.allclose(interval(values, np.arange(150), statistic), expected, atol=0.012)
+    assert interval(values, np.arange(150), statistic) == interval(values, np.arange(150), statistic) and interval(values[:1], ["a"]) is None
+
+
+# --- protocols
+
+
+@pytest.mark.parametrize("language", ["cadquery", "compact", "rows"])
+def test_a_copy_is_perfect_in_every_language(sequences, language):
+    for sequence in sequences.values():
+        truth = as_truth(sequence, language)
+        code = encode(sequence, language) if language != "rows" else json.dumps(to_rows(sequence, limits=False).tolist())
+        found = compare(code, language, truth)
+        assert found["valid"] and found["exact"] == found["acc_cmd"] == found["acc_param"] == found["f1_extrude"] == 1
+        assert all(math.isnan(found[k]) or found[k] == 1 for k in ("f1_line", "f1_arc", "f1_circle"))
+        assert all(set(compare(code, language, truth, p)) == {"valid", *rule.measures} for p, rule in PROTOCOLS.items())
+
+
+def test_real_parts_match_themselves(shared):
+    count = 0
+    for path in sorted((shared / "deepcad" / "cad_json").glob("*/*.json"))[:400:8]:
+        try:
+            sequence = read(path)
+            truth = as_truth(sequence)
+        except CadError:
+            continue
+        if truth.written is None:
+            continue
+        found, exact = (compare(encode(sequence, exact=e), "cadquery", truth) for e in (False, True))
+        assert found["exact"] == found["acc_cmd"] == found["acc_param"] == 1 and exact["iou"] > 0.999, path.stem
+        count += 1
+    assert count > 35
+
+
+def test_what_each_protocol_forgives():
+    "A plate 200 x 100 x 20 at its place; moved by 40; of half size."
+    plate = CadSequence((raised(20.0, block(200.0, 100.0, -100.0, -50.0)),)).scaled(1.0, (0.0, 0.0, -10.0))
+    truth = as_truth(plate.scaled(1e-3, (1.0, 2.0, 3.0)))
+    say = lambda s, protocol: compare(encode(s, frame=HERE), "cadquery", truth, protocol)
+    moved, half = plate.scaled(1.0, (40.0, 0.0, 0.0)), plate.scaled(0.5)
+    assert math.isclose(say(moved, "cadvlm")["iou"], 160 / 240, rel_tol=1e-6) and math.isclose(say(half, "cadvlm")["iou"], 1 / 8, rel_tol=1e-6)
+    assert say(plate, "cadvlm")["exact"] == 1 and say(moved, "cadvlm")["exact"] == 0
+    assert all(math.isclose(say(s, "cadrille")["iou"], 1, rel_tol=1e-6) for s in (plate, moved, half))
+    floor = say(plate, "cadrille")["cd"]
+    assert all(math.isclose(say(s, p)["cd"], floor, rel_tol=0.2) for s, p in ((moved, "cadrille"), (half, "cadrille"), (half, "text2cad")))
+    assert say(moved, "text2cad")["cd"] > 3 * floor and say(moved, "cadvlm")["cd"] > 3 * floor and say(half, "cadvlm")["cd"] > 30 * floor
+    # the unit of deepcad is that of the table: the part's own metres, furthest coordinate at 0.75, and 3.01 m are furthest
+    far = truth.unit / 200
+    few = 1e-3 * floor * 8192 / 2000  # a floor goes with the number of points
+    assert math.isclose(say(plate, "deepcad")["cd"], few / far**2, rel_tol=0.2) and math.isclose(truth.unit, 3.01 / 0.75 * 1000, rel_tol=1e-6)
+    assert say(half, "deepcad")["acc_cmd"] == 1 > say(half, "deepcad")["acc_param"]
+
+
+def test_rows_have_an_accuracy_even_when_they_build_nothing(sequences):
+    truth = as_truth(sequences[IDS[0]], "rows")
+    rows = truth.rows.copy()
+    rows[rows[:, 0] == 5, 12] = 0  # a sketch of no size
+    found = compare(rows.tolist(), "rows", truth, "drawing2cad")
+    assert not found["valid"] and found["acc_cmd"] == 1 > found["acc_param"] > 0.5
+
+
+def test_every_truth_is_its_own_and_nothing_is_chosen(sequences, dataset):
+    "Shuffled answers are scored where they were given: no id gets the answer that fits it best."
+    codes = [p["code"] for p in copies(sequences)]
+    wrong = [dict(id=i, code=c, language="compact") for i, c in zip(IDS, codes[1:] + codes[:1])]
+    assert evaluate(wrong, dataset.path, workers=1).exact.sum() == 0 and evaluate(copies(sequences), dataset.path, workers=1).exact.sum() == 12
+
+
+# --- what models may write
+
+
+HOSTILE = {
+    "runs": "import os\nos.system('touch executed')",
+    "reads": "r = open('/etc/passwd').read()",
+    "dunder": "r = ().__class__.__base__.__subclasses__()",
+    "endless": "import cadquery as cq\nwhile True: pass",
+    "huge number": "import cadquery as cq\nr = cq.Workplane('XY').rect(1e999, 10).extrude(1)",
+    "power": "import cadquery as cq\nr = cq.Workplane('XY').rect(9**9**9, 10).extrude(1)",
+    "nan": "import cadquery as cq\nr = cq.Workplane('XY').rect(float('nan'), 10).extrude(1)",
+    "deep": "r = " + "(" * 5000 + ")" * 5000,
+    "long": "import cadquery as cq\nr = cq.Workplane('XY')" + ".rect(1, 1)" * 50_000,
+    "nothing": "import cadquery as cq\nr = cq.Workplane('XY')",
+    "flat": "import cadquery as cq\nr = cq.Workplane('XY').rect(10, 10).extrude(0)",
+    "prose": "Sure! Here is the CAD code you asked for.",
+    "nul": "\x00\x00\ud83d",
+    "none": None,
+    "number": 7,
+    "object": {"r": 1},
+}
+
+
+@pytest.mark.parametrize("code", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("language", ["cadquery", "compact"])
+def test_hostile_text(code, language, sequences, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = compare(code, language, as_truth(sequences[IDS[0]], language))
+    assert not found["valid"] and found["reason"] not in ("internal_error", "timeout") and not list(tmp_path.iterdir())
+
+
+ROWS = ["", "[[", "{}", "[]", [], [[]], [[1, 2], [3]], [[4] * 17, [2**70] * 17], [[5] * 17], [["a"] * 17], [[0.5] * 17], [[3] + [-1] * 16], [[4] + [-1] * 16] * 3000, None, [[[1] * 17]], [[2**63] * 17], [[-(2**63)] * 17]]
+
+
+@pytest.mark.parametrize("code", ROWS, ids=range(len(ROWS)))
+def test_hostile_rows(code, sequences):
+    found = compare(code, "rows", as_truth(sequences[IDS[0]], "rows"))
+    assert not found["valid"] and found["reason"] not in ("internal_error", "timeout")
+
+
+def test_what_breaks_is_an_invalid_answer(sequences, dataset, monkeypatch):
+    "A mistake of our own in one sample is a reason, and the other samples are scored; what the part has to offer is counted all the same."
+    whole = compare
+    broken = lambda code, *rest: whole(code, *rest) if code else 1 / 0
+    monkeypatch.setattr("cadvlm.evaluate.compare", broken)
+    said = copies(sequences)
+    said[4]["code"] = ""
+    table = evaluate(said, dataset.path, workers=1)
+    assert table.valid.sum() == 11 and table.reason[4] == "internal_error" and table.rows.notna().all()
+    assert summarize(table)["measures"]["acc_cmd"]["failures_as_zero"]["mean"] == 11 / 12
+
+
+def test_a_part_that_changes_is_read_again(sequences, tmp_path):
+    dataset = Dataset(tmp_path / "dataset")
+    write_json(dataset.path / "train_val_split.json", dict(train=[], validation=[], test=IDS[:1]))
+    exact = []
+    for i in IDS[:2]:
+        write_json(dataset.json_path(IDS[0]), to_deepcad(sequences[i]))
+        exact += evaluate(copies(sequences)[:1], dataset.path, workers=1).exact.tolist()
+    assert exact == [1, 0]
+
+
+def test_there_is_a_limit_of_time(sequences):
+    found = compare(encode(sequences[IDS[0]]), "cadquery", as_truth(sequences[IDS[0]]), timeout=1e-5)
+    assert not found["valid"] and found["reason"] == "timeout"
+
+
+def test_a_part_too_small_for_the_grid_is_valid_but_says_nothing(sequences):
+    found = compare("import cadquery as cq\nr = cq.Workplane('XY').rect(0.01, 0.01).extrude(0.01)", "cadquery", as_truth(sequences[IDS[0]]))
+    assert found["valid"] and found["exact"] == 0 and 0 <= found["iou"] < 1e-3
+
+
+# --- files and the command
+
+
+@pytest.mark.parametrize(
+    "lines, reason, line",
+    [
+        ('{"id": "00000001", "code": "", "language": "compact"}\n\n{"id": ', "not_json", 3),
+        ("[1, 2]", "bad_prediction", 1),
+        ('{"id": "00000001", "code": ""}', "bad_prediction", 1),
+        ('{"id": 7, "code": "", "language": "compact"}', "bad_prediction", 1),
+        ('{"id": "00000001", "code": "", "language": "compact"}\n{"id": "00000001", "code": "+", "language": "compact"}', "duplicate_prediction", 2),
+    ],
+)
+def test_a_bad_line_is_named(lines, reason, line, tmp_path, capsys, dataset):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(lines)
+    with pytest.raises(DatasetError) as error:
+        read_predictions(path)
+    assert error.value.reason == reason and error.value.where == f"{path}, line {line}"
+    assert main(["evaluate", str(path), str(dataset.path)]) == 2 and f"line {line}" in capsys.readouterr().err
+    assert not (tmp_path / "bad_cadvlm").exists()
+
+
+def test_silence_is_invalid_and_views_are_samples(sequences, dataset):
+    said = [p | dict(id=f"{p['id']}_{v}") for p in copies(sequences)[:6] for v in ("front", "top")][:-1]
+    table = evaluate(said, dataset.path, workers=1)
+    assert len(table) == 24 and table.part.nunique() == 12 and table.valid.sum() == 11
+    assert table.reason.value_counts().to_dict() == dict(no_prediction=13) and set(table.id) == {f"{i}_{v}" for i in IDS for v in ("front", "top")}
+    made = summarize(table)
+    assert (made["samples"], made["parts"], made["valid"], made["invalid_ratio"]) == (24, 12, 11, 13 / 24)
+    assert math.isclose(made["measures"]["exact"]["failures_as_zero"]["mean"], 11 / 24) and made["measures"]["exact"]["survivors"]["mean"] == 1
+    none = summarize(evaluate([], dataset.path, workers=1))
+    assert none["invalid_ratio"] == 1 and none["measures"]["iou"]["survivors"] == dict(n=0) and none["measures"]["iou"]["failures_as_zero"]["mean"] == 0
+
+
+def test_f1_of_a_kind_is_over_parts_that_have_it(sequences, dataset):
+    said = copies(sequences)
+    said[0]["code"] = "nonsense"
+    table = evaluate(said, dataset.path, "text2cad", workers=1)
+    made = summarize(table)["measures"]
+    for name in ("line", "arc", "circle"):
+        there = table[f"{name}s"] > 0
+        assert made[f"f1_{name}"]["failures_as_zero"]["n"] == there.sum() and made[f"f1_{name}"]["survivors"]["n"] == (there & table.valid).sum()
+    assert made["f1_extrude"]["failures_as_zero"]["mean"] == 11 / 12 and made["cd"]["failures_as_zero"] is None
+
+
+def test_parts_without_truth_or_left_out_are_not_blamed_on_the_model(sequences, dataset):
+    said = [*copies(sequences), dict(id=GONE, code="+", language="compact")]
+    table = evaluate(said, dataset.path, split="all", workers=1)
+    made = summarize(table)
+    assert made["without_truth"] == dict(empty_solid=1) and made["invalid_ratio"] == 0 and made["samples"] == 12
+    try:
+        record_failures(dataset, "render", [dict(id=IDS[3], reason="timeout", message="")])
+        assert len(evaluate(said, dataset.path, workers=1)) == 11
+    finally:
+        (dataset.path / "failures.jsonl").unlink()
+
+
+def test_the_command(sequences, dataset, tmp_path, capsys):
+    said = copies(sequences)
+    said[1]["code"], said[2] = said[1]["code"][:-2] + "x", dict(id=IDS[2], code=to_rows(sequences[IDS[2]], limits=False).tolist(), language="rows")
+    path = written(tmp_path / "model.jsonl", said[:-1])
+    assert main(["evaluate", str(path), str(dataset.path), "--protocol", "deepcad", "--workers", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "deepcad" in shown and "IR" in shown and all(m in shown for m in PROTOCOLS["deepcad"].measures)
+    assert all("IR" in line for line in shown.splitlines() if line.split()[:1] and line.split()[0] in PROTOCOLS["deepcad"].measures)
+    made = orjson.loads((tmp_path / "model_deepcad" / "evaluation.json").read_bytes())
+    assert made["protocol"] == "deepcad" and made["languages"] == dict(compact=11, rows=1) and made["reasons"] == dict(no_prediction=1, syntax=1) and made["settings"]["split"] == "test"
+    table = pd.read_parquet(tmp_path / "model_deepcad" / "evaluation.parquet")
+    assert len(table) == 12 and set(table.protocol) == {"deepcad"} and table.valid.sum() == 10
+    assert math.isclose(made["measures"]["cd"]["survivors"]["mean"], table.cd.mean()) and sum(b["samples"] for b in made["extrudes"].values()) == 12
+    assert main(["evaluate", str(path), str(dataset.path), "--protocol", "deepcad", "--workers", "1", "--output", str(tmp_path / "again")]) == 0
+    for name in ("evaluation.json", "evaluation.parquet"):  # workers change nothing
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model_deepcad" / name).read_bytes()
+    assert main(["evaluate", str(path), str(dataset.path), "--protocol", "best"]) == 2 and main(["evaluate", str(tmp_path / "none.jsonl"), str(dataset.path)]) == 2
+    assert main(["evaluate", str(path), str(tmp_path)]) == 2
+
+
+def test_the_seed_moves_points_only(sequences, dataset):
+    said = copies(sequences)
+    a, b, c = (evaluate(said, dataset.path, seed=s, workers=1) for s in (0, 0, 1))
+    pd.testing.assert_frame_equal(a, b)
+    assert (a.cd != c.cd).all() and np.allclose(a.cd, c.cd, rtol=0.3)
+    pd.testing.assert_frame_equal(a.drop(columns="cd"), c.drop(columns="cd"))
