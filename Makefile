@@ -8,7 +8,8 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editab
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test docs bench scale lab prepare outputs clean
+TESTS   ?= 
+.PHONY: help demo test docs bench scale compare lab prepare outputs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -22,12 +23,18 @@ test: .venv/with-dev ## run every chapter and every test (WORKERS=2)
 docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is installed)
 	@$(BIN)/python tools/build_site.py
 
-bench: .venv/with-dev ## measure rendering, conversion and the grid, and write data/results/*.csv (25 minutes)
+bench: .venv/with-dev ## measure rendering, conversion, the grid and training, and write data/results/*.csv (25 minutes)
 	@$(BIN)/python tools/bench.py
 	@$(BIN)/python tools/bench_languages.py
+	@$(BIN)/python tools/bench_training.py
 
 scale: .venv/with-dev ## run all stages on 1,100, 11,000 and 108,946 synthetic parts and write data/results/scale.csv (1.5 hours, 4 GB)
 	@$(BIN)/python tools/scale.py
+
+compare: .venv/with-dev ## train the same model on 1K, 10K and 100K parts, twice, and write data/results/compare.csv (3 hours, 5 GB)
+	@for scale in 1k 10k 100k; do $(BIN)/cadvlm run --scale $$scale --language compact --no-verify --quick || exit 1; done
+	@$(BIN)/cadvlm run --output data/held_out --train-size 460 --val-size 26 --test-size 26 --seed 1 --language compact
+	@$(BIN)/cadvlm compare data/deepcad_1k data/deepcad_10k data/deepcad_100k --tests data/held_out $(TESTS) --steps 10000 --results data/results/compare.csv
 
 lab: .venv/with-lab ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs

@@ -19,7 +19,7 @@ from .dataset import Dataset, DatasetError, Place, Views, open_source, read_json
 from .parallel import get_ready
 from .sequence import CadError
 
-# %% ../nbs/19_cli.ipynb #d7b5c6df
+# %% ../nbs/19_cli.ipynb #351d1e86
 COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 synthesize='Make a corpus of synthetic parts, laid out like a DeepCAD download.',
                 extract='Start a dataset: take readable parts of each official split.',
@@ -28,15 +28,18 @@ COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 convert='Write the conversations of a dataset: one sample for each part and view.',
                 validate='Look at every file, picture and conversation of a dataset.',
                 quality='Measure every part of a dataset or of a source, and compare it with another.',
+                train='Train a small CNN-GRU on a dataset, and find out whether it uses the pictures.',
+                predict='Write the code that a trained model gives for the pictures of a split.',
                 evaluate='Score a file of predictions, by a named protocol.',
+                compare='Train the same model on several datasets and test all on the same parts.',
                 export='Write a part as STEP, STL or GLB.')
 STAGES = ('extract', 'twins', 'render', 'convert', 'validate')
 
 app = App(name='cadvlm', help='True engineering drawings paired with true CAD code, for vision-language models.', version=cadvlm.__version__,
           help_format='markdown', suppress_keyboard_interrupt=False, result_action='return_value')
 app.meta.suppress_keyboard_interrupt = False
-_FUNCTIONS = dict(evaluate='evaluate_file')              # where it is not named like its module
-for _name, _help in COMMANDS.items(): app.command(f'cadvlm.{_name}:{_FUNCTIONS.get(_name, _name)}', name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
+_FUNCTIONS = dict(evaluate='evaluate:evaluate_file', predict='train:predict')              # where it is not named like its module
+for _name, _help in COMMANDS.items(): app.command(f'cadvlm.{_FUNCTIONS.get(_name, f"{_name}:{_name}")}', name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
 
 
 def _function(command):

@@ -1,0 +1,208 @@
+"""Training: what it writes, what its controls say of models that look and that do not, going on after a kill, and what it refuses."""
+import json, os, signal, subprocess, sys, time
+
+import cv2
+import numpy as np
+import pytest
+
+from cadvlm.cli import main
+from cadvlm.dataset import Dataset, DatasetError, read_json, write_json
+from cadvlm.language import decode
+from cadvlm.sequence import CadError
+
+torch = pytest.importorskip("torch")
+from cadvlm import train as training
+from cadvlm.convert import convert
+from cadvlm.extract import extract
+from cadvlm.render import render
+from cadvlm.synthesize import synthesize
+from cadvlm.train import CnnGru, best_device, check_disjoint, controls, generate, load_pictures, load_samples, loss_of, predict, read_checkpoint, tokenize, train, train_tokenizer
+
+QUICK = dict(device="cpu", image_size=32, train_samples=40, val_samples=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    synthesize(folder / "parts", 60, workers=1)
+    extract(folder / "parts", folder / "tiny", train_size=40, val_size=10, test_size=10, order="random", workers=1)
+    render(folder / "tiny", size=64, workers=1)
+    convert(folder / "tiny", language="compact", verify=False, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    return train(folder / "tiny", folder / "run", epochs=2, **QUICK)
+
+
+def test_the_report_holds_what_was_measured(folder, report):
+    kept = json.loads((folder / "run" / "training.json").read_text())
+    assert kept["epochs"] == report["epochs"] and kept["controls"] == report["controls"] and len(kept["epochs"]) == 2
+    for word in ("reduction", "samples/s", "pictures of other parts", "-gram", "Does it use its eyes?"):
+        assert word in str(report)
+    assert cv2.imread(str(folder / "run" / "training.png")).std() > 1
+    assert kept["parameters"] == sum(p.numel() for p in read_checkpoint(folder / "run")[1].parameters())
+
+
+def test_same_seed_same_losses(folder, report):
+    again = train(folder / "tiny", folder / "again", epochs=2, **QUICK)
+    other = train(folder / "tiny", folder / "other", epochs=2, **QUICK, seed=1)
+    losses = lambda r: [(e["train_loss"], e["val_loss"]) for e in r["epochs"]]
+    assert losses(again) == losses(report) != losses(other)
+
+
+def test_a_killed_run_goes_on_to_the_same_losses(folder):
+    "SIGKILL somewhere after the first epoch, as often as it takes."
+    settings = dict(epochs=6, **QUICK)
+    whole = train(folder / "tiny", folder / "whole", **settings)
+    code = f"from pathlib import Path; from cadvlm.train import train; train(Path({str(folder / 'tiny')!r}), Path({str(folder / 'killed')!r}), **{settings!r}, resume=True)"
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TQDM_DISABLE": "1"})
+    deadline = time.monotonic() + 60
+    while not (folder / "killed" / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL and not (folder / "killed" / "training.json").exists()
+    done = len(torch.load(folder / "killed" / "checkpoint.pt", weights_only=True)["rows"])
+    assert 1 <= done < 6
+    again = train(folder / "tiny", folder / "killed", **settings, resume=True)
+    for a, b in zip(again["epochs"], whole["epochs"]):
+        assert (a["train_loss"], a["val_loss"]) == pytest.approx((b["train_loss"], b["val_loss"]), rel=1e-6)
+
+
+def drawn(samples):
+    "Pictures that give the answer away: the first number of each text as a grey."
+    numbers = sorted({s.text for s in samples})
+    return np.array([np.full((32, 32), 255 * numbers.index(s.text) // len(numbers), np.uint8) for s in samples])
+
+
+def test_controls_tell_a_model_that_looks_from_one_that_does_not(folder):
+    "A model that learns eight samples by heart from pictures needs them; one that was trained on blank paper does not."
+    samples = load_samples(Dataset(folder / "tiny"), "train")
+    chosen = [next(s for s in samples if s.part == p and s.view == "front") for p in sorted({s.part for s in samples})]
+    eight = sorted(chosen, key=lambda s: len(s.text))[:8]
+    tokenizer = train_tokenizer(s.text for s in samples)
+    rows, verdicts = tokenize(tokenizer, eight), []
+    for images in (drawn(eight), np.full((8, 32, 32), 255, np.uint8)):
+        torch.manual_seed(0)
+        model = CnnGru(tokenizer, 32).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for _ in range(200):
+            training.step(model, optimizer, eight, rows, images)
+        verdicts.append(controls(model, eight, drawn(eight), rows))
+    looks, blind = verdicts
+    assert looks["eyes"] and looks["shuffled"]["more"] > 1 and looks["loss"] < 0.5 and looks["verdict"].startswith("yes")
+    assert blind["loss"] > looks["loss"] + 0.1
+
+
+def test_padding_and_company_change_no_loss(folder):
+    samples = load_samples(Dataset(folder / "tiny"), "validation")
+    torch.manual_seed(0)
+    model = CnnGru(train_tokenizer(s.text for s in samples), 32)
+    images = load_pictures(Dataset(folder / "tiny"), samples, 32)
+    nats, counts = loss_of(model, samples, images)
+    one = [loss_of(model, [s], images[i : i + 1])[0][0] for i, s in enumerate(samples)]
+    assert np.allclose(nats, one, rtol=1e-4) and (counts > 1).all()
+
+
+def test_every_constrained_text_decodes(folder):
+    "1,000 texts of a model that knows nothing, at several temperatures and budgets."
+    samples = load_samples(Dataset(folder / "tiny"), "train")
+    torch.manual_seed(1)
+    model, images = CnnGru(train_tokenizer(s.text for s in samples), 32), np.zeros((250, 32, 32), np.uint8)
+    for seed, (temperature, budget) in enumerate([(1.0, 40), (3.0, 20), (0.5, 80), (1.0, 9)]):
+        for text in generate(model, images, ["front"] * 250, temperature=temperature, seed=seed, max_tokens=budget):
+            assert decode(text, "compact") is not None
+    with pytest.raises(DatasetError, match="max_tokens"):
+        generate(model, images, ["front"] * 250, max_tokens=2)
+
+
+def test_samples_that_are_too_long_are_counted_and_never_cut(folder):
+    report = train(folder / "tiny", folder / "short", epochs=1, max_length=40, **QUICK)
+    assert report["too_long"] > 0 and report["longest"] < 40 and f"{report['too_long']} samples longer than 40" in str(report)
+    with pytest.raises(DatasetError, match="max_length"):
+        train(folder / "tiny", folder / "short", epochs=1, max_length=2, **QUICK)
+
+
+def test_predictions_can_be_evaluated(folder, report, capsys):
+    made = predict(folder / "run", folder / "tiny", samples=6, device="cpu", max_tokens=60)
+    assert made["decode"] == made["samples"] == 6
+    assert main(["evaluate", str(folder / "run" / "predictions_test.jsonl"), str(folder / "tiny"), "--workers", "1"]) == 0
+    assert "IR" in capsys.readouterr().out
+
+
+def test_the_command_takes_the_settings_of_a_file(folder, tmp_path, capsys):
+    config = tmp_path / "quick.yaml"
+    config.write_text("train:\n  epochs: 1\n  batch_size: 4\n  train_samples: 20\n  val_samples: 16\n  image_size: 32\n  device: cpu\n")
+    assert main(["train", str(folder / "tiny"), str(tmp_path / "run"), "--config", str(config), "--batch-size", "5"]) == 0
+    kept = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert kept["batch_size"] == 5 and kept["train_samples"] == 20 and "use its eyes" in capsys.readouterr().out
+    assert main(["predict", str(tmp_path / "run"), str(folder / "tiny"), "--samples", "2", "--max-tokens", "40", "--device", "cpu"]) == 0
+
+
+def test_a_part_in_training_and_validation_is_refused(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder / "tiny", tmp_path / "leaky")
+    rows = read_json(tmp_path / "leaky" / "val.json")
+    write_json(tmp_path / "leaky" / "val.json", rows + read_json(tmp_path / "leaky" / "train.json")[:1])
+    with pytest.raises(DatasetError) as e:
+        check_disjoint(Dataset(tmp_path / "leaky"))
+    assert e.value.reason == "leaked"
+
+
+def test_a_loss_that_is_no_number_names_the_samples(folder):
+    with pytest.raises(CadError) as e:
+        train(folder / "tiny", folder / "hot", epochs=3, learning_rate=1e30, **QUICK)
+    assert e.value.reason == "nan_loss" and "_" in e.value.where and not (folder / "hot" / "training.json").exists()
+
+
+def test_what_makes_no_sense_is_refused(folder, report, tmp_path):
+    for wrong, reason in ((dict(epochs=0), "bad_setting"), (dict(steps=1, epochs=2), "bad_setting"), (dict(image_size=33), "bad_setting"), (dict(learning_rate=0.0), "bad_setting"), (dict(device="tpu9"), "bad_setting"), (dict(val_samples=1), "too_few")):
+        with pytest.raises(CadError) as e:
+            train(folder / "tiny", tmp_path / "x", **QUICK | wrong)
+        assert e.value.reason == reason, wrong
+    with pytest.raises(DatasetError) as e:
+        train(tmp_path / "nothing", **QUICK)
+    assert e.value.reason == "missing_dataset" and "cadvlm run" in str(e.value)
+    with pytest.raises(DatasetError) as e:
+        train(folder / "tiny", folder / "run", **QUICK | dict(epochs=3), resume=True)
+    assert e.value.reason == "bad_setting"
+
+
+def test_files_of_strangers_run_no_code(folder, report, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    torch.save(dict(model=Bomb()), tmp_path / "checkpoint.pt")
+    with pytest.raises(DatasetError) as e:
+        read_checkpoint(tmp_path)
+    assert e.value.reason == "bad_checkpoint" and not (tmp_path / "exploded").exists()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DatasetError) as e:
+        train(folder / "tiny", tmp_path / "x", tokenizer=tmp_path / "tokenizer.json", **QUICK)
+    assert e.value.reason == "bad_tokenizer"
+
+
+def test_pictures_are_read_once(folder, tmp_path, monkeypatch):
+    dataset = Dataset(folder / "tiny")
+    samples = load_samples(dataset, "validation")
+    first = load_pictures(dataset, samples, 32, tmp_path)
+    monkeypatch.setattr(training, "shrink", lambda *_: pytest.fail("read again"))
+    assert (load_pictures(dataset, samples, 32, tmp_path) == first).all()
+    monkeypatch.undo()
+    victim = dataset.path / samples[0].image
+    keep = victim.read_bytes()
+    try:
+        victim.write_bytes(b"no picture")
+        with pytest.raises(DatasetError) as e:
+            load_pictures(dataset, samples, 32, tmp_path)
+        assert e.value.reason == "bad_image" and not list(tmp_path.glob("*.part"))
+    finally:
+        victim.write_bytes(keep)
+
+
+def test_devices():
+    assert best_device("cpu").type == "cpu" and best_device().type in ("cpu", "cuda", "mps")
