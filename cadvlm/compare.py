@@ -91,7 +91,7 @@ def load_tests(datasets, corpora, output, parts=500):
         tests.append(Test(chosen['dataset'], Dataset(d), [samples[i] for i in chosen['ids']], [samples[i] for i in chosen['generate']], chosen['left_out']))
     return tests
 
-# %% ../nbs/18_compare.ipynb #286a54c1
+# %% ../nbs/18_compare.ipynb #6e97d6cf
 KEY = ('scale', 'seed', 'test', 'steps', 'batch_size', 'image_size', 'max_length', 'learning_rate')
 _FACTS = ('parameters', 'train_tokens', 'too_long', 'device', 'threads')
 
@@ -139,7 +139,8 @@ def add_rows(path, rows):
 
 
 def _machine():
-    names = [l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')] if os.path.exists('/proc/cpuinfo') else []
+    path = Path('/proc/cpuinfo')
+    names = [l.split(':')[1].strip() for l in path.read_text().splitlines() if l.startswith('model name')] if path.exists() else []
     return f'{names[0] if names else platform.machine()}, {os.cpu_count()} cores'
 
 
