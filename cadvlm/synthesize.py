@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['BINS', 'DEEPCAD', 'UNITS', 'histograms', 'distance', 'part', 'synthesize']
 
-# %% ../nbs/10_synthesize.ipynb #277666e3
+# %% ../nbs/10_synthesize.ipynb #5fda7505
 import math
 import time
 from bisect import bisect_left
@@ -23,7 +23,7 @@ from .dataset import DatasetError, Summary, check_count, shelf, write_bytes, wri
 from .families import FAMILIES, RICH
 from .normal import normal_form
 from .parallel import Journal, available_workers, run
-from .sequence import Arc, CadSequence, Circle, Extent, Extrude, GeometryError, Line, Loop, Operation, Plane, Profile, Sketch, from_dict, to_deepcad
+from .sequence import Arc, CadError, CadSequence, Circle, Extent, Extrude, GeometryError, Line, Loop, Operation, Plane, Profile, Sketch, from_dict, to_deepcad
 from .shapes import FRONT, RIGHT, TOP, Dice, disc, divided
 from .solid import Frame, build, prism, region
 
@@ -324,14 +324,17 @@ def _split(ids, seed):
     shuffled = [shelf(i) for _, i in sorted((d.random(), i) for i in ids)]
     return dict(train=shuffled[2*few:], validation=shuffled[:few], test=shuffled[few:2*few])
 
-# %% ../nbs/10_synthesize.ipynb #e56236fd
+# %% ../nbs/10_synthesize.ipynb #d7a35239
 _GRID = 1.                  # units of the frame: the grid of the conversations
 _ROUNDS = 9                 # then a part that is still there already stays
 
 
 def _name(sequence):
-    "A short name of the normal form of a part on the grid: equal parts, equal names."
-    return blake2b(repr(normal_form(sequence, _GRID, Frame.around(*sequence.bounding_box))).encode(), digest_size=9).hexdigest()
+    "A short name of the normal form of a part on the grid: equal parts, equal names; none for a part that whole units lose."
+    try: return blake2b(repr(normal_form(sequence, _GRID, Frame.around(*sequence.bounding_box))).encode(), digest_size=9).hexdigest()
+    except CadError as e:
+        if e.reason != 'lost_to_grid': raise
+        return ''
 
 
 def _repeated(names):
@@ -340,7 +343,7 @@ def _repeated(names):
     for _ in range(_ROUNDS):
         taken, repeats = set(), []
         for id, turn in turns.items():
-            if names[id][turn] in taken: repeats.append(id)
+            if not names[id][turn] or names[id][turn] in taken: repeats.append(id)
             else: taken.add(names[id][turn])
         if undrawn := [id for id in repeats if turns[id] + 1 == len(names[id])]: return undrawn
         for id in repeats: turns[id] += 1
@@ -360,7 +363,7 @@ def _journal(output, seed):
         raise DatasetError('not_ours', str(output/'cad_json'), 'expected a new folder or one of synthetic parts, found parts of another origin; choose another output')
     return Journal(path, dict(seed=seed, distinct=_GRID, cadvlm=cadvlm.__version__))
 
-# %% ../nbs/10_synthesize.ipynb #4911dcfc
+# %% ../nbs/10_synthesize.ipynb #9844ea38
 def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | None = None, scheduler: str | None = None) -> Summary:
     """Make a corpus of synthetic parts, laid out like a DeepCAD download.
 
@@ -411,6 +414,6 @@ def _summary(rows, reused, output, seed, workers, start):
     split = _split(made, seed)
     write_json(output/'train_val_test_split.json', split)
     facts = dict(split=' · '.join(f'{len(v):,} {k}' for k, v in split.items()), extrudes=' · '.join(f'{k}: {n:,}' for k, n in sorted(extrudes.items())),
-                 again=f"{again:,} drawn again, else they were another's twins")
+                 again=f"{again:,} drawn again, else they were another's twins or lost on the grid")
     return Summary('synthesize', output.resolve().name, len(rows), len(made) - reused, reused, dict(Counter(r['reason'] for r in rows.failures)), facts,
                    seconds=round(time.perf_counter() - start, 3), workers=workers)

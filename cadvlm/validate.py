@@ -256,7 +256,7 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
     return dict(max_length=max_length, image_tokens=image_tokens, samples=len(lengths), cut=sum(n > max_length for n in lengths), mean=round(float(np.mean(lengths or [0])), 1),
                 min=min(lengths, default=0), max=max(lengths, default=0), percentiles=dict(zip(('50', '95', '99'), q))), problems
 
-# %% ../nbs/14_validate.ipynb #c4036225
+# %% ../nbs/14_validate.ipynb #3b523d6b
 _SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json', 'tinyllava_metadata.json', *FILES.values(), 'failures.jsonl')
 
 
@@ -266,10 +266,15 @@ def _whole_sums(dataset):
     return [[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files]
 
 
+def _lines(path):
+    with path.open() as f: yield from f
+
+
 def _changed(old, new):
     "`(file, what is found)` of two lists of sums, where they differ."
     if filecmp.cmp(old, new, shallow=False): return []
-    before, now = ({n: h for h, _, n in (line.partition('  ') for line in p.read_text().splitlines())} for p in (old, new))
+    same = set(map(hash, _lines(old))) & set(map(hash, _lines(new)))          # hashes, for there may be millions of lines
+    before, now = ({n.rstrip('\n'): h for h, _, n in (line.partition('  ') for line in _lines(p) if hash(line) not in same)} for p in (old, new))
     return [(n, 'another content' if n in now and n in before else 'no such file' if n in before else 'a new file') for n in sorted(before.keys() | now.keys()) if before.get(n) != now.get(n)]
 
 

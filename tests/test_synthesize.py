@@ -210,3 +210,10 @@ def test_no_hole_crosses_its_outline(index):
     drawn = part(0, index)
     solid = build(drawn)
     assert iou(build(decode(encode(drawn, "compact", exact=True), "compact")), solid, align="frame") > 0.999
+
+
+@pytest.mark.parametrize("index", [67670, 93112, 107517])
+def test_a_part_that_the_grid_loses_is_drawn_again(index):
+    "The three of the first 108,946 whose walls are thinner than half a unit: they have no name, and the next draw has one."
+    assert synthesis._name(part(0, index)) == "" and synthesis._repeated({"lost": [""], "found": ["a"]}) == ["lost"]
+    assert synthesis._name(part(0, index, 1))
