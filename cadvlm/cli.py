@@ -19,7 +19,7 @@ from .dataset import Dataset, DatasetError, Place, Views, open_source, read_json
 from .parallel import get_ready
 from .sequence import CadError
 
-# %% ../nbs/19_cli.ipynb #351d1e86
+# %% ../nbs/19_cli.ipynb #b8cc2c5a
 COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 synthesize='Make a corpus of synthetic parts, laid out like a DeepCAD download.',
                 extract='Start a dataset: take readable parts of each official split.',
@@ -30,6 +30,8 @@ COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 quality='Measure every part of a dataset or of a source, and compare it with another.',
                 train='Train a small CNN-GRU on a dataset, and find out whether it uses the pictures.',
                 predict='Write the code that a trained model gives for the pictures of a split.',
+                finetune='Fine-tune a vision-language model on conversations, with LoRA or in full.',
+                answer='Write what a fine-tuned model says about the pictures of a split.',
                 evaluate='Score a file of predictions, by a named protocol.',
                 compare='Train the same model on several datasets and test all on the same parts.',
                 export='Write a part as STEP, STL or GLB.')
@@ -38,7 +40,7 @@ STAGES = ('extract', 'twins', 'render', 'convert', 'validate')
 app = App(name='cadvlm', help='True engineering drawings paired with true CAD code, for vision-language models.', version=cadvlm.__version__,
           help_format='markdown', suppress_keyboard_interrupt=False, result_action='return_value')
 app.meta.suppress_keyboard_interrupt = False
-_FUNCTIONS = dict(evaluate='evaluate:evaluate_file', predict='train:predict')              # where it is not named like its module
+_FUNCTIONS = dict(evaluate='evaluate:evaluate_file', predict='train:predict', answer='finetune:answer')              # where it is not named like its module
 for _name, _help in COMMANDS.items(): app.command(f'cadvlm.{_FUNCTIONS.get(_name, f"{_name}:{_name}")}', name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
 
 

@@ -547,7 +547,7 @@ def batches(lengths, size, seed=0):
             some = some[np.argsort(np.array(lengths)[some], kind='stable')]
             for j in random.permutation(-(-len(some)//size)): yield some[j*size:(j + 1)*size]
 
-# %% ../nbs/15_train.ipynb #634cb05c
+# %% ../nbs/15_train.ipynb #c3f0969a
 def best_device(name=None):
     "The device asked for, or a graphics card where there is one, or the processor."
     found = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
@@ -557,9 +557,9 @@ def best_device(name=None):
 
 @contextmanager
 def _threads(batch_size):
-    "As many threads as small batches can use; more would wait for each other."
+    "As many threads as small batches can use; more would wait for each other. OMP_NUM_THREADS says how many at most, as everywhere."
     before = torch.get_num_threads()
-    torch.set_num_threads(min(available_workers(), 1 if batch_size < 16 else 8))
+    torch.set_num_threads(min(available_workers(), 1 if batch_size < 16 else int(os.environ.get('OMP_NUM_THREADS') or 8)))
     try: yield torch.get_num_threads()
     finally: torch.set_num_threads(before)
 
