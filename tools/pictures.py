@@ -1,16 +1,18 @@
 """Draw the pictures of the front page: `python tools/pictures.py` (needs the reference data beside the project, or CADVLM_SHARED).
 
-`nbs/images/contact_sheet.png` shows 24 real DeepCAD parts; `nbs/images/example.png` the part whose code the front page prints.
+`nbs/images/contact_sheet.png` shows 24 real DeepCAD parts; `nbs/images/example.png` the part whose code the front page prints;
+`nbs/images/favicon.png` a cube.
 """
 import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cadvlm.drawing import project
-from cadvlm.sequence import CadError, read
+from cadvlm.drawing import encode_png, project
+from cadvlm.sequence import CadError, CadSequence, Extrude, Line, Loop, Plane, Profile, Sketch, read
 from cadvlm.solid import build
 from cadvlm.synthesize import part
+from cadvlm.view import picture
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "nbs" / "images"
@@ -49,8 +51,16 @@ def example():
     return figure
 
 
+def cube():
+    "A cube, 64 pixels wide."
+    corners = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    square = Profile(Loop(tuple(Line(a, b) for a, b in zip(corners, corners[1:] + corners[:1]))))
+    return encode_png(picture([build(CadSequence((Extrude(Sketch(Plane(), (square,)), 1.0),)))], ((86, 180, 233),), size=64))
+
+
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
+    (IMAGES / "favicon.png").write_bytes(cube())
     example().savefig(IMAGES / "example.png")
     shared = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
     if not shared.exists():
