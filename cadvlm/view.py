@@ -64,7 +64,7 @@ def picture(solids, colors=COLORS, view='iso', size=512):
     owner = np.minimum(paint(numbers)[:, :, 0], len(solids))
     return np.clip(paint(surfaces) * np.where((owner < len(solids))[:, :, None], tint[owner], 1.) * ink, 0, 255).astype(np.uint8)
 
-# %% ../nbs/06a_view.ipynb #e0b537c0
+# %% ../nbs/06a_view.ipynb #867b3092
 _DISTANCE, _FIELD = 560., 32.       # units from the centre to the camera, degrees that it sees
 
 
@@ -77,15 +77,15 @@ def scene(solids, colors=COLORS):
     "A `trimesh.Scene` of solids that lie in one frame, seen as in an isometric drawing."
     import trimesh                                           # takes almost a second
     from trimesh.visual import TextureVisuals, material
-    made, axes = trimesh.Scene(), np.eye(4)
+    made, axes, turned = trimesh.Scene(), np.eye(4), lambda v: v[..., [0, 2, 1]] * (1., 1., -1.)       # y is up in glTF
     for k, (solid, color) in enumerate(zip(solids, colors)):
         vertices, faces, normals = shaded(solid)
         look = TextureVisuals(material=material.PBRMaterial(name=f'solid {k}', baseColorFactor=[*color, 255], metallicFactor=.1, roughnessFactor=.7))
-        made.add_geometry(trimesh.Trimesh(vertices, faces, vertex_normals=normals, process=False, visual=look), node_name=f'solid {k}', geom_name=f'solid {k}')
+        made.add_geometry(trimesh.Trimesh(turned(vertices), faces, vertex_normals=turned(normals), process=False, visual=look), node_name=f'solid {k}', geom_name=f'solid {k}')
         if not len(lines := _segments(solid)): continue
-        edges = trimesh.path.Path3D([trimesh.path.entities.Line((i, i + 1)) for i in range(0, 2*len(lines), 2)], lines.reshape(-1, 3), process=False)
+        edges = trimesh.path.Path3D([trimesh.path.entities.Line((i, i + 1)) for i in range(0, 2*len(lines), 2)], turned(lines).reshape(-1, 3), process=False)
         made.add_geometry(edges, node_name=f'edges {k}', geom_name=f'edges {k}')
-    axes[:3, :3], axes[:3, 3] = VIEWS['iso'].T, VIEWS['iso'][2] * _DISTANCE
+    axes[:3, :3], axes[:3, 3] = turned(VIEWS['iso']).T, turned(VIEWS['iso'])[2] * _DISTANCE
     made.camera = trimesh.scene.Camera('iso', resolution=(640, 480), fov=(_FIELD*4/3, _FIELD))
     made.camera_transform = axes
     return made

@@ -162,6 +162,13 @@ def test_scene_of_the_site_can_be_turned(address, browser, screenshots):
     assert is_drawn(before) and is_drawn(after) and changed(before, after) > .02 and not troubles
 
 
+ALL_RAN = r"""count => {
+    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(prompt => prompt.textContent);
+    const errors = document.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
+    return errors || prompts.length >= count && prompts.every(text => /\[\d+\]/.test(text));
+}"""
+
+
 @pytest.fixture
 def lab(root, tmp_path):
     "The address of JupyterLab with a copy of the chapters."
@@ -200,10 +207,15 @@ def test_lab_runs_the_explorer(lab, browser, screenshots):
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=30000)
     file = folder / "21_explore.ipynb"
     code = [c for c in json.loads(file.read_text())["cells"] if c["cell_type"] == "code"]
+    page.get_by_text("| Idle").first.wait_for(timeout=30000)  # the kernel is there
+    if (dialog := page.locator(".jp-Dialog button.jp-mod-accept")).count():  # on a slow machine it asks which
+        dialog.click()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_function("""count => { const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(p => p.innerText);
-        return prompts.length >= count && prompts.every(p => /\\[\\d+\\]/.test(p)) || document.querySelector('[data-mime-type="application/vnd.jupyter.error"]') }""", arg=len(code), timeout=90000)
+    try:
+        page.wait_for_function(ALL_RAN, arg=len(code), timeout=60000)
+    finally:
+        page.screenshot(path=screenshots / "lab.png")
     assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
     canvas = page.locator(".jp-OutputArea canvas").first
     before, after = drag(page, canvas)
