@@ -64,7 +64,7 @@ def picture(solids, colors=COLORS, view='iso', size=512):
     owner = np.minimum(paint(numbers)[:, :, 0], len(solids))
     return np.clip(paint(surfaces) * np.where((owner < len(solids))[:, :, None], tint[owner], 1.) * ink, 0, 255).astype(np.uint8)
 
-# %% ../nbs/06a_view.ipynb #867b3092
+# %% ../nbs/06a_view.ipynb #a88cb427
 _DISTANCE, _FIELD = 560., 32.       # units from the centre to the camera, degrees that it sees
 
 
@@ -79,8 +79,8 @@ def scene(solids, colors=COLORS):
     from trimesh.visual import TextureVisuals, material
     made, axes, turned = trimesh.Scene(), np.eye(4), lambda v: v[..., [0, 2, 1]] * (1., 1., -1.)       # y is up in glTF
     for k, (solid, color) in enumerate(zip(solids, colors)):
-        vertices, faces, normals = shaded(solid)
-        look = TextureVisuals(material=material.PBRMaterial(name=f'solid {k}', baseColorFactor=[*color, 255], metallicFactor=.1, roughnessFactor=.7))
+        vertices, faces, normals = shaded(solid)                                   # colours in glTF are linear in the light
+        look = TextureVisuals(material=material.PBRMaterial(name=f'solid {k}', baseColorFactor=[*(255 * (np.array(color) / 255)**2.2).round().astype(int).tolist(), 255], metallicFactor=.1, roughnessFactor=.7))
         made.add_geometry(trimesh.Trimesh(turned(vertices), faces, vertex_normals=turned(normals), process=False, visual=look), node_name=f'solid {k}', geom_name=f'solid {k}')
         if not len(lines := _segments(solid)): continue
         edges = trimesh.path.Path3D([trimesh.path.entities.Line((i, i + 1)) for i in range(0, 2*len(lines), 2)], turned(lines).reshape(-1, 3), process=False)
