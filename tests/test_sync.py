@@ -1,11 +1,14 @@
 """The package and README.md are what the notebooks say, and the notebooks are clean. `make prepare` mends all three."""
-import json, os, re, shutil, subprocess, sys
+import io, json, os, re, shutil, subprocess, sys
 from pathlib import Path
 
+import numpy as np
+import pictures
 import pytest
 from nbdev.clean import clean_nb
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
+from PIL import Image
 from readme import project_readme
 
 NOTEBOOKS = sorted(nbglob(get_config().nbs_path, as_path=True))
@@ -46,3 +49,11 @@ def test_package_is_the_export_of_the_notebooks(root, tmp_path):
 
 def test_readme_is_the_index_notebook(root):
     assert (root / "README.md").read_text(encoding="utf-8") == project_readme(), "run `make prepare`"
+
+
+def test_front_page_shows_the_part_whose_code_it_prints(root):
+    assert "part(seed={}, index={})".format(*pictures.EXAMPLE) in (root / "nbs" / "index.ipynb").read_text(encoding="utf-8")
+    drawn = io.BytesIO()
+    pictures.example().savefig(drawn)
+    now, kept = (np.asarray(Image.open(f).convert("L"), dtype=float) for f in (drawn, root / "nbs" / "images" / "example.png"))
+    assert now.shape == kept.shape and np.abs(now - kept).mean() < 1, "run `python tools/pictures.py`"

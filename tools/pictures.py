@@ -16,7 +16,7 @@ from cadvlm.view import picture
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "nbs" / "images"
-EXAMPLE = (0, 49)  # seed and index of the synthetic part on the front page
+EXAMPLE = (0, 987)  # seed and index of the synthetic part on the front page
 
 
 def real_parts(folder, count):
