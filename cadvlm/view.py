@@ -3,8 +3,7 @@
 # %% auto #0
 __all__ = ['COLORS', 'within', 'picture', 'scene', 'cut', 'widget', 'View', 'show']
 
-# %% ../nbs/06a_view.ipynb #676021ba
-import json
+# %% ../nbs/06a_view.ipynb #43344d90
 from base64 import b64encode
 from dataclasses import dataclass
 from importlib.util import find_spec
