@@ -63,7 +63,7 @@ def picture(solids, colors=COLORS, view='iso', size=512):
     owner = np.minimum(paint(numbers)[:, :, 0], len(solids))
     return np.clip(paint(surfaces) * np.where((owner < len(solids))[:, :, None], tint[owner], 1.) * ink, 0, 255).astype(np.uint8)
 
-# %% ../nbs/06a_view.ipynb #a88cb427
+# %% ../nbs/06a_view.ipynb #4114a650
 _DISTANCE, _FIELD = 560., 32.       # units from the centre to the camera, degrees that it sees
 
 
@@ -83,6 +83,7 @@ def scene(solids, colors=COLORS):
         made.add_geometry(trimesh.Trimesh(turned(vertices), faces, vertex_normals=turned(normals), process=False, visual=look), node_name=f'solid {k}', geom_name=f'solid {k}')
         if not len(lines := _segments(solid)): continue
         edges = trimesh.path.Path3D([trimesh.path.entities.Line((i, i + 1)) for i in range(0, 2*len(lines), 2)], turned(lines).reshape(-1, 3), process=False)
+        edges.colors = np.full((len(lines), 4), (25, 25, 25, 255), dtype=np.uint8)
         made.add_geometry(edges, node_name=f'edges {k}', geom_name=f'edges {k}')
     axes[:3, :3], axes[:3, 3] = turned(VIEWS['iso']).T, turned(VIEWS['iso'])[2] * _DISTANCE
     made.camera = trimesh.scene.Camera('iso', resolution=(640, 480), fov=(_FIELD*4/3, _FIELD))

@@ -39,7 +39,7 @@ def viewer():
     page = util.decompress(resources.get_bytes("templates/viewer.zip"), file_type="zip")["viewer.html.template"].read().decode()
     before, script, after = re.fullmatch(r"(.*?)<script>(.*)</script>(.*)", page, re.S).groups()
     assert '"$B64GLTF"' in script, "another trimesh: its viewer keeps the scene elsewhere"
-    return before.replace("trimesh: threejs viewer", "3-D view"), script.replace('"$B64GLTF"', "SCENE"), after
+    return before.replace("trimesh: threejs viewer</title>", '3-D view</title><link rel="icon" href="data:,">'), script.replace('"$B64GLTF"', "SCENE"), after
 
 
 def stage_scene(output, folder):
