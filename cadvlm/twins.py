@@ -4,9 +4,9 @@
 __all__ = ['SAME', 'TURNS', 'DEDUP', 'moments', 'fingerprint', 'candidates', 'likeness', 'groups', 'leaks', 'redundant',
            'find_twins', 'twins']
 
-# %% ../nbs/11a_twins.ipynb #849e3039
+# %% ../nbs/11a_twins.ipynb #94e6a4c7
 from collections import Counter
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import permutations, product
 
@@ -58,9 +58,9 @@ def fingerprint(sequence):
     spread, principal = (np.sqrt(np.maximum(v, 0.)) for v in (np.diag(covariance), np.linalg.eigvalsh(covariance)[::-1]))
     return dict(text=text, shape=[round(float(v), 4) for v in (volume**(1/3), *spread, *principal, *solid.size)])
 
-# %% ../nbs/11a_twins.ipynb #8c47c91f
+# %% ../nbs/11a_twins.ipynb #4e06c187
 SAME = 0.99                 # intersection over union from which two parts are twins
-_BOUNDS = np.array((.005, 3., 3., 3., 6., 6., 6.))          # of twins: cube root of volume (share), spread along the axes and sides of the box (units)
+_BOUNDS = np.array((.0034, 3., 3., 3., 6., 6., 6.))          # of twins: cube root of volume (share; -log(0.99)/3, and rounding), spread along the axes and sides of the box (units)
 
 
 def candidates(shapes, turned=False):
@@ -126,7 +126,7 @@ def redundant(split, twins, dedup='across'):
         gone |= {i: members[0] for i in members[1:] if place[i] != 'test' and (place[i] == 'train' or place[members[0]] != 'validation')}
     return gone if dedup != 'none' else {}
 
-# %% ../nbs/11a_twins.ipynb #324c16a7
+# %% ../nbs/11a_twins.ipynb #817da3b3
 def _print_one(dataset, id):
     path = dataset.json_path(id)
     return dict(stamp=stamp(path)) | fingerprint(loads(path.read_bytes(), id))
@@ -136,8 +136,13 @@ def _is_there(dataset, id, value):
     return value['stamp'] == stamp(dataset.json_path(id))
 
 
+@lru_cache(16)
+def _solid(path, stamp):
+    return build(loads(path.read_bytes(), path.stem))
+
+
 def _prove_one(dataset, turned, pair):
-    a, b = (build(loads(dataset.json_path(i).read_bytes(), i)) for i in pair.split(' '))
+    a, b = (_solid(path, tuple(stamp(path))) for path in map(dataset.json_path, pair.split(' ')))
     return round(likeness(a, b, turned), 4)
 
 
@@ -163,8 +168,8 @@ def find_twins(dataset, workers=None, turned=False, scheduler=None):
         rows = run(partial(_print_one, dataset), ids, journal, partial(_is_there, dataset), workers, title='fingerprints', scheduler=scheduler)
         prints, failed = dict(rows.values), len(rows.failures)
     ones, exact = _representatives(prints)
-    pairs = candidates([prints[i]['shape'] for i in ones], turned)
-    names = [f'{ones[i]} {ones[j]}' for i, j in np.sort(pairs, axis=1)[np.lexsort(pairs.T)].tolist()]
+    pairs = np.sort(candidates([prints[i]['shape'] for i in ones], turned), axis=1)
+    names = [f'{ones[i]} {ones[j]}' for i, j in pairs[np.lexsort(pairs.T[::-1])].tolist()]
     with Journal(dataset.log_path('twins', '_proofs.jsonl'), settings | dict(turned=turned, stamps=blake2b(repr([prints[i]['stamp'] for i in ones]).encode()).hexdigest())) as journal:
         proven = [tuple(name.split(' ')) for name, value in run(partial(_prove_one, dataset, turned), names, journal, workers=workers, title='proofs', scheduler=scheduler).values if value >= SAME]
     number = {i: k for k, i in enumerate(prints)}

@@ -3,15 +3,19 @@
 # %% auto #0
 __all__ = ['check_image', 'check_sample', 'check_samples', 'load_tokenizer', 'audit', 'validate']
 
-# %% ../nbs/14_validate.ipynb #ecca8c60
+# %% ../nbs/14_validate.ipynb #6a481962
 import filecmp
 import hashlib
+import heapq
 import itertools
 import os
 import zlib
 from collections import Counter
+from contextlib import ExitStack
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
@@ -256,7 +260,7 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
     return dict(max_length=max_length, image_tokens=image_tokens, samples=len(lengths), cut=sum(n > max_length for n in lengths), mean=round(float(np.mean(lengths or [0])), 1),
                 min=min(lengths, default=0), max=max(lengths, default=0), percentiles=dict(zip(('50', '95', '99'), q))), problems
 
-# %% ../nbs/14_validate.ipynb #3b523d6b
+# %% ../nbs/14_validate.ipynb #ee9628d0
 _SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json', 'tinyllava_metadata.json', *FILES.values(), 'failures.jsonl')
 
 
@@ -266,26 +270,44 @@ def _whole_sums(dataset):
     return [[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files]
 
 
-def _lines(path):
-    with path.open() as f: yield from f
+_PIECE = 50_000             # lines that are held in memory
+
+
+def _file(line):
+    "The name of the file in `sum  name`."
+    return line[66:].rstrip(b'\n')
+
+
+def _in_order(lines, folder=None):
+    "The lines of some sums in the order of the names: sorted in pieces, which are kept in a folder and merged."
+    with ExitStack() as stack:
+        lines, pieces = iter(lines), []
+        while some := sorted(itertools.islice(lines, _PIECE), key=_file):
+            pieces.append(stack.enter_context(TemporaryFile(dir=folder)))
+            pieces[-1].writelines(some); pieces[-1].seek(0)
+        yield from heapq.merge(*pieces, key=_file)
 
 
 def _changed(old, new):
-    "`(file, what is found)` of two lists of sums, where they differ."
-    if filecmp.cmp(old, new, shallow=False): return []
-    same = set(map(hash, _lines(old))) & set(map(hash, _lines(new)))          # hashes, for there may be millions of lines
-    before, now = ({n.rstrip('\n'): h for h, _, n in (line.partition('  ') for line in _lines(p) if hash(line) not in same)} for p in (old, new))
-    return [(n, 'another content' if n in now and n in before else 'no such file' if n in before else 'a new file') for n in sorted(before.keys() | now.keys()) if before.get(n) != now.get(n)]
+    "`(file, what is found)` where two lists of sums differ that are in order."
+    marked = lambda side, lines: ((_file(line), side, line[:64]) for line in lines)
+    for name, lines in itertools.groupby(heapq.merge(marked('old', old), marked('new', new), key=itemgetter(0)), itemgetter(0)):
+        sums = {side: sum for _, side, sum in lines}
+        if len(sums) < 2: yield name.decode(errors='replace'), 'a new file' if 'new' in sums else 'no such file'
+        elif sums['old'] != sums['new']: yield name.decode(errors='replace'), 'another content'
 
 
 def _check_sums(dataset, sums, known):
     "Problems of files that are not what they were; `known` are places that have a problem already. Without any, and without earlier sums, these are written."
     path, new = dataset.path/'SHA256SUMS', dataset.log_path('validate', '.sums')
     try:
-        with new.open('w') as f: f.writelines(f'{h}  {n}\n' for n, h in sums if h)
-        if path.exists(): return [[n, 'changed_file', f'expected what SHA256SUMS says, found {found}'] for n, found in _changed(path, new) if not any(n.startswith(k) or Path(n).stem == k for k in known)]
-        if not known: os.replace(new, path)
-        return []
+        with new.open('wb') as f: f.writelines(_in_order((f'{h}  {n}\n'.encode() for n, h in sums if h), new.parent))
+        if not path.exists():
+            if not known: os.replace(new, path)
+            return []
+        if filecmp.cmp(path, new, shallow=False): return []
+        with path.open('rb') as old, new.open('rb') as now:
+            return [[n, 'changed_file', f'expected what SHA256SUMS says, found {found}'] for n, found in _changed(_in_order(old, new.parent), now) if not any(n.startswith(k) or Path(n).stem == k for k in known)]
     finally: new.unlink(missing_ok=True)
 
 # %% ../nbs/14_validate.ipynb #75323614

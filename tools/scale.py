@@ -1,7 +1,9 @@
 """Run every stage at 1K, 10K and 100K for real and write `data/results/scale.csv`: `make scale`.
 
 1,100, 11,000 and 108,946 synthetic parts, as many as the report had, through the commands as a user types them. A row is written as its stage ends; a run that was stopped goes on after the last of them. Datasets go to a folder outside the project's results and can be
-looked at afterwards.
+looked at afterwards. With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again what it finds made.
+
+Twins are counted in `data/results/twins.csv`.
 """
 import argparse
 import csv
@@ -15,6 +17,8 @@ from bench import ROOT, about, peak_of_session
 from cadvlm.dataset import Dataset, FolderSource, read_json
 
 RESULTS = ROOT / "data" / "results" / "scale.csv"
+TWINS = RESULTS.with_name("twins.csv")
+STAGES = ("synthesize", "extract", "twins", "render", "convert, not verified", "convert", "validate --quick", "validate")
 SCALES = {"1k": 1_100, "10k": 11_000, "100k": 108_946}
 COLUMNS = ("date", "machine", "python", "versions", "scale", "stage", "workers", "seconds", "models", "failed", "models_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_model")
 
@@ -55,6 +59,7 @@ def stages(folder, count, workers):
     yield "synthesize", ("synthesize", corpus, "--count", count, *run), [corpus / "cad_json"], None
     sizes = [x for name, ids in zip(("train", "val", "test"), FolderSource(corpus).split.values()) for x in (f"--{name}-size", len(ids))]
     yield "extract", ("extract", corpus, dataset.path, *sizes, *run), [dataset.path / "cad_json"], "extraction"
+    yield "twins", ("twins", dataset.path, *run), [], "twins"
     yield "render", ("render", dataset.path, *run), [dataset.path / "images"], "rendering"
     answers = [dataset.path / f"{name}.json" for name in ("train", "val", "test")]
     yield "convert, not verified", ("convert", dataset.path, "--no-verify", *run), answers, "conversion"
@@ -72,40 +77,50 @@ def row(name, command, written, summary, dataset, count):
     return figures | dict(samples=samples or "", samples_per_minute=round(60 * samples / seconds) if samples else "", bytes_per_model=round(wrote / models) if wrote else "")
 
 
-def rows_so_far():
-    if not RESULTS.exists():
+def count_twins(scale, dataset):
+    "The row of `data/results/twins.csv`. Of a group of twins all but one repeat an earlier part."
+    report = read_json(dataset / "twins.json")
+    repeats = sum(len(group) - 1 for group in report["groups"])
+    row = dict(scale=scale, **report["counts"], groups=len(report["groups"]), repeats=repeats, percent=round(100 * repeats / report["counts"]["parts"], 3))
+    write([*(r for r in rows_so_far(TWINS) if r["scale"] != scale), row], TWINS)
+
+
+def rows_so_far(path=RESULTS):
+    if not path.exists():
         return []
-    with RESULTS.open(newline="") as file:
+    with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def write(rows):
-    part = RESULTS.with_suffix(".part")
+def write(rows, path=RESULTS):
+    "Write a table, its rows in the order of the scales and stages."
+    part, rows = path.with_suffix(".part"), sorted(rows, key=lambda r: (list(SCALES).index(r["scale"]), STAGES.index(r.get("stage", "twins"))))
     with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS if path == RESULTS else rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    part.replace(RESULTS)
+    part.replace(path)
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--scales", nargs="+", choices=SCALES, default=list(SCALES))
+    options.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     options.add_argument("--folder", type=Path, default=ROOT / "data" / "scale", help="where the datasets go (data/scale)")
     options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--again", action="store_true", help="measure again what there is a row for")
+    options.add_argument("--again", action="store_true", help="measure again what there is a row for, and replace it")
     options = options.parse_args()
     for scale in options.scales:
-        kept = [r for r in rows_so_far() if not (options.again and r["scale"] == scale)]
-        write(kept)
         folder, count = options.folder / scale, SCALES[scale]
         for name, command, written, summary in stages(folder, count, options.workers):
-            rows = rows_so_far()
-            if any(r["scale"] == scale and r["stage"] == name for r in rows):
+            rows = [r for r in rows_so_far() if not (options.again and (r["scale"], r["stage"]) == (scale, name))]
+            if name not in options.stages or any((r["scale"], r["stage"]) == (scale, name) for r in rows):
                 continue
             common = {k: v for k, v in about("synthetic", count).items() if k in COLUMNS}
             new = common | dict(scale=scale, stage=name, workers=options.workers) | row(name, command, written, summary, folder / "dataset", count)
             write([*rows, new])
+            if name == "twins":
+                count_twins(scale, folder / "dataset")
             print({k: v for k, v in new.items() if k not in common}, flush=True)
 
 
