@@ -91,7 +91,7 @@ def load_tests(datasets, corpora, output, parts=500):
         tests.append(Test(chosen['dataset'], Dataset(d), [samples[i] for i in chosen['ids']], [samples[i] for i in chosen['generate']], chosen['left_out']))
     return tests
 
-# %% ../nbs/18_compare.ipynb #6e97d6cf
+# %% ../nbs/18_compare.ipynb #aba8435f
 KEY = ('scale', 'seed', 'test', 'steps', 'batch_size', 'image_size', 'max_length', 'learning_rate')
 _FACTS = ('parameters', 'train_tokens', 'too_long', 'device', 'threads')
 
@@ -104,7 +104,7 @@ def _tested(model, test, training, folder, seed):
     texts = generate(model, pictures[[at[s.id] for s in test.written]], [s.view for s in test.written])
     path = folder/f'predictions_{test.name}.jsonl'
     write_jsonl(path, [dict(id=s.id, code=text, language='compact') for s, text in zip(test.written, texts)])
-    table = evaluate(path, test.dataset.path, split='all')
+    table = evaluate(path, test.dataset.path, split='all', workers=1 if len(test.written) < 100 else None)
     table = table[table.id.isin([s.id for s in test.written])]
     table.to_parquet(folder/f'evaluation_{test.name}.parquet', index=False)
     said, row = summarize(table), dict(samples=len(test.samples), left_out=test.left_out, loss=found['loss'])
@@ -151,7 +151,7 @@ def _about():
 def _has(rows, wanted):
     return any(all(str(r.get(k)) == str(wanted[k]) for k in KEY) for r in rows)
 
-# %% ../nbs/18_compare.ipynb #c7efe054
+# %% ../nbs/18_compare.ipynb #c3ac1946
 class Law(NamedTuple):
     "loss = scale * parts**-exponent, with the 95 % interval of the exponent."
     exponent: float
@@ -193,10 +193,15 @@ def conclude(table):
     return {test: _conclusion(rows) for test, rows in table.groupby('test', sort=False)}
 
 
+def _seen(most, more, spread):
+    if len(most) < 2: return 'One seed shows no spread: that it uses its eyes is not shown yet.'
+    return 'The model uses its eyes.' if more > spread else 'That it uses its eyes is not shown.'
+
+
 def _conclusion(rows):
     most = rows[rows.parts == rows.parts.max()]
     spread, more = float(most.loss.max() - most.loss.min()), float((most.shuffled - most.loss).min())
-    said = [f'With {most.parts.iloc[0]:,.0f} parts, pictures of other parts cost {more:+.3f} nats a token at least; the seeds differ by {spread:.3f}. ' + ('The model uses its eyes.' if len(most) > 1 and more > spread else 'That it uses its eyes is not shown.')]
+    said = [f'With {most.parts.iloc[0]:,.0f} parts, pictures of other parts cost {more:+.3f} nats a token at least; the seeds differ by {spread:.3f}. ' + _seen(most, more, spread)]
     said.append(f'Its loss is {"below" if most.loss.max() < most.ngram.min() else "not below"} that of an n-gram, which sees nothing ({most.loss.mean():.3f} and {most.ngram.mean():.3f}).')
     if rows.parts.nunique() < 2 or len(rows) < 3: return said
     law = fit_power(rows.parts, rows.loss)
@@ -212,8 +217,8 @@ class Comparison:
     def __str__(self):
         shown = ['scale', 'parts', 'seed', 'loss', 'shuffled_more', 'blank_more', 'ngram', 'invalid_ratio', 'iou_mean', 'acc_cmd', 'acc_param']
         parts = []
-        for test, rows in self.table.groupby('test', sort=False):
-            parts += [f'compare · test {test}, {rows.samples.iloc[0]:,} samples, {rows.steps.iloc[0]:,} steps of {rows.batch_size.iloc[0]}', rows[shown].round(3).to_string(index=False), *conclude(rows)[test], '']
+        for (test, steps, rate), rows in self.table.groupby(['test', 'steps', 'learning_rate'], sort=False):
+            parts += [f'compare · test {test}, {rows.samples.iloc[0]:,} samples, {steps:,} steps of {rows.batch_size.iloc[0]} at {rate:g}', rows[shown].round(3).to_string(index=False), *conclude(rows)[test], '']
         return '\n'.join(parts).rstrip()
 
 # %% ../nbs/18_compare.ipynb #34234abb
