@@ -4,8 +4,8 @@
 __all__ = ['DEEPCAD', 'FUSION360', 'FLAT', 'SPLITS', 'STAGES', 'Folder', 'Place', 'Views', 'DatasetError', 'is_id', 'check_id',
            'shelf', 'read_json', 'read_json_list', 'iter_files', 'list_files', 'stamp', 'atomic', 'write_bytes',
            'write_json', 'write_jsonl', 'write_json_list', 'Layout', 'find_layout', 'lot', 'parse_split', 'Source',
-           'shown', 'FolderSource', 'scan', 'TarSource', 'UrlSource', 'open_source', 'Dataset', 'failures',
-           'record_failures', 'Summary', 'stage_log', 'at_work', 'check_count']
+           'shown', 'FolderSource', 'scan', 'TarSource', 'UrlSource', 'open_source', 'check_folder', 'Dataset',
+           'failures', 'record_failures', 'Summary', 'stage_log', 'at_work', 'check_count']
 
 # %% ../nbs/04_dataset.ipynb #50cc3616
 import logging
@@ -648,10 +648,23 @@ def open_source(location, cache=None):
     except (DatasetError, MemoryError): raise
     except Exception as e: raise DatasetError('unreadable', shown(location), f'expected a readable store, found {type(e).__name__}: {e}') from None
 
-# %% ../nbs/04_dataset.ipynb #5fe03c3c
+# %% ../nbs/04_dataset.ipynb #ab76d1ac
 STAGES = {'extract': 'extraction', 'twins': 'twins', 'render': 'rendering', 'convert': 'conversion', 'validate': 'validation'}    # and the names of their logs
 
 
+def check_folder(path):
+    """The path of a folder to write to.
+
+    Raises
+    ------
+    DatasetError
+        `bad_url` when it is a URL.
+    """
+    if not re.match('[A-Za-z][A-Za-z0-9+.-]+:/', str(path)): return Path(path)
+    url = shown(re.sub(':/+', '://', str(path), count=1))              # a Path has lost a slash
+    raise DatasetError('bad_url', url, 'expected a folder, found a URL; parts are read from anywhere, but datasets are written to folders: mount the store (rclone mount, s3fs, gcsfuse), or copy the dataset when it is made')
+
+# %% ../nbs/04_dataset.ipynb #9387f81d
 class Dataset:
     """A dataset folder.
 
@@ -659,9 +672,14 @@ class Dataset:
     ----------
     path : str or Path
         The folder; it need not exist yet.
+
+    Raises
+    ------
+    DatasetError
+        `bad_url`.
     """
     def __init__(self, path):
-        self.path = Path(path)
+        self.path = check_folder(path)
 
     @property
     def name(self):

@@ -163,12 +163,13 @@ def cogwheel(d, n):
     return [swept([Profile(edge, (hole,) if n < 3 and bore < root*.7 else ())], 0, t), joined([Profile(disc(hub), (hole,) if n < 3 else ())], t, high), cut([hole], 0, high),
             cut(bolt_circle(d.between(3, 8), root*.75, root*.1), 0, t), joined([Profile(disc(hub), (hole,))], -d.between(3, 20), 0)][:n]
 
-# %% ../nbs/10b_families.ipynb #74a11bbb
+# %% ../nbs/10b_families.ipynb #87e90951
 def link(d, n):
-    "An obround with a hole at each end, or with a slot."
+    "An obround with a hole at each end where there is room for two, or with a slot."
     w = d.between(10, 40)
     length, r = w + d.size(5, 90, .1), d.between(2, w//2 - 2)
-    holes = d.pick(([disc(r, x) for x in ((w - length)/2, (length - w)/2)], [obround(length - w + 2*r, 2*r)], []))
+    discs, slot = [disc(r, x) for x in ((w - length)/2, (length - w)/2)], [obround(length - w + 2*r, 2*r)]
+    holes = d.pick((discs if length - w > 2*r + 1 else slot, slot, []))
     return [swept([Profile(obround(length, w), tuple(holes))], 0, d.size(2, 30, .1))]
 
 

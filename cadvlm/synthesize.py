@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['BINS', 'DEEPCAD', 'UNITS', 'histograms', 'distance', 'part', 'synthesize']
 
-# %% ../nbs/10_synthesize.ipynb #5fda7505
+# %% ../nbs/10_synthesize.ipynb #927225fe
 import math
 import time
 from bisect import bisect_left
@@ -19,7 +19,7 @@ import orjson
 from manifold3d import Manifold, Mesh64
 
 import cadvlm
-from .dataset import DatasetError, Summary, check_count, shelf, write_bytes, write_json
+from .dataset import DatasetError, Summary, check_count, check_folder, shelf, write_bytes, write_json
 from .families import FAMILIES, RICH
 from .normal import normal_form
 from .parallel import Journal, available_workers, run
@@ -363,7 +363,7 @@ def _journal(output, seed):
         raise DatasetError('not_ours', str(output/'cad_json'), 'expected a new folder or one of synthetic parts, found parts of another origin; choose another output')
     return Journal(path, dict(seed=seed, distinct=_GRID, cadvlm=cadvlm.__version__))
 
-# %% ../nbs/10_synthesize.ipynb #9844ea38
+# %% ../nbs/10_synthesize.ipynb #822e0cb4
 def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | None = None, scheduler: str | None = None) -> Summary:
     """Make a corpus of synthetic parts, laid out like a DeepCAD download.
 
@@ -376,7 +376,7 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
     seed
         Another seed, other parts.
     workers
-        Processes; by default one for each processor. The files do not depend on it.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run. The files do not depend on it.
     scheduler
         Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
@@ -385,7 +385,7 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
     Summary
         Counts, failures and time.
     """
-    output, start, workers = Path(output), time.perf_counter(), available_workers(workers, scheduler)
+    output, start, workers = check_folder(output), time.perf_counter(), available_workers(workers, scheduler)
     check_count('count', count, 3); check_count('seed', seed)
     folder, ids, journal = output/'cad_json', [f'{i:08d}' for i in range(count)], _journal(output, seed)
     try:

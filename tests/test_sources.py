@@ -243,6 +243,15 @@ def test_urls_that_lead_nowhere(memory, tmp_path, capsys, monkeypatch):
     assert "cadvlm[cluster]" in error and "secret" not in error and not (tmp_path / "out").exists()
 
 
+def test_datasets_are_written_to_folders(corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in (["extract", str(corpus), "s3://me:secret@bucket/out"], ["synthesize", "memory://bucket/out"], ["run", str(corpus), "memory://bucket/out"], ["render", "memory://bucket/out"]):
+        assert main([*command, "--workers", "1"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("cadvlm: ") and error.count("\n") == 1 and "://" in error and "expected a folder, found a URL" in error and "secret" not in error, error
+    assert not list(tmp_path.iterdir())
+
+
 # --- Fusion 360 Gallery
 
 def gallery(shared, folder, split):

@@ -9,6 +9,7 @@ import orjson
 import pytest
 import cadvlm.synthesize as synthesis
 from cadvlm.dataset import FolderSource
+from cadvlm.families import link
 from cadvlm.language import decode, encode
 from cadvlm.normal import normal_form, to_sequence
 from cadvlm.sequence import CadSequence, Extent, FormatError, Operation, Profile, loads, read, to_deepcad
@@ -217,3 +218,12 @@ def test_a_part_that_the_grid_loses_is_drawn_again(index):
     "The three of the first 108,946 whose walls are thinner than half a unit: they have no name, and the next draw has one."
     assert synthesis._name(part(0, index)) == "" and synthesis._repeated({"lost": [""], "found": ["a"]}) == ["lost"]
     assert synthesis._name(part(0, index, 1))
+
+
+def test_holes_of_a_link_keep_apart():
+    for i in range(300):
+        (extrude,) = link(Dice(f"link/{i}"), 1)
+        (profile,) = extrude.sketch.profiles
+        if len(profile.holes) == 2:
+            a, b = (hole.curves[0] for hole in profile.holes)
+            assert math.dist(a.center, b.center) > a.radius + b.radius + 0.9
