@@ -250,7 +250,7 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
     seed : int
         Decides which sample gets which form of the question.
     workers : int, optional
-        Processes; by default one for each processor.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
     scheduler : str, optional
         Address of a Dask scheduler, tcp://host:port: its workers do the work.
 

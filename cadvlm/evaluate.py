@@ -442,7 +442,7 @@ def evaluate(predictions, dataset, protocol='cadvlm', *, split='test', seed=0, t
     timeout : float
         Seconds for reading and building one prediction.
     workers : int, optional
-        Processes; by default one for each processor.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
 
     Returns
     -------
@@ -589,7 +589,7 @@ def evaluate_file(predictions: Path, dataset: Folder, *, protocol: str = 'cadvlm
     timeout : float
         Seconds for reading and building one prediction.
     workers : int, optional
-        Processes; by default one for each processor.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
 
     Returns
     -------

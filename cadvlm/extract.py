@@ -294,7 +294,7 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     seed : int
         Another seed, another random order.
     workers : int, optional
-        Processes; by default one for each processor.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
     scheduler : str, optional
         Address of a Dask scheduler, tcp://host:port: its workers do the work.
 

@@ -424,7 +424,7 @@ def quality(folder: Folder, *, against: Path | None = None, output: Path | None 
     timeout : float
         Seconds that measuring one part may take.
     workers : int, optional
-        Processes; by default one for each processor.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
 
     Returns
     -------

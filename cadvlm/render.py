@@ -118,7 +118,7 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     timeout : float
         Seconds that one part may take; a slower one is a failure.
     workers : int, optional
-        Processes; by default one for each processor.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
     scheduler : str, optional
         Address of a Dask scheduler, tcp://host:port: its workers do the work.
 

@@ -201,7 +201,7 @@ def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers
     turned : bool
         Count a part that lies on another side as the same.
     workers : int, optional
-        Processes; by default one for each processor.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
     scheduler : str, optional
         Address of a Dask scheduler, tcp://host:port: its workers do the work.
 

@@ -367,7 +367,7 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
     quick : bool
         Look at names, counts, splits and conversations only, and open no part and no picture.
     workers : int, optional
-        Processes; by default one for each processor.
+        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
     scheduler : str, optional
         Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
