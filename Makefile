@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editab
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 TESTS   ?= 
-.PHONY: help demo test docs bench scale compare lab prepare outputs clean
+.PHONY: help demo test docs bench scale report compare lab prepare outputs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,11 @@ bench: .venv/with-dev ## measure rendering, conversion, the grid and training, a
 
 scale: .venv/with-dev ## run all stages on 1,100, 11,000 and 108,946 synthetic parts and write data/results/scale.csv (1.5 hours, 4 GB)
 	@$(BIN)/python tools/scale.py
+
+report: .venv/with-dev ## after make scale: the training test of each dataset, data/report.html and data/results/report.json (2 minutes)
+	@for scale in 1k 10k 100k; do $(BIN)/cadvlm train --config config/deepcad_$${scale}_test.yaml || exit 1; done
+	@$(BIN)/cadvlm report data/deepcad_1k data/deepcad_10k data/deepcad_100k --output data/report.html
+	@cp data/report.json data/results/report.json
 
 compare: .venv/with-dev ## train the same model on 1K, 10K and 100K parts, twice, and write data/results/compare.csv (3 hours, 5 GB)
 	@for scale in 1k 10k 100k; do $(BIN)/cadvlm run --scale $$scale --language compact --no-verify --quick || exit 1; done

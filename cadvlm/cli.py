@@ -28,12 +28,14 @@ COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 convert='Write the conversations of a dataset: one sample for each part and view.',
                 validate='Look at every file, picture and conversation of a dataset.',
                 quality='Measure every part of a dataset or of a source, and compare it with another.',
+                upload='Copy a validated dataset to an object store, whole or not at all.',
                 train='Train a small CNN-GRU on a dataset, and find out whether it uses the pictures.',
                 predict='Write the code that a trained model gives for the pictures of a split.',
                 finetune='Fine-tune a vision-language model on conversations, with LoRA or in full.',
                 answer='Write what a fine-tuned model says about the pictures of a split.',
                 evaluate='Score a file of predictions, by a named protocol.',
                 compare='Train the same model on several datasets and test all on the same parts.',
+                report='Write what is known of datasets as one page, beside what the public report said.',
                 export='Write a part as STEP, STL or GLB.')
 STAGES = ('extract', 'twins', 'render', 'convert', 'validate')
 
@@ -237,24 +239,10 @@ def main(tokens=None):
     except KeyboardInterrupt: return _stopped('stopped; the same command goes on from here', 130)
 
 # %% ../nbs/19_cli.ipynb #c2cf9a78
-_PAGE = Template('''<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>cadvlm: $title</title>
-<style>
-:root { color-scheme: light dark; --paper: #fff; --ground: #f4f3ef; --ink: #1c2024; --soft: #656d76; --line: #dcdad3; --accent: #0b62c4; --invert: 0; --blend: multiply }
-@media (prefers-color-scheme: dark) { :root { --paper: #1b1f24; --ground: #121518; --ink: #e4e7eb; --soft: #98a1ab; --line: #2f353d; --accent: #7db7ff; --invert: 1; --blend: screen } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif }
-main { max-width: 76rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
-h1 { font-size: clamp(1.6rem, 4.5vw, 2.4rem); line-height: 1.15; letter-spacing: -.02em; margin: 0 0 .5rem; text-wrap: balance }
-h2 { font-size: 1.2rem; margin: 3rem 0 1rem }
-.lead { color: var(--soft); max-width: 44rem; margin: 0 0 2rem }
-.counts { display: flex; flex-wrap: wrap; gap: 1px; background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden }
+_STYLE = Template('''.counts { display: flex; flex-wrap: wrap; gap: 1px; background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden }
 .counts div { flex: 1 1 9rem; background: var(--paper); padding: .9rem 1.1rem }
 .counts b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; line-height: 1.2 }
-.counts span, figcaption, .soft { color: var(--soft); font-size: .88rem }
+.counts span { color: var(--soft); font-size: .88rem }
 .parts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1.25rem }
 article { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; display: flex; flex-direction: column }
 .views { display: grid; grid-template-columns: repeat($columns, 1fr); border-bottom: 1px solid var(--line) }
@@ -266,17 +254,8 @@ pre { margin: 0; padding: .9rem 1.1rem; font: 12.5px/1.6 ui-monospace, SFMono-Re
 .foot { display: flex; justify-content: space-between; gap: 1rem; padding: .5rem 1.1rem; border-top: 1px solid var(--line); font-variant-numeric: tabular-nums }
 pre b { color: var(--accent); font-weight: 500 }
 pre i { font-style: normal; display: inline-block }
-.box { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-size: .92rem }
-td, th { text-align: left; padding: .5rem 1.1rem; border-top: 1px solid var(--line); vertical-align: top }
-tr:first-child > * { border-top: 0 }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .9em }
-</style>
-<main>
-<h1>$models parts, drawn and written</h1>
-<p class="lead">$lead</p>
-<div class="counts">$counts</div>
+''')
+_BODY = Template('''<div class="counts">$counts</div>
 <h2>Drawings beside their code</h2>
 <div class="parts">$parts</div>
 <h2>What each stage did</h2>
@@ -285,8 +264,6 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
 <div class="box"><table>$failures</table></div>
 <h2>Go on with your own parts</h2>
 <div class="box"><pre>$further</pre></div>
-</main>
-</html>
 ''')
 
 # %% ../nbs/19_cli.ipynb #8c62e1d6
@@ -349,6 +326,7 @@ def write_page(dataset, summaries, path, count=24):
     count : int
         Number of parts to show.
     """
+    from cadvlm.report import PAGE                         # it loads pandas and matplotlib
     dataset, path = Dataset(dataset), Path(path)
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
     failed = [(reason, f'{n:,}', s.stage) for s in summaries for reason, n in sorted(s.failures.items())] or [('nothing: every part was made',)]
@@ -356,8 +334,8 @@ def write_page(dataset, summaries, path, count=24):
     parts = ''.join(_article(dataset, path.parent.resolve(), drawing['views'], *row) for row in _chosen(dataset, drawing['views'], count))
     lead = f'''Every part was built as a solid from its construction sequence, projected with hidden lines, and written as CadQuery on a grid of whole units. The
 code was read back, built again and compared with the part. Source: {html.escape(info["source"]["name"])}.'''
-    write_bytes(path, _PAGE.substitute(title=html.escape(dataset.name), models=f'{drawing["models"]:,}', lead=lead, columns=len(drawing['views']), parts=parts,
-                                       counts=_counts(dataset, drawing, talk), stages=_rows(stages), failures=_rows(failed), further=_FURTHER).encode())
+    body = _BODY.substitute(parts=parts, counts=_counts(dataset, drawing, talk), stages=_rows(stages), failures=_rows(failed), further=_FURTHER)
+    write_bytes(path, PAGE.substitute(title=f'{drawing["models"]:,} parts, drawn and written', lead=lead, body=body, style=_STYLE.substitute(columns=len(drawing['views']))).encode())
 
 # %% ../nbs/19_cli.ipynb #2ca7581d
 @app.command(sort_key=11)

@@ -662,7 +662,7 @@ def check_folder(path):
     """
     if not re.match('[A-Za-z][A-Za-z0-9+.-]+:/', str(path)): return Path(path)
     url = shown(re.sub(':/+', '://', str(path), count=1))              # a Path has lost a slash
-    raise DatasetError('bad_url', url, 'expected a folder, found a URL; parts are read from anywhere, but datasets are written to folders: mount the store (rclone mount, s3fs, gcsfuse), or copy the dataset when it is made')
+    raise DatasetError('bad_url', url, 'expected a folder, found a URL; parts are read from anywhere, but datasets are written to folders; `cadvlm upload` copies a finished one to a store')
 
 # %% ../nbs/04_dataset.ipynb #9387f81d
 class Dataset:

@@ -314,14 +314,13 @@ TITLES = dict(extrudes='extrudes of a part', operations='operations of extrudes'
               size='longest side, m', middle='middle side : longest', short='shortest side : longest', fill='share of its box filled',
               shape='shapes', pieces='separate pieces', box_ratio='recorded box : built box', twins='parts that share a text',
               cadquery='characters of CadQuery', compact='characters, compact', outcome='built, or why not', flags='flags')
-_COLOURS = ('#0b4f8a', '#f0a53a')       # dark blue, light orange
 
 
 def _bars(ax, histogram, k, of, names):
     total = max(1, sum(histogram.values()))
     share = [100*histogram.get(n, 0)/total for n in names]
     place = np.arange(len(names)) + (k - (of - 1)/2)*.8/of
-    ax.barh(place, share, .8/of, color=_COLOURS[k])
+    ax.barh(place, share, .8/of, color=f'C{k}')
     for y, s in zip(place, share):
         if s: ax.text(s, y, f' {s:.0f}' if s >= .95 else f' {s:.1f}' if s >= .05 else ' < 0.1', va='center', fontsize=6.5, color='#444444')
 
@@ -335,7 +334,7 @@ def _panel(ax, name, reports):
     ax.set_yticks(range(len(names)), [n.replace('_', ' ').replace('extrude without', 'without') for n in names], fontsize=8)
     ax.invert_yaxis(); ax.margins(x=.18); ax.set_xticks([]); ax.tick_params(length=0)
     ax.set_title(TITLES[name], fontsize=9.5, loc='left', fontweight='bold')
-    for side in ('top', 'right', 'bottom'): ax.spines[side].set_visible(False)
+    ax.spines[['top', 'right', 'bottom']].set_visible(False)
 
 
 def plot(report, other=None):
@@ -350,16 +349,18 @@ def plot(report, other=None):
     -------
     matplotlib.figure.Figure
     """
-    from matplotlib.figure import Figure                # slow to import, and of no use to the workers
+    import matplotlib                                   # slow to import, and of no use to the workers
+    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
-    reports = [report] + [other]*(other is not None)
-    figure = Figure(figsize=(11, 13))
+    from cadvlm.drawing import LOOK
+    reports, distance = [report] + [other]*(other is not None), {} if other is None else compare(report, other)
     grid = dict(left=.09, right=.99, top=.955, bottom=.02, wspace=.6, hspace=.26)
-    for ax, name in zip(figure.subplots(5, 4, gridspec_kw=grid).ravel(), TITLES): _panel(ax, name, reports)
-    if other is not None:
-        distance = compare(report, other)
-        for ax, name in zip(figure.axes, TITLES): ax.set_xlabel(f'distance {distance[name]:.2f}' if name in distance else '', fontsize=8, loc='left')
-    figure.legend(handles=[Patch(color=c, label=f'{r["name"]}, {r["parts"]:,} parts, %') for c, r in zip(_COLOURS, reports)], loc='upper left', ncols=2, frameon=False, fontsize=10)
+    with matplotlib.rc_context(LOOK):
+        figure = Figure(figsize=(11, 13))
+        for ax, name in zip(figure.subplots(5, 4, gridspec_kw=grid).ravel(), TITLES):
+            _panel(ax, name, reports)
+            ax.set_xlabel(f'distance {distance[name]:.2f}' if name in distance else '', fontsize=8, loc='left')
+        figure.legend(handles=[Patch(color=f'C{k}', label=f'{r["name"]}, {r["parts"]:,} parts, %') for k, r in enumerate(reports)], loc='upper left', ncols=2, fontsize=10)
     return figure
 
 # %% ../nbs/14a_quality.ipynb #6064cfc3

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
@@ -31,6 +32,7 @@ from tqdm.auto import tqdm
 from .compact import GRAMMAR, MAX_CURVES
 from .convert import AXES, FILES
 from .dataset import Dataset, DatasetError, Folder, atomic, check_count, read_json, stamp, write_json, write_jsonl
+from .drawing import LOOK
 from .language import decode, encode
 from .parallel import Lock, available_workers
 from .regions import MAX_NESTED
@@ -663,11 +665,11 @@ class Report(dict):
 def plot_losses(report, ax):
     "Draw the losses of a run, and those of its controls as levels."
     steps = [r['steps'] for r in report['epochs']]
-    ax.plot(steps, [r['train_loss'] for r in report['epochs']], 'o-', color='0.6', label='training')
+    ax.plot(steps, [r['train_loss'] for r in report['epochs']], 'o-', color='.6', label='training')
     ax.plot(steps, [r['val_loss'] for r in report['epochs']], 'o-', color='C0', label='validation')
     c = report['controls']
     for name, loss, style in (('pictures of other parts', c['shuffled']['loss'], '--'), ('blank pictures', c['blank']['loss'], ':'), (f'{c["ngram_order"]}-gram', c['ngram'], '-.')): ax.axhline(loss, color='C3', ls=style, lw=1, label=name)
-    ax.set(xlabel='steps', ylabel='nats a token'); ax.legend(fontsize=8, frameon=False); ax.spines[['top', 'right']].set_visible(False)
+    ax.set(xlabel='steps', ylabel='nats a token'); ax.legend()
 
 # %% ../nbs/15_train.ipynb #edbb5031
 def _bounds(samples, batch_size, epochs, steps):
@@ -817,9 +819,10 @@ def _finished(dataset, output, model, settings, epochs, val_set, val_images, row
     report |= dict(epochs=epochs, train_reduction=1 - last['train_loss']/epochs[0]['train_loss'], val_reduction=1 - last['val_loss']/epochs[0]['val_loss'], validation_gap=last['val_loss'] - last['train_loss'],
                    time=_timing(times) or earlier, controls=controls(model, val_set, val_images, rows, settings['seed']))
     write_json(output/'training.json', report)
-    figure = Figure(figsize=(6, 3.6), layout='constrained')
-    plot_losses(report, figure.add_subplot())
-    with atomic(output/'training.png') as f: figure.savefig(f, format='png', dpi=120)
+    with matplotlib.rc_context(LOOK), atomic(output/'training.png') as f:
+        figure = Figure(figsize=(6, 3.6), layout='constrained')
+        plot_losses(report, figure.add_subplot())
+        figure.savefig(f, format='png', dpi=120)
     return report
 
 # %% ../nbs/15_train.ipynb #feaadf7a

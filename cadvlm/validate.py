@@ -87,7 +87,8 @@ def _redrawn(images, solid, pen, id):
 
 
 def _digest(path):
-    try: return hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()              # piece by piece: conversations may be large
     except OSError: return None
 
 

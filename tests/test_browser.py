@@ -103,7 +103,7 @@ def changed(a, b):
 def test_every_page_loads_by_itself(site, address, browser):
     page, troubles = watched(browser, address)
     names = sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))
-    assert {"index.html", "explore.html", "view.html", "api.html"} <= set(names)
+    assert {"index.html", "report.html", "explore.html", "view.html", "api.html"} <= set(names)
     for name in names:
         page.goto(f"{address}/{name}", wait_until="load")
     assert not troubles
@@ -160,6 +160,19 @@ def test_scene_of_the_site_can_be_turned(address, browser, screenshots):
     before, after = drag(page, page.frame_locator("iframe.scene").first.locator("canvas"))
     page.screenshot(path=screenshots / "scene.png")
     assert is_drawn(before) and is_drawn(after) and changed(before, after) > .02 and not troubles
+
+
+def test_the_report_is_a_page_of_its_own(root, browser, tmp_path, screenshots):
+    from cadvlm.report import report_page
+    (tmp_path / "report.html").write_text(report_page(json.loads((root / "data" / "results" / "report.json").read_text())))
+    for viewport, scheme in ((DESKTOP, "light"), (PHONE, "dark")):
+        page, troubles = watched(browser, "file:", viewport)
+        page.emulate_media(color_scheme=scheme)
+        page.goto(f"file://{tmp_path}/report.html", wait_until="load")
+        page.screenshot(path=screenshots / f"report_{scheme}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"] + 1
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 500)") and page.locator("h2").count() == 15
+        assert not troubles
 
 
 ALL_RAN = r"""count => {

@@ -1,7 +1,7 @@
 """Run every stage at 1K, 10K and 100K for real and write `data/results/scale.csv`: `make scale`.
 
-1,100, 11,000 and 108,946 synthetic parts, as many as the report had, through the commands as a user types them. A row is written as its stage ends; a run that was stopped goes on after the last of them. Datasets go to a folder outside the project's results and can be
-looked at afterwards. With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again what it finds made.
+1,100, 11,000 and 108,946 synthetic parts, as many as the report had, through the commands as a user types them. A row is written as its stage ends; a run that was stopped goes on after the last of them. The corpora and datasets are those of
+`cadvlm run --scale`, `data/deepcad_1k_source` and `data/deepcad_1k` and so on, and can be looked at afterwards. With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again what it finds made.
 
 Twins are counted in `data/results/twins.csv`.
 """
@@ -52,9 +52,8 @@ def size(*paths):
     return sum(f.stat().st_size for p in paths for f in ([p] if p.is_file() else p.rglob("*")) if f.is_file())
 
 
-def stages(folder, count, workers):
+def stages(corpus, dataset, count, workers):
     "`(name, command, what it wrote, its summary)` of each stage, in order."
-    corpus, dataset = folder / "corpus", Dataset(folder / "dataset")
     run = ("--workers", workers)
     yield "synthesize", ("synthesize", corpus, "--count", count, *run), [corpus / "cad_json"], None
     sizes = [x for name, ids in zip(("train", "val", "test"), FolderSource(corpus).split.values()) for x in (f"--{name}-size", len(ids))]
@@ -106,21 +105,21 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--scales", nargs="+", choices=SCALES, default=list(SCALES))
     options.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    options.add_argument("--folder", type=Path, default=ROOT / "data" / "scale", help="where the datasets go (data/scale)")
+    options.add_argument("--folder", type=Path, default=ROOT / "data", help="where corpora and datasets go (data)")
     options.add_argument("--workers", type=int, default=2)
     options.add_argument("--again", action="store_true", help="measure again what there is a row for, and replace it")
     options = options.parse_args()
     for scale in options.scales:
-        folder, count = options.folder / scale, SCALES[scale]
-        for name, command, written, summary in stages(folder, count, options.workers):
+        dataset, count = Dataset(options.folder / f"deepcad_{scale}"), SCALES[scale]
+        for name, command, written, summary in stages(dataset.path.with_name(f"deepcad_{scale}_source"), dataset, count, options.workers):
             rows = [r for r in rows_so_far() if not (options.again and (r["scale"], r["stage"]) == (scale, name))]
             if name not in options.stages or any((r["scale"], r["stage"]) == (scale, name) for r in rows):
                 continue
             common = {k: v for k, v in about("synthetic", count).items() if k in COLUMNS}
-            new = common | dict(scale=scale, stage=name, workers=options.workers) | row(name, command, written, summary, folder / "dataset", count)
+            new = common | dict(scale=scale, stage=name, workers=options.workers) | row(name, command, written, summary, dataset.path, count)
             write([*rows, new])
             if name == "twins":
-                count_twins(scale, folder / "dataset")
+                count_twins(scale, dataset.path)
             print({k: v for k, v in new.items() if k not in common}, flush=True)
 
 
