@@ -581,6 +581,7 @@ thead + tbody th { color: var(--soft); white-space: nowrap }
 tr:first-child > * { border-top: 0 }
 tbody tr:first-child > * { border-top: 1px solid var(--line) }
 td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+@media (max-width: 45rem) { td, th { padding: .4rem .6rem } thead + tbody th { white-space: normal; min-width: 7rem } td:last-child { min-width: 13rem } }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .9em }
 $style</style>
 <main>
