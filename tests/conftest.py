@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: more threads each would wait for those of the others
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
