@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from .convert import FILES
 from .dataset import Dataset, DatasetError, Folder, atomic, check_count, read_json, write_json, write_jsonl
-from .drawing import COLOURS
+from .drawing import PALETTE
 from .evaluate import evaluate, summarize
 from .train import best_device, best_epoch, controls, generate, load_pictures, load_samples, read_checkpoint, tokenize, train, train_tokenizer
 
@@ -304,11 +304,11 @@ def plot_comparison(table, axes):
     axes : list of matplotlib.axes.Axes
     """
     for ax, (test, rows) in zip(axes, table.groupby('test', sort=False)):
-        for name, label, color, marker in (('loss', 'its own pictures', COLOURS[0], 'o'), ('shuffled', 'pictures of other parts', COLOURS[3], 'x'), ('blank', 'blank pictures', COLOURS[5], '+'), ('ngram', 'n-gram, no pictures', '0.55', 's')):
+        for name, label, color, marker in (('loss', 'its own pictures', PALETTE[0], 'o'), ('shuffled', 'pictures of other parts', PALETTE[3], 'x'), ('blank', 'blank pictures', PALETTE[5], '+'), ('ngram', 'n-gram, no pictures', '0.55', 's')):
             ax.plot(rows.parts, rows[name], marker, color=color, label=label, ms=6, mfc='none')
         if rows.parts.nunique() > 1 and len(rows) > 2:
             law, sizes = fit_power(rows.parts, rows.loss), np.array([rows.parts.min(), rows.parts.max()])
-            ax.plot(sizes, law.scale*sizes**-law.exponent, color=COLOURS[0], lw=1)
+            ax.plot(sizes, law.scale*sizes**-law.exponent, color=PALETTE[0], lw=1)
         ax.set(xscale='log', yscale='log', xlabel='parts in training', title=f'tested on {test}')
         ax.yaxis.set_major_formatter('{x:.1f}'); ax.yaxis.set_minor_formatter('{x:.1f}')
     axes[0].set_ylabel('nats a token'); axes[0].legend()

@@ -6,10 +6,11 @@ __all__ = ['CLAIMS', 'DEEPCAD', 'PARAMETERS', 'PICTURE_TOKENS', 'CHARACTERS_A_TO
            'configuration', 'losses', 'gap', 'throughput', 'comparison', 'plot_convergence', 'storage', 'ahead',
            'training_hours', 'time_estimates', 'guide', 'files', 'report_page', 'Report', 'report']
 
-# %% ../nbs/20_report.ipynb #d652c364
+# %% ../nbs/20_report.ipynb #403aee02
 import html
 import math
 import os
+import shlex
 from base64 import b64encode
 from collections import Counter
 from io import BytesIO
@@ -22,7 +23,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .dataset import Dataset, DatasetError, Folder, STAGES, failures, read_json, write_bytes, write_json
-from .drawing import COLOURS, LOOK
+from .drawing import PALETTE, LOOK
 
 # %% ../nbs/20_report.ipynb #1dcc5e90
 def _claims(models, train, validation, turns, losses, **others):
@@ -70,8 +71,8 @@ def _training(dataset):
     path = dataset.path/'training'/'training.json'
     return read_json(path) if path.exists() else None
 
-# %% ../nbs/20_report.ipynb #0cc82a1e
-_OWN = ('report.html', 'report.json')
+# %% ../nbs/20_report.ipynb #9fb76e8f
+_MADE_OF_IT = ('report.html', 'report.json', 'training', 'finetuning')           # in its folder, and no part of it
 
 
 def survey(dataset):
@@ -94,18 +95,30 @@ def survey(dataset):
     """
     dataset = Dataset(dataset)
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
-    files = {p.name: _sizes(p) for p in sorted(dataset.path.iterdir()) if p.name not in _OWN}
+    files = {p.name: _sizes(p) for p in sorted(dataset.path.iterdir()) if p.name not in _MADE_OF_IT}
     grid = {k: v for k, v in (talk['grid'] or {}).items() if k != 'lost_ids'}
     return dict(name=dataset.name, source=info['source']['name'], cadvlm=info['cadvlm'], parts=info['counts'], order=info['order'],
-                images=dict(count=drawing['images'], size=drawing['size'], views=drawing['views'], bytes=files['images']),
+                images=dict(count=drawing['images'], size=drawing['size'], views=drawing['views'], bytes=files.get('images') or _sizes(dataset.path/'images')),
                 text=dict(language=talk['language'], samples=talk['samples'], code=talk['code_length'], question=talk['question_length']), grid=grid,
                 stages={s: run for s in STAGES if (run := _stage(dataset, s))}, failures=dict(Counter(f'{r["stage"]}: {r["reason"]}' for r in failures(dataset))),
                 files=files, training=_training(dataset))
 
-# %% ../nbs/20_report.ipynb #b1e64beb
+# %% ../nbs/20_report.ipynb #c5483280
 def parts_of(survey):
     "Number of parts of a dataset."
     return sum(survey['parts'].values())
+
+
+def _largest(surveys):
+    return max(surveys, key=parts_of)
+
+
+def _samples(survey):
+    return sum(survey['text']['samples'].values())
+
+
+def _disk(survey):
+    return sum(f['total'] for f in survey['files'].values())
 
 
 def nearest(survey):
@@ -172,58 +185,31 @@ def _gain(survey):
 
 
 def summary(surveys):
-    """The report's key achievements beside ours, for the largest dataset.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """The report's key achievements beside ours, for the largest dataset."""
     rows = {'models extracted': ('models', parts_of, '{:,}'), 'views drawn': ('images', lambda s: s['images']['count'], '{:,}'),
-            'conversations': ('conversations', lambda s: sum(s['text']['samples'].values()), '{:,}'),
+            'conversations': ('conversations', _samples, '{:,}'),
             'parts refused, with a reason': ('refused', lambda s: sum(s['failures'].values()), '{:,}'),
             'loss reduction in the training test': ('reduction', _trained('train_reduction'), '{:.1%}'),
             'what the model gains by looking': (None, _gain, ''),
             'training throughput': ('rate', _trained('time', 'samples_per_second'), '{:.0f} samples/s')}
-    return side_by_side([max(surveys, key=parts_of)], rows, {
+    return side_by_side([_largest(surveys)], rows, {
         'models extracted': 'the report: the first ids of the official lists, unread; its test split was dropped', 'views drawn': 'the report: chords of sketches, top and right always one line; here: solids with exact hidden lines',
         'conversations': "the report's have no <image> and no id, so that a trainer never feeds the picture; arcs and circles are three dots", 'parts refused, with a reason': 'the report counted none, since nothing was built',
         'loss reduction in the training test': 'the report: the first 100 characters, padding counted; here: whole answers, no padding',
         'what the model gains by looking': 'loss with the pictures of other parts less loss with its own; the report had no such control', 'training throughput': 'other machines'})
 
-# %% ../nbs/20_report.ipynb #afb69c0a
+# %% ../nbs/20_report.ipynb #fb3adce7
 def scales(surveys):
-    """Sizes of datasets.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Sizes of datasets."""
     rows = {'models': ('models', parts_of, '{:,}'), 'training models': ('train', lambda s: s['parts']['train'], '{:,}'), 'validation models': ('validation', lambda s: s['parts']['validation'], '{:,}'),
             'test models': (None, lambda s: s['parts']['test'], '{:,}'), 'pictures': ('images', lambda s: s['images']['count'], '{:,}'),
-            'conversations': ('conversations', lambda s: sum(s['text']['samples'].values()), '{:,}'),
-            'size on disk': ('size', lambda s: sum(f['total'] for f in s['files'].values()), _bytes), 'as a share of DeepCAD': ('share', lambda s: parts_of(s)/DEEPCAD, '{:.1%}')}
+            'conversations': ('conversations', _samples, '{:,}'),
+            'size on disk': ('size', _disk, _bytes), 'as a share of DeepCAD': ('share', lambda s: parts_of(s)/DEEPCAD, '{:.1%}')}
     return side_by_side(surveys, rows, ratio=True)
 
-# %% ../nbs/20_report.ipynb #0f45be78
+# %% ../nbs/20_report.ipynb #6aa0c35f
 def specifications(surveys):
-    """What pictures and texts are like.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """What pictures and texts are like."""
     picture = lambda what: lambda s: s['images']['bytes'][what]
     code = lambda what: lambda s: s['text']['code'].get(what)
     rows = {'resolution': ('resolution', lambda s: f'{s["images"]["size"]} × {s["images"]["size"]} RGB', ''), 'views of a model': ('views', lambda s: ', '.join(s['images']['views']), ''),
@@ -241,31 +227,39 @@ def plot_grid(surveys, ax):
     surveys : list of dict
     ax : matplotlib.axes.Axes
     """
-    marks = ('0.999', '0.99', '0.9')
-    for k, s in enumerate(s for s in surveys if s['grid']):
-        kept = [100*s['grid'][f'at_least_{m}']/s['grid']['models'] for m in marks]
-        bars = ax.bar(np.arange(3) + .25*k, kept, .24, label=s['name'], color=COLOURS[k % len(COLOURS)])
-        ax.bar_label(bars, fmt='%.1f', fontsize=8)
-    ax.set(ylabel='% of parts', xlabel='IoU of the part and of what its code builds, at least', ylim=(0, 108)); ax.set_xticks(np.arange(3) + .25, marks); ax.legend(loc='upper left')
+    marks, known = ('0.999', '0.99', '0.9'), [s for s in surveys if s['grid']]
+    for k, s in enumerate(known):
+        kept, width = [100*s['grid'][f'at_least_{m}']/s['grid']['models'] for m in marks], .75/len(known)
+        ax.bar_label(ax.bar(np.arange(3) + width*(k - (len(known) - 1)/2), kept, .96*width, label=s['name'], color=PALETTE[k % len(PALETTE)]), fmt='%.1f', fontsize=8)
+    ax.set(ylabel='% of parts', xlabel='IoU of the part and of what its code builds, at least', ylim=(0, 108)); ax.set_xticks(range(3), marks); ax.legend(loc='upper left')
 
-# %% ../nbs/20_report.ipynb #9ac3b973
+# %% ../nbs/20_report.ipynb #dc2fde8d
 _UNITS = dict(extract='models/min', twins='models/min', render='models/min', convert='samples/min', validate='models/min')
-_DIFFERS = dict(extract='the report copied files; here each is read, and refused when it cannot be', render='the report: chords; here solids, three views with hidden lines',
-                convert='here the code of every part is built and compared with the part', validate='the report looked at 20 paths; here every file and picture is opened, one part in fifty drawn again',
-                twins='the report kept every part that is there twice')
 
 
-def _flag(name, value):
-    if value is True: return f'--{name}'
-    return f'--{name} {" ".join(map(str, value)) if isinstance(value, list | tuple) else value}'
+def _differs(stage, settings):
+    "What the report did otherwise in a stage; what is said of ours depends on its settings."
+    return dict(extract='the report copied files; here each is read, and refused when it cannot be', twins='the report kept every part that is there twice',
+                render='the report: chords; here solids' + ', with hidden lines'*settings.get('hidden_lines', True),
+                convert='here the code of every part is built and compared with the part' if settings.get('verify') else 'the report: placeholders; here code, not verified in this run',
+                validate='the report looked at 20 paths; here ' + ('names, counts and conversations of all' if settings.get('quick') else 'every file and picture is opened, one part in fifty drawn again'))[stage]
+
+
+_NAMES = dict(train='train-size', validation='val-size', test='test-size')
+
+
+def _flags(settings):
+    "Settings as the flags of a command."
+    for name, value in settings.items():
+        flag = _NAMES.get(name, name.replace('_', '-'))
+        if isinstance(value, bool): yield f'--{"" if value else "no-"}{flag}'
+        elif value not in (None, '', []): yield from (f'--{flag}', *map(str, value if isinstance(value, list) else [value]))
 
 
 def _command(survey, stage):
-    "The command of a stage, with the settings that decide its result."
-    wanted = dict(render=('views', 'size'), convert=('language', 'sample'), twins=('dedup',)).get(stage, ())
-    settings = survey['stages'][stage]['settings']
-    if stage == 'extract': return ' '.join(['cadvlm extract SOURCE', survey['name'], *(_flag(f'{n}-size', settings[k]) for n, k in (('train', 'train'), ('val', 'validation'), ('test', 'test'))), _flag('order', settings['order'])])
-    return ' '.join([f'cadvlm {stage} {survey["name"]}', *(_flag(k.replace('_', '-'), settings[k]) for k in wanted if k in settings)])
+    "The command of a stage, with all settings that it had."
+    settings = {k: v for k, v in survey['stages'][stage]['settings'].items() if k != 'source'}
+    return shlex.join(['cadvlm', stage, *['SOURCE']*(stage == 'extract'), survey['name'], *_flags(settings)])
 
 
 def _speed(survey, stage):
@@ -274,38 +268,20 @@ def _speed(survey, stage):
     each = len(survey['images']['views']) if stage == 'convert' else 1
     return f'{each*run["rate"]:,.0f} {_UNITS[stage]}' if run['asked'] > run['reused'] else 'done before'
 
-# %% ../nbs/20_report.ipynb #ac21dc6f
+# %% ../nbs/20_report.ipynb #1fda6e40
 def stages(surveys):
-    """What each stage of the largest dataset did.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
-    survey = max(surveys, key=parts_of)
+    """What each stage of the largest dataset did."""
+    survey = _largest(surveys)
     said, rows = CLAIMS[nearest(survey)]['stages'], {}
     for stage, run in survey['stages'].items():
         failed = ', '.join(f'{n:,} {reason}' for reason, n in run['failures'].items()) or '0'
         rows[stage] = dict(command=_command(survey, stage), models=f'{run["asked"]:,}', failed=failed, problems=f'{run["problems"]:,}', time=_minutes(run['seconds']), speed=_speed(survey, stage)) | \
-            dict(zip(("the report's time", "the report's speed"), map(_shown, said.get(stage, ('', ''))))) | {'what differs': _DIFFERS.get(stage, '')}
+            dict(zip(("the report's time", "the report's speed"), map(_shown, said.get(stage, ('', ''))))) | {'what differs': _differs(stage, run['settings'])}
     return pd.DataFrame(rows)
 
-# %% ../nbs/20_report.ipynb #265fe9a9
+# %% ../nbs/20_report.ipynb #1fe55d73
 def timeline(surveys):
-    """Times of all stages.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Times of all stages."""
     def spent(survey, stage):
         if stage == 'train': return survey['training'] and survey['training']['time']['seconds']
         return survey['stages'].get(stage, {}).get('seconds')
@@ -317,18 +293,9 @@ def timeline(surveys):
         columns[s['name'], 'speed'] = [_shown(s['training'] and s['training']['time']['samples_per_second'], '{:.0f} samples/s') if stage == 'train' else _speed(s, stage) if stage in s['stages'] else '–' for stage in every] + ['']
     return pd.DataFrame(columns, index=[*every[:-1], 'training test', 'total'])
 
-# %% ../nbs/20_report.ipynb #e4531212
+# %% ../nbs/20_report.ipynb #ccbf783c
 def configuration(surveys):
-    """Settings of the training tests.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Settings of the training tests."""
     rows = {'training samples': ('train_samples', _trained('train_samples'), '{:,}'), 'validation samples': ('val_samples', _trained('val_samples'), '{:,}'), 'epochs': ('epochs', _trained('epochs_asked'), '{:,}'),
             'batch size': ('batch_size', _trained('batch_size'), '{:,}'), 'learning rate': (None, _trained('learning_rate'), '{:g}'), 'parameters': ('parameters', _trained('parameters'), '{:,}'),
             'device': ('device', _trained('device'), ''), 'pixels seen': (None, _trained('image_size'), '{0} × {0}'), 'language of the answers': (None, _trained('language'), ''), 'tokens learned from': (None, _trained('train_tokens'), '{:,}'), 'longest answer, tokens': (None, _trained('longest'), '{:,}')}
@@ -361,50 +328,23 @@ def losses(surveys):
             columns[who, f'Δ {name}'] = ['–' if r not in values or np.isnan(values[r][1]) else f'{values[r][1]:+.4f}' for r in rows]
     return pd.DataFrame(columns, index=pd.MultiIndex.from_tuples(rows, names=('dataset', 'epoch')))
 
-# %% ../nbs/20_report.ipynb #42826bd5
+# %% ../nbs/20_report.ipynb #4af83689
 def gap(surveys):
-    """Validation loss from training loss, in percent of it.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Validation loss from training loss, in percent of it."""
     rows = {(s['name'], who): [f'{100*(v/t - 1):+.0f} %' for t, v in _losses(s, who)] for s in surveys for who in ('the report', 'here') if len(_losses(s, who))}
     return pd.DataFrame.from_dict({' · '.join(k): pd.Series(v, index=range(1, len(v) + 1)) for k, v in rows.items()}, orient='index').fillna('–').rename_axis('epoch', axis=1)
 
-# %% ../nbs/20_report.ipynb #158a8ca2
+# %% ../nbs/20_report.ipynb #23d3f07d
 def throughput(surveys):
-    """Speed of the training tests.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Speed of the training tests."""
     rows = {'samples a second': ('rate', _trained('time', 'samples_per_second'), '{:.1f}'), 'milliseconds a batch': ('batch_ms', _trained('time', 'batch_ms'), '{:.1f}'),
             'batches a second': (None, lambda s: s['training'] and 1e3/s['training']['time']['batch_ms'], '{:.1f}'), 'first batch, milliseconds': ('first_ms', _trained('time', 'first_batch_ms'), '{:.0f}'),
             'processor threads': (None, _trained('threads'), '{}')}
     return side_by_side(surveys, rows, {'samples a second': "0.18 s a batch of 2 are 11 samples a second; the report's 22 would be 11 batches a second, and 0.09 s each"})
 
-# %% ../nbs/20_report.ipynb #14d7a6b2
+# %% ../nbs/20_report.ipynb #e867d9cb
 def comparison(surveys):
-    """Losses of the training tests, with the controls that say what they mean.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Losses of the training tests, with the controls that say what they mean."""
     at = lambda k, loss: lambda s: s['training'] and s['training']['epochs'][k][loss]
     rows = {'initial training loss': ('initial', at(0, 'train_loss'), '{:.2f}'), 'final training loss': ('final', at(-1, 'train_loss'), '{:.2f}'), 'reduction': ('reduction', _trained('train_reduction'), '{:.1%}'),
             'final validation loss': ('final_val', at(-1, 'val_loss'), '{:.2f}'), 'milliseconds a batch': ('batch_ms', _trained('time', 'batch_ms'), '{:.0f}'),
@@ -422,48 +362,30 @@ def plot_convergence(surveys, axes):
     axes : sequence of matplotlib.axes.Axes
     """
     for ax, s in zip(axes, surveys):
-        for who, colours in (('the report', ('.75', '.55')), ('here', COLOURS)):
+        for who, colours in (('the report', ('.75', '.55')), ('here', PALETTE)):
             for k, name in enumerate(('training', 'validation')): ax.plot(range(1, 1 + len(_losses(s, who))), _losses(s, who)[:, k], 'o-' if who == 'here' else '.--', color=colours[k], label=f'{name}, {who}')
         if s['training']:
-            for name, loss, style in (('pictures of other parts', s['training']['controls']['shuffled']['loss'], '--'), ('n-gram, no pictures', s['training']['controls']['ngram'], ':')): ax.axhline(loss, color=COLOURS[3], ls=style, lw=1, label=name)
+            for name, loss, style in (('pictures of other parts', s['training']['controls']['shuffled']['loss'], '--'), ('n-gram, no pictures', s['training']['controls']['ngram'], ':')): ax.axhline(loss, color=PALETTE[3], ls=style, lw=1, label=name)
         ax.set(title=s['name'], xlabel='epoch', ylim=(0, None)); ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel('nats'); axes[-1].legend(loc='center left', bbox_to_anchor=(1, .5), fontsize=8)
 
-# %% ../nbs/20_report.ipynb #72d306a6
+# %% ../nbs/20_report.ipynb #0f4a7500
 def storage(surveys):
-    """Bytes on disk.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Bytes on disk."""
     of = lambda *names: lambda s: sum(s['files'].get(n, {}).get('total', 0) for n in names)
     known = ('images', 'cad_json', 'train.json', 'val.json', 'test.json')
     rest = lambda s: sum(f['total'] for n, f in s['files'].items() if n not in known)
-    rows = {'pictures': ('images_size', of('images'), _bytes), 'CAD JSON': (None, of('cad_json'), _bytes), 'conversations': (None, of(*known[2:]), _bytes), 'metadata, checksums, logs, training': (None, rest, _bytes),
-            'total': ('size', lambda s: sum(f['total'] for f in s['files'].values()), _bytes), 'a model': (None, lambda s: sum(f['total'] for f in s['files'].values())/max(1, parts_of(s)), _bytes)}
+    rows = {'pictures': ('images_size', of('images'), _bytes), 'CAD JSON': (None, of('cad_json'), _bytes), 'conversations': (None, of(*known[2:]), _bytes), 'metadata, checksums, logs': (None, rest, _bytes),
+            'total': ('size', _disk, _bytes), 'a model': (None, lambda s: _disk(s)/max(1, parts_of(s)), _bytes)}
     return side_by_side(surveys, rows, {'total': 'the report adds its pictures to this total in one place, and has them in it in another'})
 
-# %% ../nbs/20_report.ipynb #ff9fa19c
+# %% ../nbs/20_report.ipynb #aa0883fa
 _FULL = 161_240             # training models of DeepCAD
 
 
 def ahead(surveys):
-    """Estimates of pictures and drawing time of all training models of DeepCAD, from the largest dataset.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
-    survey, said = max(surveys, key=parts_of), {1: ('50 GB', '90–224 h'), 3: ('150 GB', '270–672 h'), 6: ('300 GB', '540–1,344 h')}
+    """Estimates of pictures and drawing time of all training models of DeepCAD, from the largest dataset."""
+    survey, said = _largest(surveys), {1: ('50 GB', '90–224 h'), 3: ('150 GB', '270–672 h'), 6: ('300 GB', '540–1,344 h')}
     each, rate = survey['images']['bytes']['mean'], survey['stages']['render']['rate']*len(survey['images']['views'])
     rows = {n: {('pictures', 'the report'): f'{n*_FULL:,}', ('size', 'the report'): size, ('size', 'estimate'): _bytes(n*_FULL*each), ('time', 'the report'): hours, ('time', 'estimate'): _minutes(60*n*_FULL/rate) if rate else '–'} for n, (size, hours) in said.items()}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('views')
@@ -497,18 +419,9 @@ def training_hours(survey, hardware, epochs, operations=4):
 def _hours(hours):
     return f'{60*hours:.0f}\u00a0min' if hours < 1 else f'{hours:.1f}\u00a0h' if hours < 100 else f'{hours/24:.0f}\u00a0days'
 
-# %% ../nbs/20_report.ipynb #a5305c62
+# %% ../nbs/20_report.ipynb #236ad927
 def time_estimates(surveys):
-    """Estimates of training times on the hardware of the report, and the small model on this machine.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """Estimates of training times on the hardware of the report, and the small model on this machine."""
     rows = {(name, epochs): {'basis': f'{peak/1e12:g} TFLOP/s ({what}) at {used:.0%}'} for name, (peak, used, what) in HARDWARE.items() for epochs in (3, 5)}
     small = {('CNN-GRU, as measured', epochs): {'basis': 'samples a second of the training test'} for epochs in (3, 5)}
     for s in surveys:
@@ -517,38 +430,20 @@ def time_estimates(surveys):
         for (_, epochs), row in small.items(): row |= {f'{s["name"]}, the report': '–', f'{s["name"]}, estimate': _hours(s['text']['samples']['train']*epochs/speed/3600) if speed else '–'}
     return pd.DataFrame.from_dict(rows | small, orient='index').rename_axis(('hardware', 'epochs'))
 
-# %% ../nbs/20_report.ipynb #3da7d0f1
+# %% ../nbs/20_report.ipynb #f12380d6
 def guide(surveys):
-    """What each size costs, and what the report advised.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
+    """What each size costs, and what the report advised."""
     rows = {}
     for s in surveys:
         spent = sum(run['seconds'] for run in s['stages'].values())
-        rows[s['name']] = {"the report's advice": CLAIMS[nearest(s)]['guide'], 'to make it': _minutes(spent), 'on disk': _bytes(sum(f['total'] for f in s['files'].values())),
+        rows[s['name']] = {"the report's advice": CLAIMS[nearest(s)]['guide'], 'to make it': _minutes(spent), 'on disk': _bytes(_disk(s)),
                            'LoRA, 3 epochs, RTX 3090 (estimate)': _hours(training_hours(s, 'NVIDIA RTX 3090', 3)), 'LoRA, 3 epochs, A100 (estimate)': _hours(training_hours(s, 'NVIDIA A100', 3))}
     return pd.DataFrame.from_dict(rows, orient='index')
 
-# %% ../nbs/20_report.ipynb #f9dae094
+# %% ../nbs/20_report.ipynb #66f01cb1
 def files(surveys):
-    """Files of the largest dataset.
-
-    Parameters
-    ----------
-    surveys : list of dict
-
-    Returns
-    -------
-    pandas.DataFrame
-    """
-    survey = max(surveys, key=parts_of)
+    """Files of the largest dataset."""
+    survey = _largest(surveys)
     said = CLAIMS[nearest(survey)]
     theirs = {'cad_json': f'{said["models"]:,} files', 'images': f'{said["images"]:,} files', 'train.json': f'{3*said["train"]:,} conversations', 'val.json': f'{3*said["validation"]:,} conversations',
               'train_val_split.json': 'yes', 'dataset_info.json': 'yes', 'rendering_metadata.json': 'yes', 'tinyllava_metadata.json': 'yes', 'logs': '5 files', 'test.json': 'dropped'}
@@ -627,7 +522,7 @@ def report_page(surveys):
     body = []
     for title, text, table in _SECTIONS:
         body += [f'<h2>{title}</h2>', f'<p>{text}</p>'*bool(text), _table(table(surveys))]
-        if title in _CHARTS:
+        if title in _CHARTS and (title != 'Pictures and text' or any(s['grid'] for s in surveys)):              # without --verify there is nothing to draw
             draw, size, columns = _CHARTS[title]
             body.append(_figure(lambda axes: draw(surveys, axes if columns is None else axes[0]), size, columns or len(surveys), title))
     named = ' · '.join(html.escape(f'{s["name"]}: {parts_of(s):,} parts from {s["source"]}') for s in surveys)

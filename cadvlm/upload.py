@@ -3,13 +3,14 @@
 # %% auto #0
 __all__ = ['read_sums', 'upload']
 
-# %% ../nbs/14b_upload.ipynb #0ae1f86f
+# %% ../nbs/14b_upload.ipynb #18745102
 import hashlib
 import itertools
 import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from tqdm.auto import tqdm
@@ -61,7 +62,14 @@ def _put(dataset, system, root, sums, name):
     except FileNotFoundError: return dict(id=name, reason='missing_file', message='expected a file, found none; run `cadvlm validate`')
     except Exception as e: return dict(id=name, reason='not_stored', message=f'expected the store to take it, found {type(e).__name__}: {" ".join(str(e).split())[:200]}')       # stores raise what they like
 
-# %% ../nbs/14b_upload.ipynb #992b2bcb
+# %% ../nbs/14b_upload.ipynb #8ee1e01e
+@contextmanager
+def _answering(url):
+    "What a store raises, as an error of one line: each has its own kinds."
+    try: yield
+    except Exception as e: raise DatasetError('not_stored', shown(url), f'expected a store that answers, found {type(e).__name__}: {" ".join(str(e).split())[:200]}; the same command goes on from here') from None
+
+
 def _listed(system, root):
     "Bytes of each file in the store, by its path below the root."
     try: return {name[len(root) + 1:]: about['size'] for name, about in system.find(root, detail=True).items()}
@@ -100,19 +108,22 @@ def upload(dataset: Folder, url: str, *, threads: int = 16):
     Raises
     ------
     DatasetError
-        `not_validated`, `bad_sums`, `bad_url`, `missing_extra`.
+        `not_validated`, `bad_sums`, `bad_url`, `missing_extra`; `not_stored` when the store does not answer.
     """
     start, dataset = time.perf_counter(), Dataset(dataset)
     check_count('threads', threads, 1)
     sums, (system, root) = read_sums(dataset), _filesystem(url)
     if hasattr(system, 'auto_mkdir'): system.auto_mkdir = True                           # a folder, which is no store, needs its folders
-    root, there = root.rstrip('/'), _listed(system, root.rstrip('/'))
+    root = root.rstrip('/')
+    with _answering(url): there = _listed(system, root)
     with Journal(dataset.path/'logs'/'upload.jsonl', dict(store=shown(url))) as journal:
         was = lambda name: journal[name].get('value', {}) if name in journal else {}
         todo = [n for n in sums if was(n) != dict(sum=sums[n], bytes=there.get(n, -1))]
-        if todo and 'SHA256SUMS' in there: system.rm_file(f'{root}/SHA256SUMS')              # until all are there again
+        if todo and 'SHA256SUMS' in there:                                                   # until all are there again
+            with _answering(url): system.rm_file(f'{root}/SHA256SUMS')
         failed = _send(lambda name: _put(dataset, system, root, sums, name), todo, journal, threads, len(sums) - len(todo), len(sums))
-        if not failed: system.pipe_file(f'{root}/SHA256SUMS', (dataset.path/'SHA256SUMS').read_bytes())
+        if not failed:
+            with _answering(url): system.pipe_file(f'{root}/SHA256SUMS', (dataset.path/'SHA256SUMS').read_bytes())
         sent = [was(n)['bytes'] for n in todo if was(n)]
     strangers = set(there) - set(sums) - {'SHA256SUMS'}
     summary = Summary('upload', dataset.name, len(sums), len(sent), len(sums) - len(todo), dict(Counter(r['reason'] for r in failed)), seconds=round(time.perf_counter() - start, 3), workers=threads)

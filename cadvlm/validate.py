@@ -387,7 +387,7 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
     tokens, tokenizer = None, tokenizer and load_tokenizer(tokenizer)
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
     drawing['frames'] = frozenset(drawing['frames'])                # the ids are all that is looked at
-    with at_work(dataset, 'validate', workers) as summary:
+    with at_work(dataset, 'validate', workers, quick=quick) as summary:
         checked, codes, problems = _check_whole(dataset, info, drawing, talk)
         problems += _glance(dataset, drawing) if quick else _check_parts(dataset, drawing, talk, codes, problems, workers, scheduler)
         if tokenizer and not any(r in ('bad_samples', 'bad_sample', 'not_json', 'missing_file') for _, r, _ in problems):       # what cannot be read cannot be counted

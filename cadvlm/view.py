@@ -13,7 +13,7 @@ import numpy as np
 from manifold3d import Manifold
 
 from .dataset import write_bytes
-from .drawing import Drawing, VIEWS, encode_png, project
+from .drawing import Drawing, PALETTE, VIEWS, encode_png, project
 from .export import shaded
 from .solid import FRAME_SIZE, Solid, build
 
@@ -34,7 +34,7 @@ def within(solid, frame):
     return Solid(solid.manifold.scale([growth]*3).translate(frame.to_frame(solid.frame.centre)), frame)
 
 # %% ../nbs/06a_view.ipynb #62410edd
-COLORS = ((168, 178, 188), (230, 159, 0), (86, 180, 233), (0, 158, 115), (213, 94, 0), (204, 121, 167))
+COLORS = ((168, 178, 188), *(tuple(bytes.fromhex(PALETTE[k][1:])) for k in (1, 4, 2, 3, 5)))          # grey first; then those of charts, without the blue that hides edges
 
 
 def picture(solids, colors=COLORS, view='iso', size=512):

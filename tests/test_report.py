@@ -5,7 +5,7 @@ import pytest
 
 from cadvlm.cli import main
 from cadvlm.dataset import DatasetError, failures, Dataset
-from cadvlm.report import CLAIMS, nearest, report, report_page, survey, time_estimates, timeline
+from cadvlm.report import CLAIMS, nearest, report, report_page, stages, survey, time_estimates, timeline
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,9 @@ def test_the_command_writes_a_page_that_stands_alone(made, tmp_path, capsys):
     assert "<b>" not in page and "a&lt;b&gt;&amp;" in page
     assert re.findall(r'(?:src|href)="?(.{22})', page) == ["data:image/png;base64,"] * 2
     assert "no training test yet" in page and "10,933 models/min" not in page         # it is laid beside the smallest
-    assert survey(hostile) == survey(hostile), "a report is no part of the next"
+    (hostile / "training").mkdir()
+    (hostile / "training" / "checkpoint.pt").write_bytes(b"0" * 10**6)
+    assert survey(hostile)["files"] == survey(made)["files"], "neither a report nor a checkpoint is part of the dataset"
 
 
 def test_with_a_training_test(made, tmp_path):
@@ -58,6 +60,17 @@ def test_with_a_training_test(made, tmp_path):
     for figure in (f'{told["epochs"][-1]["val_loss"]:.4f}', f'{told["controls"]["shuffled"]["loss"]:.2f}', f'{told["parameters"]:,}'):
         assert figure in page
     assert "no training test yet" not in page
+
+
+def test_it_says_no_more_than_was_done(made, tmp_path):
+    "Without proofs there is no chart of them, and a quick validation has opened no picture."
+    assert main(["run", str(made.parent / "corpus"), str(tmp_path / "hasty"), "--train-size", "5", "--val-size", "1", "--test-size", "1", "--no-verify", "--quick", "--workers", "1", "--system-prompt", "Look & think."]) == 0
+    told = stages([survey(tmp_path / "hasty")])
+    assert "--no-verify" in told["convert"]["command"] and "'Look & think.'" in told["convert"]["command"] and "not verified" in told["convert"]["what differs"]
+    assert "--quick" in told["validate"]["command"] and "opened" not in told["validate"]["what differs"]
+    assert report_page([survey(tmp_path / "hasty")]).count("data:image/png") == 1
+    thorough = stages([survey(made)])
+    assert "--verify" in thorough["convert"]["command"] and "built and compared" in thorough["convert"]["what differs"] and "opened" in thorough["validate"]["what differs"]
 
 
 def test_two_datasets_side_by_side(made, tmp_path):

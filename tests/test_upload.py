@@ -82,6 +82,25 @@ def test_what_changed_since_it_was_validated(dataset, memory, capsys):
     assert "1 changed_file" in said and "1 missing_file" in said and "not whole" in said and not memory.exists("/bucket/made/SHA256SUMS")
 
 
+@pytest.mark.parametrize("verb", ["find", "rm_file", "pipe_file"])
+def test_what_a_store_raises_is_one_line(dataset, memory, monkeypatch, capsys, verb):
+    "Stores have errors of their own kinds; here the listing, the removal of the old list, or the sending of the new one fails."
+    upload(dataset.path, "memory://bucket/made")
+    memory.rm_file("/bucket/made/val.json")
+    real = getattr(type(memory), verb)
+
+    def refused(self, path, *args, **kwargs):
+        if verb == "find" or path.endswith("SHA256SUMS"):
+            raise RuntimeError("AccessDenied\nby somebody")
+        return real(self, path, *args, **kwargs)
+    monkeypatch.setattr(type(memory), verb, refused)
+    assert main(["upload", str(dataset.path), "memory://bucket/made"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "AccessDenied by somebody" in said and "goes on from here" in said
+    monkeypatch.undo()
+    assert not upload(dataset.path, "memory://bucket/made").problems and whole(dataset, memory, "/bucket/made")
+
+
 def test_strangers_are_left_alone(dataset, memory):
     memory.pipe_file("/bucket/made/of_somebody.txt", b"mine")
     assert "of_somebody.txt" in upload(dataset.path, "memory://bucket/made").notes[0] and memory.cat_file("/bucket/made/of_somebody.txt") == b"mine"
