@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from manifold3d import Error, Manifold, Mesh64, OpType
 
+from .boolean import merge_corners
 from .dataset import Dataset, DatasetError, check_id, write_bytes
 from .language import LANGUAGES, decode
 from .regions import merge_profiles
@@ -434,7 +435,8 @@ _STEEL = dict(name='steel', baseColorFactor=[150, 160, 170, 255], metallicFactor
 def _stl(solid, name, unit):
     import trimesh                                           # takes almost a second
     vertices, faces = solid.mesh
-    return trimesh.Trimesh(solid.frame.to_world(vertices) * unit, faces, process=False).export(file_type='stl')
+    vertices, faces = merge_corners((solid.frame.to_world(vertices) * unit).astype(np.float32), faces)
+    return trimesh.Trimesh(vertices, faces, process=False).export(file_type='stl')
 
 
 def _glb(solid, name, unit):

@@ -11,7 +11,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from manifold3d import CrossSection, Error, FillRule, Manifold, Mesh64, triangulate
+from scipy.spatial import cKDTree
 
+from .boolean import combine
 from .sequence import Arc, Circle, GeometryError, Line, Loop, Operation, Profile
 
 # %% ../nbs/01_solid.ipynb #c9dea57b
@@ -155,27 +157,94 @@ def _cylinders(rounds, tolerance):
     return np.unique(key, axis=0, return_inverse=True)[1].ravel()
 
 
+def _cut_arcs(curves, pieces, tolerance):
+    "Cut in `pieces` the arcs and circles of `(curve, plane)` at the ends of other arcs of the same cylinder."
+    rounds = [i for i, (c, _) in enumerate(curves) if not isinstance(c, Line)]
+    radii = np.sort([curves[i][0].radius for i in rounds])
+    if not any(isinstance(curves[i][0], Arc) for i in rounds) or np.diff(radii, prepend=-np.inf).min() > tolerance: return
+    cylinder = _cylinders([curves[i] for i in rounds], tolerance)
+    for number in np.nonzero(np.bincount(cylinder) > 1)[0]:
+        members = [rounds[k] for k in np.nonzero(cylinder == number)[0]]
+        arcs = [(c, p) for c, p in (curves[i] for i in members) if isinstance(c, Arc)]
+        ends = np.array([p.to_world(end) for c, p in arcs for end in (c.start, c.end)])
+        for i in members if len(ends) else ():
+            c, plane = curves[i]
+            pieces[i] = split(c, (ends - plane.origin) @ np.array([plane.x_axis, plane.y_axis]).T, tolerance)
+
+# %% ../nbs/01_solid.ipynb #71a3fa28
+_PARALLEL = 1e-10           # one less the cosine of 1.4e-5 radians: directions closer than this are one
+_CYCLES = [np.roll(np.eye(3), -k, axis=0) for k in (1, 2, 3)]       # x, y and z to z
+
+
+def _turns(sequence):
+    "For each extrude the rotation (3, 3) that turns its normal to ±z; parallel extrudes share one."
+    known, turns = list(_CYCLES), []
+    for e in sequence.extrudes:
+        normal, x = (np.divide(v, np.linalg.norm(v)) for v in (e.sketch.plane.normal, e.sketch.plane.x_axis))
+        turn = next((t for t in known if abs(t[2] @ normal) > 1 - _PARALLEL), None)
+        if turn is None: known.append(turn := np.array([x, np.cross(normal, x), normal]))
+        turns.append(turn)
+    return turns
+
+# %% ../nbs/01_solid.ipynb #10e190c2
+def _ends(extrude):
+    "World points (n, 2, 3) where the curves of an extrude start and end."
+    plane = extrude.sketch.plane
+    ends = [(c.start, c.end) for p in extrude.sketch.profiles for l in p.loops for c in l.curves]
+    return np.array(ends) @ np.array([plane.x_axis, plane.y_axis]) + plane.origin
+
+
+def _corners_near(lines, corners, tolerance):
+    "For each line (n, 2, 2) the numbers of the corners (m, 2) within a circle around it."
+    reach = np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1) / 2
+    return cKDTree(corners).query_ball_point(lines.mean(axis=1), reach + tolerance)
+
+
+def _cut_lines(sequence, curves, pieces, tolerance):
+    "Cut in `pieces` the slanted lines of `(curve, plane)` at the corners that parallel extrudes have on them."
+    turns, ends = _turns(sequence), [_ends(e) for e in sequence.extrudes]
+    owner = np.repeat(np.arange(len(ends)), [len(e) for e in ends])
+    ends = np.concatenate(ends)
+    for turn in {id(t): t for t in turns}.values():
+        here = np.nonzero([turns[k] is turn for k in owner])[0]
+        if len(set(owner[here])) < 2: continue
+        plan = ends[here] @ turn[:2].T
+        straight = np.array([isinstance(curves[i][0], Line) for i in here])
+        slanted = np.nonzero(straight & (np.abs(plan[:, 1] - plan[:, 0]) > tolerance).all(axis=1))[0]
+        if not len(slanted): continue
+        for k, near in zip(slanted, _corners_near(plan[slanted], plan[:, 0], tolerance)):
+            others = [here[j] for j in near if owner[here[j]] != owner[here[k]]]
+            if not others: continue
+            line, plane = curves[here[k]]
+            pieces[here[k]] = split(line, (ends[others, 0] - plane.origin) @ np.array([plane.x_axis, plane.y_axis]).T, tolerance)
+
+# %% ../nbs/01_solid.ipynb #a13fd899
 def _rebuilt(sequence, pieces):
     "The sequence with each of its curves, in order, replaced by the next of `pieces`, a list of curves."
     loop = lambda l: Loop(tuple(c for _ in l.curves for c in next(pieces)))
     profile = lambda p: Profile(loop(p.outer), tuple(map(loop, p.holes)))
-    return replace(sequence, extrudes=tuple(replace(e, sketch=replace(e.sketch, profiles=tuple(map(profile, e.sketch.profiles)))) for e in sequence.extrudes))
+    sketch = lambda s: replace(s, profiles=tuple(map(profile, s.profiles)))
+    return replace(sequence, extrudes=tuple(replace(e, sketch=sketch(e.sketch)) for e in sequence.extrudes))
 
 
 def share_corners(sequence, tolerance):
-    """Cut arcs and circles at the ends of other arcs of the same cylinder, so that walls that touch have the same corners."""
+    """Cut curves at the corners that walls in contact with theirs have on them, so that walls that touch have the same corners.
+
+    Parameters
+    ----------
+    sequence : CadSequence
+    tolerance : float
+        In the unit of the sequence.
+
+    Returns
+    -------
+    CadSequence
+    """
     curves = [(c, e.sketch.plane) for e in sequence.extrudes for p in e.sketch.profiles for l in p.loops for c in l.curves]
-    rounds = [i for i, (c, _) in enumerate(curves) if not isinstance(c, Line)]
-    radii = np.sort([curves[i][0].radius for i in rounds])
-    if not any(isinstance(curves[i][0], Arc) for i in rounds) or np.diff(radii, prepend=-np.inf).min() > tolerance: return sequence
-    pieces, cylinder = [[c] for c, _ in curves], _cylinders([curves[i] for i in rounds], tolerance)
-    for number in np.nonzero(np.bincount(cylinder) > 1)[0]:
-        members = [rounds[k] for k in np.nonzero(cylinder == number)[0]]
-        ends = np.array([p.to_world(end) for c, p in (curves[i] for i in members) if isinstance(c, Arc) for end in (c.start, c.end)])
-        for i in members if len(ends) else ():
-            c, plane = curves[i]
-            pieces[i] = split(c, (ends - plane.origin) @ np.array([plane.x_axis, plane.y_axis]).T, tolerance)
-    return _rebuilt(sequence, iter(pieces))
+    pieces = [[c] for c, _ in curves]
+    _cut_arcs(curves, pieces, tolerance)
+    if len(sequence.extrudes) > 1: _cut_lines(sequence, curves, pieces, tolerance)
+    return sequence if all(p[0] is c for p, (c, _) in zip(pieces, curves)) else _rebuilt(sequence, iter(pieces))
 
 # %% ../nbs/01_solid.ipynb #f1adf091
 def _rings(profile, scale):
@@ -191,11 +260,15 @@ def _united(rings, rule=FillRule.Positive):
     return [np.array([exact.get(tuple(key), point) for key, point in zip(np.round(r, 4).tolist(), r.tolist())]) for r in union]
 
 
+_CROSSED = 1e-3             # share of a profile's area by which rounding may make its loops cross
+
+
 def _checked(rings):
-    "The rings of a profile, after making sure that its holes lie inside its outer loop."
-    if len(rings) > 1:
-        area, filled = sum(map(polygon_area, rings)), CrossSection(rings).area()
-        if abs(filled - area) > 1e-3*filled: raise GeometryError('crossing_loops', '', 'expected holes inside their outer loop, found loops that cross or lie apart')
+    "The rings of a profile, after making sure that none crosses itself and that holes lie inside the outer loop."
+    area, filled = sum(map(polygon_area, rings)), CrossSection(rings).area()
+    if abs(filled - area) > _CROSSED*filled:
+        found = 'loops cross, or a hole lies outside the outer loop' if len(rings) > 1 else 'the outline crosses itself'
+        raise GeometryError('self_intersecting_loop', '', f'{found}: {area:.4g} square units by its loops, {filled:.4g} enclosed')
     return rings
 
 
@@ -212,7 +285,7 @@ def region(profiles, scale=1.):
     Raises
     ------
     GeometryError
-        `crossing_loops` when a hole of a profile is not inside it.
+        `self_intersecting_loop` when a loop of a profile crosses itself, or a hole is not inside it.
     """
     rings = [_checked(_rings(p, scale)) for p in profiles]
     return rings[0] if len(profiles) == 1 else _united(_welded(sum(rings, [])))
@@ -327,32 +400,61 @@ def _prism(extrude, frame):
     return prism(rings, extrude.sketch.plane.scaled(frame.scale, frame.shift), low, high)
 
 
-def _prisms(sequence, frame):
-    "The manifolds of all extrudes, with their coordinates welded."
+def _welded_prisms(sequence, frame, turns):
+    """Meshes `(vertices, faces)` of all extrudes in their turned coordinates, with coordinates welded.
+
+    Those along the axes are welded together, an oblique one by itself: its coordinates only mean something along its own axes.
+    """
     meshes = []
     for i, e in enumerate(sequence.extrudes):
         try: meshes.append(_prism(e, frame))
         except GeometryError as error: raise error.within(f'extrudes[{i}]') from None
-    vertices = np.round(weld(np.concatenate([v for v, _ in meshes]), _NOISE), 6)
-    parts = np.split(vertices, np.cumsum([len(v) for v, _ in meshes])[:-1])
-    return [_manifold(v, f, f'extrudes[{i}]') for i, (v, (_, f)) in enumerate(zip(parts, meshes))]
+    vertices, faces = map(list, zip(*meshes))
+    straight = [i for i, t in enumerate(turns) if any(t is c for c in _CYCLES)]
+    together = _tidy(np.concatenate([vertices[i] for i in straight])) if straight else np.empty((0, 3))
+    for i, v in zip(straight, np.split(together, np.cumsum([len(vertices[i]) for i in straight]))): vertices[i] = v @ turns[i].T
+    for i in set(range(len(turns))) - set(straight): vertices[i] = _tidy(vertices[i] @ turns[i].T)
+    return list(zip(vertices, faces))
+
+
+def _tidy(vertices):
+    return np.round(weld(vertices, _NOISE), 6)
 
 
 def _manifold(vertices, faces, where):
     manifold = Manifold(Mesh64(np.ascontiguousarray(vertices), faces.astype(np.uint64)))
-    if manifold.status() != Error.NoError: raise GeometryError('not_manifold', where, f'expected a closed prism, found {manifold.status().name}')
+    if manifold.status() != Error.NoError:
+        raise GeometryError('not_manifold', where, f'expected a closed prism, found {manifold.status().name}')
     return manifold
 
 # %% ../nbs/01_solid.ipynb #20bc8d99
+def _turned(manifold, turn):
+    return manifold.transform(np.column_stack((turn, np.zeros(3))))
+
+
+def _snapped(manifold, corners):
+    "The manifold with its coordinates made equal, axis by axis, to those of `corners` (n, 3) that are nearly the same."
+    def snap(points):
+        near = np.empty_like(points)
+        for axis in range(3):
+            values = np.unique(corners[:, axis])
+            near[:, axis] = values[np.searchsorted((values[1:] + values[:-1]) / 2, points[:, axis])]
+        return np.where(np.abs(near - points) < _NOISE, near, points)
+    return manifold.warp_batch(snap)
+
+
 def _combined(sequence, frame):
-    whole, *rest = _prisms(sequence, frame)
-    for extrude, part in zip(sequence.extrudes[1:], rest):
-        match extrude.operation:
-            case Operation.CUT: whole = whole - part
-            case Operation.INTERSECT: whole = whole ^ part
-            case _: whole = whole + part
+    turns = _turns(sequence)
+    meshes = _welded_prisms(sequence, frame, turns)
+    parts = [_manifold(v, f, f'extrudes[{i}]') for i, (v, f) in enumerate(meshes)]
+    oblique = not all(any(t is c for c in _CYCLES) for t in turns)
+    whole, turn = parts[0], turns[0]
+    for extrude, part, (corners, _), then in zip(sequence.extrudes[1:], parts[1:], meshes[1:], turns[1:]):
+        if then is not turn: whole, turn = _turned(whole, then @ turn.T), then
+        if oblique: whole = _snapped(whole, corners)
+        whole = combine(extrude.operation, whole, part)
     if whole.is_empty(): raise GeometryError('empty_solid', '', 'expected a solid, found that nothing is left of it')
-    return whole
+    return _turned(whole, turn.T)
 
 # %% ../nbs/01_solid.ipynb #37e6b8e8
 def build(sequence):
@@ -371,7 +473,7 @@ def build(sequence):
     Raises
     ------
     GeometryError
-        `zero_thickness`, `no_area`, `crossing_loops`, `not_manifold` or `empty_solid`, with the number of the extrude.
+        `zero_thickness`, `no_area`, `self_intersecting_loop`, `not_manifold` or `empty_solid`, with the number of the extrude.
     """
     frame, rough = _rough_frame(sequence), None
     sequence = share_corners(sequence, _NOISE / frame.scale)

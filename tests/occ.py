@@ -105,6 +105,13 @@ def occ_volume(shape: TopoDS_Shape, unit: float = MM) -> float:
     return props.Mass() / unit**3
 
 
+def occ_area(shape: TopoDS_Shape, unit: float = MM) -> float:
+    """Exact area of the surface in squared sequence units."""
+    props = GProp_GProps()
+    BRepGProp.SurfaceProperties_s(shape, props)
+    return props.Mass() / unit**2
+
+
 def occ_box(shape: TopoDS_Shape, unit: float = MM) -> tuple[np.ndarray, np.ndarray]:
     """Tight bounding box `(min, max)` in sequence units: of the geometry, without tolerance gaps."""
     box = Bnd_Box()

@@ -27,12 +27,9 @@ TICKS = "Open CASCADE draws the ends of lines inside the part as visible"
 GAP = "Open CASCADE leaves gaps between teeth and wheel, whose coordinates differ by rounding"
 FADES = "no one: the edge is sharp at its ends and fades out; cadvlm draws the part over 30°, Open CASCADE all or nothing"
 NEARLY = "Open CASCADE: the edge has 28.3°; between the chords of its two arcs it is 32°, and cadvlm draws it"
-FOLDS = "Open CASCADE: in cadvlm's mesh a gap of no width stays between two round walls that touch, and its rims are drawn"
 KNOWN = {
     ("00003999", "right"): FLAT,
     ("00010003", "top"): GAP,
-    ("00012046", "front"): FOLDS,
-    ("00012046", "top"): FOLDS,
     ("00013293", "top"): FLAT,
     ("00013582", "front"): SEAM,
     ("00013582", "right"): SEAM,

@@ -25,7 +25,7 @@ def parts(request, shared):
             sequence = read(path)
             found[path.stem] = sequence, build(sequence)
         except CadError as error:
-            assert error.reason in ("no_extrude", "crossing_loops"), f"{path.stem}: {error}"
+            assert error.reason in ("no_extrude", "self_intersecting_loop"), f"{path.stem}: {error}"
     assert len(found) > 190
     return found
 

@@ -11,10 +11,10 @@ import occ
 
 EVERY = 4           # of 821 files in order of their ids: 206
 AT_LEAST = 150      # files compared (and 95 % of the sample), or the test proves too little
-VOLUME, BOX = 5e-3, 1e-3
+VOLUME, AREA, BOX = 5e-3, 5e-3, 1e-3
 
-# Files where cadvlm and Open CASCADE may differ, and why. None is known among the 821.
-KNOWN = {}
+# Files where cadvlm and Open CASCADE may differ, and why. No other is known among the 821.
+KNOWN = {"00010003": "area: Open CASCADE leaves gaps between teeth and wheel, whose coordinates differ by rounding; it finds five pieces"}
 # Both refuse these. The two ways round an exact semicircle have the same length, and DeepCAD's files do not always name the right one.
 SEMICIRCLES = {
     "00010581": "arcs at the ends of slots bulge inwards, so that two loops overlap",
@@ -63,9 +63,12 @@ def difference(path):
         return f"only Open CASCADE refuses it: {refused}"
     want, box = occ.occ_volume(shape), np.array(occ.occ_box(shape))
     volume = abs(solid.volume / want - 1)
+    area, want_area = solid.area, occ.occ_area(shape)
     moved = np.abs(np.asarray(solid.bounds) - box).max() / np.ptp(box, axis=0).max()
     if volume > VOLUME:
         return f"volume {solid.volume:.6g}, Open CASCADE {want:.6g}: {volume:.2%}"
+    if abs(area / want_area - 1) > AREA:
+        return f"area {area:.6g}, Open CASCADE {want_area:.6g}: {area / want_area - 1:+.2%}"
     if moved > BOX:
         return f"box moved by {moved:.2%} of the longest side"
     return ""
@@ -88,7 +91,7 @@ def test_known_differences_still_differ(shared):
 def test_both_refuse_loops_that_cross(shared, name):
     with pytest.raises(GeometryError) as error:
         build(read(named(shared, name)))
-    assert error.value.reason == "crossing_loops" and witness(named(shared, name))[0] is None
+    assert error.value.reason == "self_intersecting_loop" and witness(named(shared, name))[0] is None
 
 
 @pytest.mark.parametrize("name", THIN)
