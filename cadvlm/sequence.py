@@ -2,12 +2,12 @@
 
 # %% auto #0
 __all__ = ['Point', 'Curve', 'Vector', 'CadError', 'FormatError', 'GeometryError', 'CodeError', 'Line', 'Arc', 'Circle', 'Loop',
-           'Profile', 'Plane', 'Sketch', 'Operation', 'Extent', 'Extrude', 'CadSequence', 'chain', 'from_dict', 'loads',
-           'read', 'to_deepcad']
+           'Profile', 'Plane', 'Sketch', 'Operation', 'Extent', 'Extrude', 'CadSequence', 'chain', 'is_half_circle',
+           'from_dict', 'loads', 'read', 'to_deepcad']
 
 # %% ../nbs/00_sequence.ipynb #80b47ae3
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -244,12 +244,19 @@ class Plane:
 # %% ../nbs/00_sequence.ipynb #8b130b31
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """A plane and the profiles on it that one extrude uses."""
+    """A plane and the profiles on it that one extrude uses.
+
+    `neighbours` are other profiles of the same sketch. They make no material, but profiles of a sketch never overlap: they tell which reading
+    of a doubtful half circle is right. They are kept where there is one, and take no part in comparisons. A profile that a file lists twice is
+    the same object twice.
+    """
     plane: Plane
     profiles: tuple[Profile, ...]
+    neighbours: tuple[Profile, ...] = field(default=(), compare=False, repr=False)
 
     def scaled(self, scale, shift=(0., 0., 0.)):
-        return Sketch(self.plane.scaled(scale, shift), tuple(p.scaled(scale) for p in self.profiles))
+        profiles, neighbours = (tuple(p.scaled(scale) for p in ps) for ps in (self.profiles, self.neighbours))
+        return Sketch(self.plane.scaled(scale, shift), profiles, neighbours)
 
 # %% ../nbs/00_sequence.ipynb #2caeb56c
 class Operation(StrEnum):
@@ -421,10 +428,15 @@ def chain(curves):
     return loop, gap / size
 
 # %% ../nbs/00_sequence.ipynb #a5febe41
+def is_half_circle(curve):
+    "Is it an arc that turns by 180°, to a ten thousandth?"
+    return isinstance(curve, Arc) and abs(abs(curve.sweep) - math.pi) < 1e-4
+
+
 def _runs_back(loop):
     "Does the loop turn by 180° at the end of an exact half circle?"
     for a, b in zip(loop.curves[-1:] + loop.curves[:-1], loop.curves):
-        if not any(isinstance(c, Arc) and abs(abs(c.sweep) - math.pi) < 1e-4 for c in (a, b)): continue
+        if not is_half_circle(a) and not is_half_circle(b): continue
         (ux, uy), (vx, vy) = a.tangent(at_end=True), b.tangent()
         if ux*vx + uy*vy < -0.9999 * math.hypot(ux, uy) * math.hypot(vx, vy): return True
     return False
@@ -440,11 +452,12 @@ def _loop(node, flags):
     return loop
 
 
-def _profile(node, flags):
+def _profile(node, flags, unit=1.):
     loops = [_item('loops', i, _loop, l, flags) for i, l in enumerate(_get(node, 'loops', list))]
     if not loops: raise FormatError('empty', 'loops', 'expected at least one loop, found none')
     outer = max(loops, key=lambda l: abs(l.area))
-    return Profile(outer, tuple(l for l in loops if l is not outer))
+    profile = Profile(outer, tuple(l for l in loops if l is not outer))
+    return profile if unit == 1. else profile.scaled(unit)
 
 
 def _item(key, i, read, node, *args):
@@ -502,9 +515,20 @@ def _sketch(entities, key, profiles, unit, flags):
         for p in profiles:
             if p not in known: raise FormatError('missing_reference', 'profiles', f'expected a key of the profiles, found {p[:40]!r}')
         if len(set(profiles)) < len(profiles): flags.add('duplicate_profile')
-        read = [_inside(p, lambda n: _profile(n, flags), known) for p in profiles]
+        read = {p: _inside(p, lambda n: _profile(n, flags, unit), known) for p in dict.fromkeys(profiles)}
     except FormatError as e: raise e.within(f'entities.{key}') from None
-    return Sketch(plane, tuple(p if unit == 1. else p.scaled(unit) for p in read))
+    doubtful = any(is_half_circle(c) for p in read.values() for l in p.loops for c in l.curves)
+    return Sketch(plane, tuple(read[p] for p in profiles), _neighbours(known, read, unit) if doubtful else ())
+
+
+def _neighbours(known, used, unit):
+    "The profiles of a sketch that an extrude does not use, as far as they can be read."
+    found = []
+    for key in known:
+        if key in used: continue
+        try: found.append(_inside(key, lambda n: _profile(n, set(), unit), known))
+        except FormatError: continue
+    return tuple(found)
 
 
 def _extrudes(entities, key, unit, flags):
@@ -520,7 +544,7 @@ def _extrudes(entities, key, unit, flags):
     if len(sketches) > 1 and operation is Operation.INTERSECT:
         raise FormatError('several_sketches', 'profiles', 'expected one sketch for an intersection, found several')
     if extent_type is Extent.TWO_SIDES and (one*two < 0 or abs(two) in (0.025, 0.0254)): flags.add('doubtful_two_sides')
-    if offset: sketches = [Sketch(Plane(s.plane.to_world((0., 0.), offset), s.plane.x_axis, s.plane.y_axis), s.profiles) for s in sketches]
+    if offset: sketches = [replace(s, plane=replace(s.plane, origin=s.plane.to_world((0., 0.), offset))) for s in sketches]
     then = Operation.JOIN if operation is Operation.NEW else operation
     return [Extrude(s, one, then if i else operation, extent_type, two) for i, s in enumerate(sketches)]
 

@@ -6,12 +6,16 @@ solid is an exact B-rep, so that a mistake in cadvlm's reader or in its meshes c
 Shapes are in millimetres (`MM` = 1000 per sequence unit), because Open CASCADE works to 1e-7 absolute;
 `occ_volume` and `occ_box` give back the sequence's own units. For a shape of `occ_step` pass `unit=1`.
 
-Arcs are taken at their word. DeepCAD's exact semicircles sometimes bulge the wrong way; where loops then cross or lie
-apart the witness refuses the model (`prism_volume`, `loops_apart`) instead of guessing.
+Arcs are taken at their word, but for exact half circles, which sometimes bulge the wrong way in DeepCAD's files: profiles
+of one sketch never overlap, so `occ_half_circles` turns those over that make random points lie in two profiles at once,
+in a hole outside its outline, or nowhere.
 """
+import copy
+import itertools
 import math
 
 import numpy as np
+from matplotlib.path import Path as Outline
 from OCP.Bnd import Bnd_Box
 from OCP.BRep import BRep_Tool
 from OCP.BRepAlgoAPI import BRepAlgoAPI_Common, BRepAlgoAPI_Cut, BRepAlgoAPI_Fuse
@@ -177,6 +181,123 @@ def occ_mesh(shape: TopoDS_Shape, linear_deflection: float = 0.05, angular: floa
     triangles = label.reshape(-1)[triangles]
     whole = (triangles != np.roll(triangles, 1, axis=1)).all(axis=1)
     return points[first], triangles[whole]
+
+
+# ------------------------------------------------------------------------------------------ half circles
+
+def occ_half_circles(data: dict) -> dict:
+    """The model with half circles turned over where random points show that profiles of a sketch overlap or cross.
+
+    Where several ways mend that, the one whose solid is nearest to the recorded box is taken, and of equal ones the one
+    with the fewest changes.
+    """
+    used = {}
+    for step in data["sequence"]:
+        for p in data["entities"][step["entity"]].get("profiles", ()):
+            if isinstance(p, dict):
+                used.setdefault(p["sketch"], set()).add(p["profile"])
+    for sketch, names in used.items():
+        profiles = data["entities"][sketch]["profiles"]
+        if not any(_half_circles(profiles[name]) for name in names):
+            continue
+        for ways in _ways(profiles):
+            options = [_with_turned(data, sketch, way) for way in ways if {name for name, *_ in way} & names]
+            if options:
+                data = min(options, key=lambda d: round(_box_error(d), 4))
+    return data
+
+
+def _half_circles(profile):
+    """Places `(loop, curve)` of half circles in a raw profile."""
+    curves = ((i, j, c) for i, loop in enumerate(profile["loops"]) for j, c in enumerate(loop["profile_curves"]))
+    return [(i, j) for i, j, c in curves if c["type"] == "Arc3D" and abs(c["end_angle"] - c["start_angle"] - math.pi) < 1e-4]
+
+
+def _turn_over(curve):
+    curve["reference_vector"] = {k: -v for k, v in curve["reference_vector"].items()}
+
+
+def _with_turned(data, sketch, way):
+    data = copy.deepcopy(data)
+    for name, i, j in way:
+        _turn_over(data["entities"][sketch]["profiles"][name]["loops"][i]["profile_curves"][j])
+    return data
+
+
+def _points(loop):
+    """Corners of a raw loop, arcs in 48 chords."""
+    found = []
+    for kind, *rest in _chain([_curve(c) for c in loop["profile_curves"]]):
+        if kind == "line":
+            found.append([rest[0]])
+        elif kind == "circle":
+            t = np.linspace(0, 2 * math.pi, 96, endpoint=False)
+            found.append(rest[0] + rest[1] * np.stack([np.cos(t), np.sin(t)], 1))
+        elif (centre := _centre(rest[0], rest[2], rest[1])) is None:
+            found.append([rest[0]])
+        else:
+            start, turn, sweep = _angles(rest[0], rest[2], rest[1], centre)
+            t = start + turn * sweep * np.arange(48) / 48
+            found.append(centre + np.linalg.norm(rest[0] - centre) * np.stack([np.cos(t), np.sin(t)], 1))
+    return np.concatenate(found)
+
+
+def _inside(loop, points):
+    return Outline(np.append(loop, loop[:1], axis=0), closed=True).contains_points(points)
+
+
+def _wrong(profiles):
+    """Groups of names of profiles that overlap each other, or whose own loops cross or lie apart."""
+    loops = {name: sorted(map(_points, p["loops"]), key=lambda q: -np.ptp(q, axis=0).prod()) for name, p in profiles.items()}
+    low, high = (f(np.concatenate(sum(loops.values(), [])), axis=0) for f in (np.min, np.max))
+    random, covered, wrong = np.random.default_rng(0), {}, {}
+    points = low + random.random((20000, 2)) * (high - low)
+    for name, (outer, *holes) in loops.items():
+        area = 0.5 * abs(np.sum(_cross(outer.T, np.roll(outer, -1, axis=0).T)))
+        inside = _inside(outer, points)
+        around = np.ptp(outer, axis=0).prod()
+        own = outer.min(axis=0) + random.random((5000, 2)) * np.ptp(outer, axis=0)
+        crosses = abs(_inside(outer, own).mean() - area / around) > 0.03
+        apart = any(not _inside(outer, h.mean(axis=0) + 0.98 * (h - h.mean(axis=0))).all() for h in holes)
+        covered[name] = inside & ~np.any([_inside(h, points) for h in holes], axis=0) if holes else inside
+        if crosses or apart:
+            wrong[name] = {name}
+    for a, b in itertools.combinations(covered, 2):
+        shared, least = (covered[a] & covered[b]).sum(), min(covered[a].sum(), covered[b].sum())
+        if shared > 5 and shared > 0.02 * least:
+            group = wrong.get(a, {a}) | wrong.get(b, {b})
+            wrong.update({name: group for name in group})
+    return [set(g) for g in {frozenset(g) for g in wrong.values()}]
+
+
+def _ways(profiles):
+    """For each wrong group the sets of half circles `(profile, loop, curve)` that mend it when turned over, small ones first."""
+    profiles = {name: p for name, p in profiles.items() if all(len(loop["profile_curves"]) for loop in p["loops"])}
+    found = []
+    for group in _wrong(profiles):
+        places = [(name, *place) for name in sorted(group) for place in _half_circles(profiles[name])]
+        sizes = range(1, min(len(places), 4) + 1)
+        ways = [way for size in sizes for way in itertools.combinations(places, size) if not _still_wrong(profiles, group, way)]
+        found.append(ways)
+    return found
+
+
+def _still_wrong(profiles, group, way):
+    turned = copy.deepcopy(profiles)
+    for name, i, j in way:
+        _turn_over(turned[name]["loops"][i]["profile_curves"][j])
+    return any(group & wrong for wrong in _wrong(turned))
+
+
+def _box_error(data):
+    recorded = data.get("properties", {}).get("bounding_box")
+    if not recorded:
+        return 0.0
+    recorded = np.array([[recorded[k][i] for i in "xyz"] for k in ("min_point", "max_point")])
+    try:
+        return np.abs(np.array(occ_box(occ_solid(data))) - recorded).max() / np.ptp(recorded, axis=0).max()
+    except OccFailure:
+        return math.inf
 
 
 # ---------------------------------------------------------------------------------------------- reading

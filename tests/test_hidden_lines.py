@@ -3,7 +3,7 @@ import orjson
 import pytest
 
 from cadvlm.drawing import project
-from cadvlm.sequence import read
+from cadvlm.repair import read_part
 from cadvlm.solid import build
 
 pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
@@ -59,10 +59,10 @@ def agreement(path, views=VIEWS, all_of_them=False):
     if not all_of_them and (path.stem in SLOW or curves(data) > MOST_CURVES):
         return {}
     try:
-        part = occ_hlr.Part(occ.occ_solid(data))
+        part = occ_hlr.Part(occ.occ_solid(occ.occ_half_circles(data)))
     except occ.OccFailure:
         return {}
-    solid = build(read(path))
+    solid = build(read_part(path))
     ours = {view: project(solid, view) for view in views}
     return {view: occ_hlr.ink_agreement((d.visible, d.hidden), part.draw(view)) for view, d in ours.items()}
 

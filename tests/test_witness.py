@@ -3,7 +3,8 @@ import numpy as np
 import orjson
 import pytest
 
-from cadvlm.sequence import CadError, GeometryError, read
+from cadvlm.repair import read_part
+from cadvlm.sequence import CadError, read
 from cadvlm.solid import build
 
 pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
@@ -14,15 +15,12 @@ AT_LEAST = 150      # files compared (and 95 % of the sample), or the test prove
 VOLUME, AREA, BOX = 5e-3, 5e-3, 1e-3
 
 # Files where cadvlm and Open CASCADE may differ, and why. No other is known among the 821.
-KNOWN = {"00010003": "area: Open CASCADE leaves gaps between teeth and wheel, whose coordinates differ by rounding; it finds five pieces"}
-# Both refuse these. The two ways round an exact semicircle have the same length, and DeepCAD's files do not always name the right one.
-SEMICIRCLES = {
-    "00010581": "arcs at the ends of slots bulge inwards, so that two loops overlap",
-    "00011413": "an arc bulges inwards, and holes lie outside the outer loop",
-    "00014022": "an arc bulges inwards, and holes lie outside the outer loop",
-    "00015455": "an arc bulges inwards, and a hole lies outside the outer loop",
-    "00019719": "an arc bulges inwards, and the hole crosses the outer loop",
+KNOWN = {
+    "00010003": "area: Open CASCADE leaves gaps between teeth and wheel, whose coordinates differ by rounding; it finds five pieces",
+    "00014022": "second sides: Open CASCADE takes them at their word, and misses the recorded box by 15 %",
 }
+# Half circles of these bulge the wrong way: profiles overlap, or a hole lies outside its outline. Both put them right, each in its own way.
+HALF_CIRCLES = ("00010581", "00011413", "00014785", "00015455", "00017110", "00019719", "00019752", "00019924")
 # Thin shapes between circles, the hardest for chords: they differed by 0.75 and 1.5 % when circles under 8 units had 40 chords.
 THIN = ("00015551", "00019195")
 
@@ -40,7 +38,7 @@ def named(shared, name):
 def witness(path):
     "The valid shape that Open CASCADE builds, and the reason where it builds none."
     try:
-        shape = occ.occ_solid(orjson.loads(path.read_bytes()))
+        shape = occ.occ_solid(occ.occ_half_circles(orjson.loads(path.read_bytes())))
     except occ.OccFailure as error:
         return None, error.reason
     return (shape, "") if occ.occ_is_valid(shape) else (None, "invalid")
@@ -56,7 +54,7 @@ def difference(path):
     """
     shape, refused = witness(path)
     try:
-        solid = build(read(path))
+        solid = build(read_part(path))
     except CadError as error:
         return f"only cadvlm refuses it: {error}" if shape else None
     if refused:
@@ -87,11 +85,11 @@ def test_known_differences_still_differ(shared):
     assert not agreeing, f"{agreeing} agree now: take them off the list"
 
 
-@pytest.mark.parametrize("name", SEMICIRCLES)
-def test_both_refuse_loops_that_cross(shared, name):
-    with pytest.raises(GeometryError) as error:
-        build(read(named(shared, name)))
-    assert error.value.reason == "self_intersecting_loop" and witness(named(shared, name))[0] is None
+@pytest.mark.parametrize("name", HALF_CIRCLES)
+def test_repaired_half_circles_agree(shared, name):
+    sequence = read_part(named(shared, name))
+    assert "repaired_half_circle" in sequence.flags and sequence != read(named(shared, name))
+    assert difference(named(shared, name)) == ""
 
 
 @pytest.mark.parametrize("name", THIN)
@@ -123,7 +121,7 @@ def test_recorded_boxes_agree_with_built_solids(shared):
     agree = []
     for path in files(shared):
         try:
-            sequence = read(path)
+            sequence = read_part(path)
             solid = build(sequence)
         except CadError:
             continue
