@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'CANVAS', 'LINE_WIDTH', 'STYLES', 'PALETTE', 'LOOK', 'outline', 'hidden_lines', 'merge_collinear', 'chain',
-           'Drawing', 'encode_png', 'warm_up', 'project']
+           'Drawing', 'encode_png', 'warm_up', 'project', 'clearance']
 
 # %% ../nbs/02_drawing.ipynb #a56abcb2
 import math
@@ -615,6 +615,59 @@ def _sheet(solid, style):
         if style == 'shaded': surfaces.append(drawing.surface * [[[scale]]*3 + [[1.]]] + [[[*shift, 0.]]*3 + [[0.]*3]])
     if surfaces: sheet.surface = np.concatenate(surfaces)
     return sheet
+
+# %% ../nbs/02_drawing.ipynb #176eb76b
+@_compiled
+def _narrowest(pieces, wide):
+    """Width of the narrowest strip between pieces (k, 5) that run side by side: of the paper, without half the width of both lines.
+
+    `wide` holds the width of a visible and of a hidden line, in units.
+    """
+    n, best, first = len(pieces), np.inf, 0
+    angle, low, high, offset = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    for i in range(n): angle[i] = _angle(pieces[i])
+    order = np.argsort(angle)
+    while first < len(order):
+        last = _run(angle, order, first, _ANGLE)
+        same = order[first:last]
+        c, s = math.cos(angle[same[0]]), math.sin(angle[same[0]])
+        for i in same:
+            a, b = pieces[i, 0]*c + pieces[i, 1]*s, pieces[i, 2]*c + pieces[i, 3]*s
+            low[i], high[i] = min(a, b), max(a, b)
+            offset[i] = ((pieces[i, 1] + pieces[i, 3])*c - (pieces[i, 0] + pieces[i, 2])*s) / 2
+        same = same[np.argsort(offset[same])]
+        for m in range(len(same)):
+            for k in range(m + 1, len(same)):
+                i, j = same[m], same[k]
+                apart = offset[j] - offset[i]
+                if apart > best + wide.max(): break
+                beside = min(high[i], high[j]) - max(low[i], low[j])
+                if apart > _APART and beside > wide.max():
+                    best = min(best, apart - (wide[int(pieces[i, 4])] + wide[int(pieces[j, 4])]) / 2)
+        first = last
+    return best
+
+
+def clearance(drawing, size=512, line_width=LINE_WIDTH, hidden_lines=True):
+    """Width of the narrowest strip of paper between two lines of an image that run side by side, in pixels.
+
+    Parameters
+    ----------
+    drawing : Drawing
+    size, line_width, hidden_lines
+        As for `Drawing.rasterize`.
+
+    Returns
+    -------
+    float
+        Zero or less where two lines touch; infinite where none run side by side.
+    """
+    lines = [(l, 0.) for l in drawing.visible] + [(l, 1.) for l in drawing.hidden if hidden_lines]
+    pieces = np.concatenate([np.column_stack((l[:-1], l[1:], np.full(len(l) - 1, style))) for l, style in lines])
+    pieces = pieces[(pieces[:, :2] != pieces[:, 2:4]).any(axis=1)]
+    pixels = size / CANVAS * _ZOOM.get(drawing.view, 1.)
+    wide = np.array((line_width, line_width / 2)) * (size / 512) / pixels
+    return float(_narrowest(pieces, wide)) * pixels
 
 # %% ../nbs/02_drawing.ipynb #4e4e2bd7
 PALETTE = ('#0072B2', '#E69F00', '#009E73', '#D55E00', '#56B4E9', '#CC79A7')
