@@ -55,7 +55,8 @@ def _compiled(function):
     except RuntimeError: return numba.njit(error_model='numpy')(function)
 
 
-_BEHIND = 0.01              # units: an edge is hidden only by what is further in front; edges lie on the faces they belong to
+_BEHIND = 0.002             # units: an edge is hidden only by what is further in front: twice the noise that welding leaves
+_BEHIND_OWN = 0.01          # units: the same for triangles that the edge begins or ends at, which may be slivers of its own face
 _TOUCH = 1e-6               # units: an edge along the border of a triangle counts as inside
 
 
@@ -82,8 +83,11 @@ def _shadow(p, q, t):
     vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
     nz = ux*vy - uy*vx
     gx, gy = (uz*vy - uy*vz) / nz, (ux*vz - uz*vx) / nz          # slope of the triangle's plane
-    return _clip(a, b, t[0, 2] + gx*(p[0] - t[0, 0]) + gy*(p[1] - t[0, 1]) - p[2] - _BEHIND,
-                 t[0, 2] + gx*(q[0] - t[0, 0]) + gy*(q[1] - t[0, 1]) - q[2] - _BEHIND)
+    behind = _BEHIND
+    for k in range(3):
+        if (t[k] == p).all() or (t[k] == q).all(): behind = _BEHIND_OWN
+    return _clip(a, b, t[0, 2] + gx*(p[0] - t[0, 0]) + gy*(p[1] - t[0, 1]) - p[2] - behind,
+                 t[0, 2] + gx*(q[0] - t[0, 0]) + gy*(q[1] - t[0, 1]) - q[2] - behind)
 
 # %% ../nbs/02_drawing.ipynb #6dfd5dec
 @_compiled

@@ -2,6 +2,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cadvlm.drawing import VIEWS, hidden_lines, outline, project
@@ -121,3 +122,12 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")} | {"HOME": str(tmp_path / "cadvlm" / "__pycache__"), "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-B", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["(0.5,", "1.0)", "NullCache"], done.stderr
+
+
+@pytest.mark.parametrize("thickness", [0.003, 0.009, 0.03, 1.0])
+def test_edges_behind_a_thin_wall_are_hidden(thickness):
+    "A block of 200 × 100 × 80 with a pocket in its back that leaves a thin wall in front."
+    pocket = replace(block(100.0, 101.0, 30.0, (-50.0, thickness, 30.0)), operation=Operation.CUT)
+    front = project(build(CadSequence((block(200.0, 100.0, 80.0, (-100.0, 0.0, 0.0)), pocket))), "front")
+    along = lambda lines: sum(float(np.hypot(*np.diff(l, axis=0).T).sum()) for l in lines)
+    assert along(front.visible) == pytest.approx(2 * (200 + 80)) and along(front.hidden) == pytest.approx(2 * (100 + 30))
