@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['IGNORED', 'Conversation', 'load_conversations', 'check_disjoint', 'make_tiny', 'load_base', 'encode_sample',
-           'count_tokens', 'Samples', 'collate', 'prepare', 'count_trainable', 'Report', 'finetune', 'write_answers',
-           'Answers', 'answer']
+           'count_tokens', 'Samples', 'collate', 'prepare', 'count_trainable', 'CheckpointError', 'load_weights',
+           'Report', 'finetune', 'write_answers', 'Answers', 'answer']
 
 # %% ../nbs/16_finetune.ipynb #3b3da037
 import json
@@ -25,7 +25,9 @@ from .sequence import CadError
 
 try:
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+    from safetensors import SafetensorError
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (AutoModelForImageTextToText, AutoProcessor, EarlyStoppingCallback, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast, PrinterCallback,
                               SiglipImageProcessor, SiglipVisionConfig, Trainer, TrainingArguments, set_seed)
@@ -277,15 +279,80 @@ def count_trainable(model):
     "`(trainable, all)` numbers of parameters."
     return sum(p.numel() for p in model.parameters() if p.requires_grad), sum(p.numel() for p in model.parameters())
 
+# %% ../nbs/16_finetune.ipynb #c41ba959
+class CheckpointError(CadError):
+    """A checkpoint whose weights are not those of the model."""
+
+
+def _named(keys, most=3):
+    "The first names of some weights, and how many more there are."
+    keys = sorted(keys)
+    return ', '.join(keys[:most]) + (f' and {len(keys) - most:,} more' if len(keys) > most else '')
+
+
+def _read_model(model, folder):
+    "`(weights, names that are wrong)` of a checkpoint of full tuning, under the names that the model has for them."
+    loaded, found = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True,
+                                                ignore_mismatched_sizes=True)
+    reshaped = [name for name, *shapes in found['mismatched_keys']]
+    missing = set(found['missing_keys']).difference(reshaped)
+    return loaded.state_dict(), {'missing': missing, 'left over': found['unexpected_keys'], 'of another shape': reshaped}
+
+
+def _read_adapters(model, folder):
+    "The same of a checkpoint of LoRA."
+    saved, own = load_peft_weights(folder, device='cpu'), get_peft_model_state_dict(model)
+    reshaped = [name for name in saved.keys() & own.keys() if saved[name].shape != own[name].shape]
+    return saved, {'missing': own.keys() - saved.keys(), 'left over': saved.keys() - own.keys(), 'of another shape': reshaped}
+
+
+def load_weights(model, folder):
+    """Put the weights of a checkpoint into a model: all of them, or none.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel or peft.PeftModel
+    folder : Path
+        A checkpoint of full tuning, or of adapters.
+
+    Raises
+    ------
+    CheckpointError
+        `wrong_checkpoint`, naming the weights that do not fit; `broken_checkpoint` when it cannot be read.
+    """
+    folder, adapters = Path(folder), isinstance(model, PeftModel)
+    if (folder/'adapter_config.json').is_file() != adapters:
+        raise CheckpointError('wrong_checkpoint', str(folder), f'The checkpoint holds {"a whole model" if adapters else "adapters"}, '
+                              f'and this run trains {"adapters" if adapters else "the whole model"}; go on {"without" if adapters else "with"} --use-lora')
+    try: weights, wrong = (_read_adapters if adapters else _read_model)(model, str(folder))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as e:
+        raise CheckpointError('broken_checkpoint', str(folder), f'The checkpoint cannot be read ({" ".join(str(e).split())[:200]}); '
+                              'remove it, and --resume goes on from the one before') from None
+    if told := '; '.join(f'{what}: {_named(keys)}' for what, keys in wrong.items() if keys):
+        raise CheckpointError('wrong_checkpoint', str(folder), f'The weights of the checkpoint are not those of the model ({told}); '
+                              'go on with the base and the settings that it was made with, or start again without --resume')
+    if adapters: set_peft_model_state_dict(model, weights)
+    else: model.load_state_dict(weights)
+
+
 # %% ../nbs/16_finetune.ipynb #d313d4db
 class _Trainer(Trainer):
-    "Stops at a loss that is no number, with the ids of its samples."
+    "Stops at a loss that is no number, with the ids of its samples; loads a checkpoint whole or not at all."
     def compute_loss(self, model, inputs, *args, **kwargs):
         ids = inputs.pop('ids', [])
         found = super().compute_loss(model, inputs, *args, **kwargs)
         loss = found[0] if isinstance(found, tuple) else found
         if not torch.isfinite(loss): raise CadError('nan_loss', ', '.join(ids), f'expected a number as loss, found {loss.item()}; try a smaller --learning-rate')
         return found
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:          # their checkpoints are in pieces, of their own kind
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_weights(self.model, resume_from_checkpoint)
+
+    def _load_best_model(self):
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled: return super()._load_best_model()
+        load_weights(self.model, self.state.best_model_checkpoint)
 
 
 def _arguments(output, settings, learning_rate, device, samples):
