@@ -3,6 +3,7 @@
 Their tokenizers know single bytes and the special tokens of the class; chat templates are short ones of the same kind as the released ones.
 """
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import nn
 from transformers import (Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessor, Gemma3Processor, PaliGemmaConfig, PaliGemmaForConditionalGeneration, PaliGemmaProcessor,
                           PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor,
                           SiglipImageProcessor, set_seed)
@@ -52,7 +53,9 @@ def gemma3(path):
     config = Gemma3Config(text_config=text, vision_config=VISION, mm_tokens_per_image=4, image_token_id=id("<image_soft_token>"), image_token_index=id("<image_soft_token>"),
                           boi_token_index=id("<start_of_image>"), eoi_token_index=id("<end_of_image>"))
     eyes = Gemma3ImageProcessor(size=dict(height=SIDE, width=SIDE))
-    save(path, Gemma3ForConditionalGeneration(config), Gemma3Processor(eyes, words, chat_template=template, image_seq_length=4))
+    model = Gemma3ForConditionalGeneration(config)
+    nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.1)  # without training it is 0, and nothing of an image goes through
+    save(path, model, Gemma3Processor(eyes, words, chat_template=template, image_seq_length=4))
 
 
 def paligemma(path):
