@@ -240,10 +240,11 @@ PROTOCOLS = dict(
     deepcad=Protocol(('cd', *_ACC), 'as ChrisWu1997/DeepCAD: CD of 2,000 points without alignment in its own units; '
                      'ACC with less than 3 of 256 levels',
                      2000, place=_in_deepcad, factor=1., reach=2., cut=True, notes=(_TURNED,)),
-    cadrille=Protocol(('iou', 'cd'), 'as col14m/cadrille, one answer a sample: each part centred and scaled to the unit box; '
-                      'CD of 8,192 points x 1000, look at the median', align='frame', notes=(_COARSE, _TURNED)),
-    text2cad=Protocol((*_F1, 'cd'), 'as SadilKhan/Text2CAD: F1 after matching by boxes; CD of 8,192 points from the low corner '
-                      'of the truth, divided by their range, x 1000, look at the median',
+    cadrille=Protocol(('iou', 'cd'), 'as col14m/cadrille, one answer a sample: each part centred and scaled to the '
+                      'unit box; CD of 8,192 points x 1000, look at the median',
+                      align='frame', notes=(_COARSE, _TURNED)),
+    text2cad=Protocol((*_F1, 'cd'), 'as SadilKhan/Text2CAD: F1 after matching by boxes; CD of 8,192 points from the '
+                      'low corner of the truth, divided by their range, x 1000, look at the median',
                       place=_in_text2cad, notes=(_ROUNDED,)),
     drawing2cad=Protocol(_ACC, "as lllssc/Drawing2CAD, which is DeepCAD's ACC"))
 
@@ -311,7 +312,8 @@ def as_truth(sequence, language='cadquery'):
         else: written = to_sequence(normal_form(sequence, 1., solid.frame)); rows = _text_rows(written)
     except CadError: pass                                      # its solid can still be compared
     unit, low = solid.frame.scale * np.abs(box).max()/.75, solid.frame.to_frame(np.min(box, axis=0))
-    return Truth(Solid(solid.manifold, _HERE), np.array(solid.frame.shift), unit, low, written, rows, len(sequence.extrudes))
+    shift = np.array(solid.frame.shift)
+    return Truth(Solid(solid.manifold, _HERE), shift, unit, low, written, rows, len(sequence.extrudes))
 
 # %% ../nbs/17_evaluate.ipynb #c76e6af8
 _MEASURING = 30.            # seconds for the truth, and for comparing, beside those for the prediction
@@ -610,7 +612,8 @@ def summarize(table, seed=0):
     bands = scored.groupby(scored.extrudes.map(lambda n: _BANDS.get(n, 'more')), sort=True) if len(scored) else []
     count = lambda words: {k: int(n) for k, n in sorted(Counter(words.dropna()).items(), key=lambda kv: (-kv[1], kv[0]))}
     return dict(protocol=protocol, about=PROTOCOLS[protocol].about, notes=list(PROTOCOLS[protocol].notes),
-                samples=len(scored), parts=int(scored.part.nunique()), languages=count(scored.language), valid=int(scored.valid.sum()),
+                samples=len(scored), parts=int(scored.part.nunique()), languages=count(scored.language),
+                valid=int(scored.valid.sum()),
                 invalid_ratio=float(bad.mean()) if len(scored) else None, invalid_ratio_interval=interval(bad, scored.part, seed=seed), reasons=count(scored.reason), without_truth=count(table.no_truth),
                 measures={m: _measured(scored, m, seed) for m in measures}, extrudes={k: _band(rows, measures) for k, rows in bands})
 

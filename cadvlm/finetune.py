@@ -162,8 +162,8 @@ def _asked(processor, conversation):
     if _is_prefix_lm(processor): return processor.image_token + conversation.question, answer + end
     if not processor.chat_template:
         raise DatasetError('no_chat_template', conversation.id,
-                           'The base has no chat template, so nobody knows how it was asked in training. Choose a base that '
-                           'was tuned to answer, often named …-it, …-Instruct or …-chat')
+                           'The base has no chat template, so nobody knows how it was asked in training. '
+                           'Choose a base that was tuned to answer, often named …-it, …-Instruct or …-chat')
     turn = [dict(role='user', content=[dict(type='image'), dict(type='text', text=conversation.question)])]
     asked = processor.apply_chat_template(turn, add_generation_prompt=True)
     whole = processor.apply_chat_template([*turn, dict(role='assistant', content=[dict(type='text', text=answer)])])
@@ -210,7 +210,8 @@ def encode_sample(processor, conversation, answer=True):
         `input_ids` and all of the same length with shape `(1, t)`; pixels as the processor makes them.
     """
     question, said = _asked(processor, conversation)
-    made = dict(processor(text=[question], images=[_picture(conversation)], return_tensors='pt', **_added(processor, question)))
+    images, added = [_picture(conversation)], _added(processor, question)
+    made = dict(processor(text=[question], images=images, return_tensors='pt', **added))
     made.pop('labels', None)
     if not answer: return made
     asked, behind = made['input_ids'], torch.tensor([_answer_ids(processor, said)])
@@ -258,7 +259,7 @@ class Samples(torch.utils.data.Dataset):
 
 
 def collate(samples, pad, left=False):
-    "One batch of samples: tokens padded to the longest, pixels one behind the other. An error in their place is handed on."
+    "One batch of samples: tokens padded to the longest, pixels one behind the other. An error in their place is kept."
     if isinstance(samples, CadError): return dict(error=samples)
     longest, batch = max(s['input_ids'].shape[1] for s in samples), dict(ids=[s['id'] for s in samples if 'id' in s])
     for name in samples[0].keys() - {'id'}:
@@ -288,9 +289,10 @@ def spare_workers(count=None, device=None):
     return max(0, min(_MOST_LOADERS, available_workers()//int(os.environ.get('LOCAL_WORLD_SIZE', 1)) - 1))
 
 # %% ../nbs/16_finetune.ipynb #86d642f9
-_TOWERS = {'vision_tower', 'vision_model', 'vision_encoder', 'high_res_vision_model', 'image_tower', 'video_tower', 'visual'}
-_PROJECTORS = {'merger', 'merger_list', 'deepstack_merger_list', 'patch_merger', 'connector', 'vision_adapter', 'downsample',
-               'downsampler1', 'downsampler2'}                    # of towers that hold their own
+_TOWERS = {'vision_tower', 'vision_model', 'vision_encoder', 'high_res_vision_model', 'image_tower', 'video_tower',
+           'visual'}
+_PROJECTORS = {'merger', 'merger_list', 'deepstack_merger_list', 'patch_merger', 'connector', 'vision_adapter',
+               'downsample', 'downsampler1', 'downsampler2'}      # of towers that hold their own
 
 
 def _is_vision(name):
@@ -302,7 +304,8 @@ def _is_vision(name):
 
 def _adapted(model, targets, tune_vision):
     "Names of the linear layers that get an adapter."
-    there = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not n.endswith('lm_head') and (tune_vision or not _is_vision(n))]
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not n.endswith('lm_head')]
+    there = [n for n in linear if tune_vision or not _is_vision(n)]
     chosen = [n for n in there if not targets or n.rpartition('.')[2] in targets]
     if not chosen: raise DatasetError('bad_setting', 'lora_targets', f'expected some of {", ".join(sorted({n.rpartition(".")[2] for n in there}))}, found {", ".join(targets)}')
     return chosen
@@ -348,14 +351,16 @@ def _read_model(model, folder):
                                                 ignore_mismatched_sizes=True)
     reshaped = [name for name, *shapes in found['mismatched_keys']]
     missing = set(found['missing_keys']).difference(reshaped)
-    return loaded.state_dict(), {'missing': missing, 'left over': found['unexpected_keys'], 'of another shape': reshaped}
+    wrong = {'missing': missing, 'left over': found['unexpected_keys'], 'of another shape': reshaped}
+    return loaded.state_dict(), wrong
 
 
 def _read_adapters(model, folder):
     "The same of a checkpoint of LoRA."
     saved, own = load_peft_weights(folder, device='cpu'), get_peft_model_state_dict(model)
-    reshaped = [name for name in saved.keys() & own.keys() if saved[name].shape != own[name].shape]
-    return saved, {'missing': own.keys() - saved.keys(), 'left over': saved.keys() - own.keys(), 'of another shape': reshaped}
+    both = saved.keys() & own.keys()
+    reshaped = [name for name in both if saved[name].shape != own[name].shape]
+    return saved, {'missing': own.keys() - both, 'left over': saved.keys() - both, 'of another shape': reshaped}
 
 
 def load_weights(model, folder):
@@ -374,15 +379,18 @@ def load_weights(model, folder):
     """
     folder, adapters = Path(folder), isinstance(model, PeftModel)
     if (folder/'adapter_config.json').is_file() != adapters:
-        raise CheckpointError('wrong_checkpoint', str(folder), f'The checkpoint holds {"a whole model" if adapters else "adapters"}, '
-                              f'and this run trains {"adapters" if adapters else "the whole model"}; go on {"without" if adapters else "with"} --use-lora')
+        told = ('a whole model, and this run trains adapters; go on without --use-lora' if adapters else
+                'adapters, and this run trains the whole model; go on with --use-lora')
+        raise CheckpointError('wrong_checkpoint', str(folder), f'The checkpoint holds {told}')
     try: weights, wrong = (_read_adapters if adapters else _read_model)(model, str(folder))
     except (OSError, ValueError, RuntimeError, SafetensorError) as e:
-        raise CheckpointError('broken_checkpoint', str(folder), f'The checkpoint cannot be read ({" ".join(str(e).split())[:200]}); '
-                              'remove it, and --resume goes on from the one before') from None
+        told = f'The checkpoint cannot be read ({" ".join(str(e).split())[:200]}); '
+        raise CheckpointError('broken_checkpoint', str(folder),
+                              f'{told}remove it, and --resume goes on from the one before') from None
     if told := '; '.join(f'{what}: {_named(keys)}' for what, keys in wrong.items() if keys):
-        raise CheckpointError('wrong_checkpoint', str(folder), f'The weights of the checkpoint are not those of the model ({told}); '
-                              'go on with the base and the settings that it was made with, or start again without --resume')
+        raise CheckpointError('wrong_checkpoint', str(folder),
+                              f'The weights of the checkpoint are not those of the model ({told}); go on with the base '
+                              'and the settings that it was made with, or start again without --resume')
     if adapters: set_peft_model_state_dict(model, weights)
     else: model.load_state_dict(weights)
 
@@ -409,7 +417,7 @@ class _Trainer(Trainer):
         return super().prediction_step(model, _or_raise(inputs), *args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:          # their checkpoints are in pieces, of their own kind
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:          # their checkpoints are in pieces
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         load_weights(self.model, resume_from_checkpoint)
 
@@ -425,9 +433,10 @@ def _arguments(output, settings, learning_rate, device, samples):
     cuda = torch.cuda.is_available() and device != 'cpu'
     workers = settings['loader_workers']
     return TrainingArguments(
-        str(output/'checkpoints'), num_train_epochs=settings['epochs'], per_device_train_batch_size=settings['batch_size'],
-        per_device_eval_batch_size=settings['batch_size'], gradient_accumulation_steps=settings['accumulate'],
-        learning_rate=learning_rate, lr_scheduler_type='cosine', warmup_steps=settings['warmup'], weight_decay=0., max_grad_norm=1.,
+        str(output/'checkpoints'), num_train_epochs=settings['epochs'],
+        per_device_train_batch_size=settings['batch_size'], per_device_eval_batch_size=settings['batch_size'],
+        gradient_accumulation_steps=settings['accumulate'], learning_rate=learning_rate, lr_scheduler_type='cosine',
+        warmup_steps=settings['warmup'], weight_decay=0., max_grad_norm=1.,
         bf16=cuda and torch.cuda.is_bf16_supported(), logging_steps=1 if samples < 1000 else 10, save_total_limit=2,
         remove_unused_columns=False, report_to=[], seed=settings['seed'], use_cpu=device == 'cpu',
         disable_tqdm=bool(os.environ.get('TQDM_DISABLE')), label_names=['labels'], logging_nan_inf_filter=False,
@@ -494,7 +503,8 @@ def _sources(dataset, train_data, val_data, image_folder):
 
 def finetune(dataset: Folder | None = None, output: Path | None = None, *, train_data: Path | None = None, val_data: Path | None = None, image_folder: Path | None = None, base: str | None = None, tiny: bool = False,
              epochs: float = 1., batch_size: int = 8, accumulate: int = 1, learning_rate: float | None = None, warmup: float = .03, use_lora: bool = False, lora_rank: int = 16, lora_alpha: int | None = None, lora_targets: tuple[str, ...] = (),
-             tune_vision: bool = False, max_length: int = 2048, gradient_checkpointing: bool = False, eval_steps: int = 0, early_stopping: int = 0, train_samples: int = 0, val_samples: int = 0, seed: int = 0,
+             tune_vision: bool = False, max_length: int = 2048, gradient_checkpointing: bool = False,
+             eval_steps: int = 0, early_stopping: int = 0, train_samples: int = 0, val_samples: int = 0, seed: int = 0,
              device: str | None = None, loader_workers: int | None = None, resume: bool = False):
     """Fine-tune a vision-language model on conversations, with LoRA or in full.
 
@@ -598,7 +608,8 @@ def _tuned(output, base, train, val, settings, learning_rate, device, resume):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
         model.enable_input_require_grads()
     data, checks = Samples(processor, train, settings['max_length']), Samples(processor, val, settings['max_length']) if val else None
-    trainer = _Trainer(model, arguments, data_collator=partial(collate, pad=processor.tokenizer.pad_token_id), train_dataset=data, eval_dataset=checks,
+    trainer = _Trainer(model, arguments, data_collator=partial(collate, pad=processor.tokenizer.pad_token_id),
+                       train_dataset=data, eval_dataset=checks,
                        callbacks=[EarlyStoppingCallback(settings['early_stopping'])] if settings['early_stopping'] else [])
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(output/'checkpoints')) if resume and (output/'checkpoints').is_dir() else None
@@ -656,7 +667,8 @@ def _in_bf16(dtype, device):
     return dtype == 'bfloat16'
 
 
-def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: str = 'test', samples: int = 0, max_tokens: int = 1024, batch_size: int = 8, seed: int = 0,
+def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: str = 'test', samples: int = 0,
+           max_tokens: int = 1024, batch_size: int = 8, seed: int = 0,
            device: str | None = None, dtype: Literal['auto', 'bfloat16', 'float32'] = 'auto'):
     """Write what a fine-tuned model says about the pictures of a split.
 
@@ -681,8 +693,8 @@ def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: s
     device : str, optional
         cpu or cuda; by default cuda where it is there.
     dtype : str
-        Numbers that the model calculates with: bfloat16, in half the memory; float32; or auto: bfloat16 on a graphics card
-        that has it, float32 elsewhere.
+        Numbers that the model calculates with: bfloat16, in half the memory; float32; or auto: bfloat16 on a graphics
+        card that has it, float32 elsewhere.
 
     Returns
     -------
