@@ -52,9 +52,6 @@ def folder(tmp_path_factory):
         rows.append(dict(id=f"{k:08}_front", image=f"{k:08}_front.png", conversations=turns))
     (folder / "train.json").write_text(json.dumps(rows[:8]))
     (folder / "val.json").write_text(json.dumps(rows[8:]))
-    for row in rows[8:]:
-        row["conversations"][1]["value"] = "QUITE UNLIKE THE OTHERS"
-    (folder / "unlike.json").write_text(json.dumps(rows[8:]))  # the more is learned, the less likely these are
     return folder
 
 
@@ -110,18 +107,26 @@ def saved(path, use_lora):
 # --- checkpoints
 
 
+def best_after_four_steps(trainer, *args, **kwargs):
+    "Validation that likes the checkpoint after four steps best, whatever has been learned."
+    return measured(trainer, *args, **kwargs) | dict(eval_loss=abs(trainer.state.global_step - 4.0))
+
+
+measured = tuning._Trainer.evaluate
+
+
 @pytest.fixture(scope="module")
-def run(folder, settings, tmp_path_factory):
-    "The settings and the folder of a run of a class, made once; it keeps the best checkpoint, which is not the last."
+def run(settings, tmp_path_factory):
+    "The settings and the folder of a run of a class, made once: its best checkpoint is the second of four."
     made = {}
 
     def once(name, use_lora):
         if (name, use_lora) not in made:
-            choice = settings(
-                name, use_lora=use_lora, learning_rate=2e-2, early_stopping=9, val_data=folder / "unlike.json"
-            )
+            choice = settings(name, use_lora=use_lora, early_stopping=9)
             made[name, use_lora] = choice, tmp_path_factory.mktemp("run")
-            finetune(output=made[name, use_lora][1], **choice)
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(tuning._Trainer, "evaluate", best_after_four_steps)
+                finetune(output=made[name, use_lora][1], **choice)
         return made[name, use_lora]
 
     return once
@@ -142,7 +147,7 @@ def test_a_resumed_run_takes_the_steps_of_one_that_never_stopped(run, tmp_path, 
 @CLASSES
 def test_the_kept_model_is_the_best_checkpoint_bit_by_bit(run, name, use_lora):
     best, last = checkpoints(run(name, use_lora)[1])
-    assert read_json(last / "trainer_state.json")["best_model_checkpoint"].endswith(best.name)
+    assert (best.name, last.name) == ("checkpoint-4", "checkpoint-8")
     kept = saved(run(name, use_lora)[1] / ("adapter" if use_lora else "model"), use_lora)
     assert kept == saved(best, use_lora) and kept != saved(last, use_lora)
 
