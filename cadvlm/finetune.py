@@ -557,7 +557,7 @@ def finetune(dataset: Folder | None = None, output: Path | None = None, *, train
     device : str, optional
         cpu keeps away from a graphics card that is there.
     loader_workers : int, optional
-        Processes that prepare pictures and tokens beside the training, for each process that trains; by default the
+        Processes that prepare images and tokens beside the training, for each process that trains; by default the
         processors to spare, at most 8, and none without a graphics card.
     resume : bool
         Go on after the last checkpoint.
@@ -662,7 +662,7 @@ class Answers(dict):
 def _in_bf16(dtype, device):
     "Does a model calculate with bfloat16?"
     if dtype not in ('auto', 'bfloat16', 'float32'):
-        raise DatasetError('bad_setting', 'dtype', f'expected auto, bfloat16 or float32, found {dtype!r}')
+        raise DatasetError('bad_setting', 'dtype', f'There is no precision {dtype!r} here; choose auto, bfloat16 or float32')
     if dtype == 'auto': return torch.device(device).type == 'cuda' and torch.cuda.is_bf16_supported()
     return dtype == 'bfloat16'
 

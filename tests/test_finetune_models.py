@@ -293,6 +293,14 @@ def test_tokens_are_counted_as_they_are_made(folder, base, name):
     assert list(made.lengths) == [made[k]["input_ids"].shape[1] for k in range(len(made))]
 
 
+@EVERY
+def test_an_answer_does_not_depend_on_its_company(folder, base, name):
+    model, processor = load_base(base(name))
+    asked = [c._replace(question=c.question * k) for k, c in enumerate(conversations(folder)[:3], start=1)]
+    alone, together = (write_answers(model, processor, asked, batch_size=n, max_tokens=12) for n in (1, 3))
+    assert alone == together
+
+
 def test_paligemma_learns_and_answers(settings, folder, tmp_path):
     finetune(output=tmp_path, **settings("paligemma", epochs=6))
     assert losses(tmp_path)[-1] < 0.8 * losses(tmp_path)[0]

@@ -8,7 +8,7 @@ import pytest
 import trimesh
 from scipy.spatial import KDTree
 
-from cadvlm.evaluate import PROTOCOLS, as_truth, compare, evaluate_file, placed, rows_that_build
+from cadvlm.evaluate import PROTOCOLS, as_truth, compare, evaluate_file, placed, vectors_that_build
 from cadvlm.language import encode
 from cadvlm.rows import _angle_axes, _cartesian, _plane_angles, _polar, from_rows, to_rows
 from cadvlm.sequence import (
@@ -158,7 +158,7 @@ TWO = replace(CadSequence((*ONE.extrudes, boss(0.03))), bounding_box=ONE.boundin
 
 def test_what_a_model_goes_on_to_write_is_not_built():
     truth, more = as_truth(ONE, "rows"), table(TWO)
-    assert rows_that_build(more, truth.rows).tolist() == table(ONE)[:-1].tolist()
+    assert vectors_that_build(more, truth.rows).tolist() == table(ONE)[:-1].tolist()
     long, short = (compare(t.tolist(), "rows", truth, DEEPCAD) for t in (more, table(ONE)))
     assert long == short and long["valid"] and long["acc_cmd"] == long["acc_param"] == 1
     whole = compare(more.tolist(), "rows", truth, "cadvlm")
@@ -191,7 +191,7 @@ def test_tables_are_read_as_the_published_classes_do():
     for _ in range(2000):
         rows = np.full((len(truth) + 3, 17), -1)
         rows[:, 0] = rng.choice(kinds, len(rows), p=[0.2, 0.1, 0.2, 0.1, 0.25, 0.15])
-        expected, found = by_the_published_reader(rows, len(truth) - 1), rows_that_build(rows, truth)
+        expected, found = by_the_published_reader(rows, len(truth) - 1), vectors_that_build(rows, truth)
         if (
             expected is None
         ):  # no sketch before an extrude, or one that starts with another row: the reader of tables refuses it too
