@@ -351,6 +351,12 @@ def _is_exact(rows, text, truth):
     if text is None: return np.array_equal(rows, truth.rows)
     return text == compact.write(normal_form(truth.written, 1., _HERE), 1.)
 
+# %% ../nbs/17_evaluate.ipynb #7e40b1c4
+def _read_part(code, language, truth, rule):
+    "What a protocol reads of a prediction: all of it, or what its published code builds of DeepCAD vectors."
+    cut = rule.cut and language == 'rows' and truth.rows is not None
+    return vectors_that_build(_table(code), truth.rows) if cut else code
+
 # %% ../nbs/17_evaluate.ipynb #6ed03a12
 def _shapes(solid, truth, rule, rng):
     "Measures of the solid."
@@ -370,12 +376,6 @@ def _words(sequence, code, language, truth, rule):
     found = curve_f1(sequence, truth.written) if truth.written else {}
     if truth.rows is not None: found |= dict(zip(_ACC, accuracy(rows, truth.rows)), exact=float(_is_exact(rows, text, truth)))
     return {k: v for k, v in found.items() if k in rule.measures}
-
-
-def _read_part(code, language, truth, rule):
-    "What a protocol reads of a prediction: all of it, or what its published code builds of a table."
-    cut = rule.cut and language == 'rows' and truth.rows is not None
-    return vectors_that_build(_table(code), truth.rows) if cut else code
 
 
 def compare(code, language, truth, protocol='cadvlm', seed=0, timeout=3.):
