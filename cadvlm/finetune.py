@@ -2,17 +2,18 @@
 
 # %% auto #0
 __all__ = ['IGNORED', 'Conversation', 'load_conversations', 'check_disjoint', 'make_tiny', 'load_base', 'encode_sample',
-           'count_tokens', 'Samples', 'collate', 'prepare', 'count_trainable', 'Report', 'finetune', 'write_answers',
-           'Answers', 'answer']
+           'count_tokens', 'Samples', 'collate', 'spare_workers', 'prepare', 'count_trainable', 'CheckpointError',
+           'load_weights', 'Report', 'finetune', 'write_answers', 'Answers', 'answer']
 
 # %% ../nbs/16_finetune.ipynb #3b3da037
 import json
 import os
 import time
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,12 +21,14 @@ from tqdm.auto import tqdm
 
 from .convert import FILES
 from .dataset import Dataset, DatasetError, Folder, check_count, read_json, write_json, write_jsonl
-from .parallel import Lock
+from .parallel import Lock, available_workers
 from .sequence import CadError
 
 try:
     import torch
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+    from safetensors import SafetensorError
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (AutoModelForImageTextToText, AutoProcessor, EarlyStoppingCallback, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast, PrinterCallback,
                               SiglipImageProcessor, SiglipVisionConfig, Trainer, TrainingArguments, set_seed)
@@ -148,16 +151,31 @@ def load_base(name, bf16=False):
 IGNORED = -100                                   # the label that cross-entropy leaves out
 
 
+def _is_prefix_lm(processor):
+    "Is it PaliGemma's, whose model reads the whole prompt at once, and has no chat template?"
+    return type(processor).__name__ == 'PaliGemmaProcessor'
+
+
 def _asked(processor, conversation):
     "`(question, answer)` as text, after the chat template."
+    answer, end = conversation.answer.strip(), processor.tokenizer.eos_token
+    if _is_prefix_lm(processor): return processor.image_token + conversation.question, answer + end
+    if not processor.chat_template:
+        raise DatasetError('no_chat_template', conversation.id,
+                           'The base has no chat template, so nobody knows how it was asked in training. '
+                           'Choose a base that was tuned to answer, often named …-it, …-Instruct or …-chat')
     turn = [dict(role='user', content=[dict(type='image'), dict(type='text', text=conversation.question)])]
     asked = processor.apply_chat_template(turn, add_generation_prompt=True)
-    whole = processor.apply_chat_template([*turn, dict(role='assistant', content=[dict(type='text', text=conversation.answer)])])
-    at = whole.rfind(conversation.answer.strip())
+    whole = processor.apply_chat_template([*turn, dict(role='assistant', content=[dict(type='text', text=answer)])])
+    at = whole.rfind(answer)
     if at < 0: raise DatasetError('bad_template', conversation.id, "expected the answer in what the base's chat template writes, found it changed; choose another base")
-    end = processor.tokenizer.eos_token
-    tail = whole[at + len(conversation.answer.strip()):].rstrip()
-    return asked, conversation.answer.strip() + (tail if tail else end)
+    return asked, answer + (whole[at + len(answer):].rstrip() or end)
+
+
+def _added(processor, question):
+    "What the tokenizer is told about its special tokens: not to begin a text again that the template has begun."
+    begin = processor.tokenizer.bos_token
+    return dict(add_special_tokens=False) if begin and question.startswith(begin) else {}
 
 
 def _answer_ids(processor, text):
@@ -169,6 +187,11 @@ def _picture(conversation):
     try:
         with Image.open(conversation.image) as picture: return picture.convert('RGB')
     except (OSError, ValueError, Image.DecompressionBombError) as e: raise DatasetError('bad_image', str(conversation.image), f'expected a picture, found {type(e).__name__}; run `cadvlm render` again') from None
+
+
+def _of_an_answer(processor, name):
+    "What stands beside a token of the answer: it counts, and it is text; of a prefix LM, it is no part of the prefix."
+    return int(name == 'attention_mask' or name == 'token_type_ids' and _is_prefix_lm(processor))
 
 
 def encode_sample(processor, conversation, answer=True):
@@ -187,10 +210,13 @@ def encode_sample(processor, conversation, answer=True):
         `input_ids` and all of the same length with shape `(1, t)`; pixels as the processor makes them.
     """
     question, said = _asked(processor, conversation)
-    made = dict(processor(text=[question], images=[_picture(conversation)], return_tensors='pt'))
+    images, added = [_picture(conversation)], _added(processor, question)
+    made = dict(processor(text=[question], images=images, return_tensors='pt', **added))
+    made.pop('labels', None)
     if not answer: return made
     asked, behind = made['input_ids'], torch.tensor([_answer_ids(processor, said)])
-    for name, filling in ((n, torch.ones_like(behind) if n == 'attention_mask' else torch.zeros_like(behind)) for n, v in list(made.items()) if v.shape == asked.shape and n != 'input_ids'): made[name] = torch.cat([made[name], filling], 1)
+    beside = [name for name, v in made.items() if v.shape == asked.shape and name != 'input_ids']
+    for name in beside: made[name] = torch.cat([made[name], torch.full_like(behind, _of_an_answer(processor, name))], 1)
     return made | dict(input_ids=torch.cat([asked, behind], 1), labels=torch.cat([torch.full_like(asked, IGNORED), behind], 1))
 
 # %% ../nbs/16_finetune.ipynb #bdc56425
@@ -199,7 +225,7 @@ def count_tokens(processor, conversations):
     spent, lengths = {}, []
     for c in tqdm(conversations, desc='count tokens', leave=False, disable=None if len(conversations) > 1000 else True):
         question, said = _asked(processor, c)
-        bare = len(processor.tokenizer(question).input_ids)
+        bare = len(processor.tokenizer(question, **_added(processor, question)).input_ids)
         with Image.open(c.image) as picture: size = picture.size
         if size not in spent: spent[size] = encode_sample(processor, c, answer=False)['input_ids'].shape[1] - bare
         lengths.append(bare + spent[size] + len(_answer_ids(processor, said)))
@@ -226,9 +252,15 @@ class Samples(torch.utils.data.Dataset):
 
     def __getitem__(self, i): return encode_sample(self.processor, self.kept[i]) | dict(id=self.kept[i].id)
 
+    def __getitems__(self, batch):
+        "Samples of a batch; or, as errors do not come whole out of a process of a loader, the first error as a value."
+        try: return [self[i] for i in batch]
+        except CadError as e: return e
+
 
 def collate(samples, pad, left=False):
-    "One batch of samples: tokens padded to the longest, pixels one behind the other."
+    "One batch of samples: tokens padded to the longest, pixels one behind the other. An error in their place is kept."
+    if isinstance(samples, CadError): return dict(error=samples)
     longest, batch = max(s['input_ids'].shape[1] for s in samples), dict(ids=[s['id'] for s in samples if 'id' in s])
     for name in samples[0].keys() - {'id'}:
         values = [s[name] for s in samples]
@@ -238,17 +270,42 @@ def collate(samples, pad, left=False):
         batch[name] = torch.cat(values)
     return batch
 
+# %% ../nbs/16_finetune.ipynb #5d1c7a91
+_MOST_LOADERS = 8           # more would only wait for the graphics card
+
+
+def spare_workers(count=None, device=None):
+    """Processes that prepare batches beside the training.
+
+    Parameters
+    ----------
+    count : int, optional
+        How many were asked for; by default none without a graphics card, and with one the processors that are to spare.
+    device : str, optional
+        cpu keeps away from a graphics card that is there.
+    """
+    if count is not None: return check_count('loader_workers', count)
+    if device == 'cpu' or not torch.cuda.is_available(): return 0
+    return max(0, min(_MOST_LOADERS, available_workers()//int(os.environ.get('LOCAL_WORLD_SIZE', 1)) - 1))
+
 # %% ../nbs/16_finetune.ipynb #86d642f9
-_EYES = ('vision_tower', 'vision_model', 'visual')
+_TOWERS = {'vision_tower', 'vision_model', 'vision_encoder', 'high_res_vision_model', 'image_tower', 'video_tower',
+           'visual'}
+_PROJECTORS = {'merger', 'merger_list', 'deepstack_merger_list', 'patch_merger', 'connector', 'vision_adapter',
+               'downsample', 'downsampler1', 'downsampler2'}      # of towers that hold their own
 
 
-def _is_eye(name):
-    return any(word in name.split('.') for word in _EYES)
+def _is_vision(name):
+    "Is a module or parameter of the vision tower, and not of a projector in it?"
+    words = name.split('.')
+    at = max((k for k, word in enumerate(words) if word in _TOWERS), default=None)
+    return at is not None and not _PROJECTORS & set(words[at + 1:at + 2])
 
 
 def _adapted(model, targets, tune_vision):
     "Names of the linear layers that get an adapter."
-    there = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not n.endswith('lm_head') and (tune_vision or not _is_eye(n))]
+    linear = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and not n.endswith('lm_head')]
+    there = [n for n in linear if tune_vision or not _is_vision(n)]
     chosen = [n for n in there if not targets or n.rpartition('.')[2] in targets]
     if not chosen: raise DatasetError('bad_setting', 'lora_targets', f'expected some of {", ".join(sorted({n.rpartition(".")[2] for n in there}))}, found {", ".join(targets)}')
     return chosen
@@ -269,7 +326,7 @@ def prepare(model, use_lora=False, lora_rank=16, lora_alpha=None, lora_targets=(
     tune_vision : bool
     """
     if use_lora: return get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=lora_alpha or 2*lora_rank, lora_dropout=0., target_modules=_adapted(model, lora_targets, tune_vision)))
-    for name, parameter in model.named_parameters(): parameter.requires_grad_(tune_vision or not _is_eye(name))
+    for name, parameter in model.named_parameters(): parameter.requires_grad_(tune_vision or not _is_vision(name))
     return model
 
 
@@ -277,9 +334,75 @@ def count_trainable(model):
     "`(trainable, all)` numbers of parameters."
     return sum(p.numel() for p in model.parameters() if p.requires_grad), sum(p.numel() for p in model.parameters())
 
+# %% ../nbs/16_finetune.ipynb #c41ba959
+class CheckpointError(CadError):
+    """A checkpoint whose weights are not those of the model."""
+
+
+def _named(keys, most=3):
+    "The first names of some weights, and how many more there are."
+    keys = sorted(keys)
+    return ', '.join(keys[:most]) + (f' and {len(keys) - most:,} more' if len(keys) > most else '')
+
+
+def _read_model(model, folder):
+    "`(weights, names that are wrong)` of a checkpoint of full tuning, under the names that the model has for them."
+    loaded, found = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True,
+                                                ignore_mismatched_sizes=True)
+    reshaped = [name for name, *shapes in found['mismatched_keys']]
+    missing = set(found['missing_keys']).difference(reshaped)
+    wrong = {'missing': missing, 'left over': found['unexpected_keys'], 'of another shape': reshaped}
+    return loaded.state_dict(), wrong
+
+
+def _read_adapters(model, folder):
+    "The same of a checkpoint of LoRA."
+    saved, own = load_peft_weights(folder, device='cpu'), get_peft_model_state_dict(model)
+    both = saved.keys() & own.keys()
+    reshaped = [name for name in both if saved[name].shape != own[name].shape]
+    return saved, {'missing': own.keys() - both, 'left over': saved.keys() - both, 'of another shape': reshaped}
+
+
+def load_weights(model, folder):
+    """Put the weights of a checkpoint into a model: all of them, or none.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel or peft.PeftModel
+    folder : Path
+        A checkpoint of full tuning, or of adapters.
+
+    Raises
+    ------
+    CheckpointError
+        `wrong_checkpoint`, naming the weights that do not fit; `broken_checkpoint` when it cannot be read.
+    """
+    folder, adapters = Path(folder), isinstance(model, PeftModel)
+    if (folder/'adapter_config.json').is_file() != adapters:
+        told = ('a whole model, and this run trains adapters; go on without --use-lora' if adapters else
+                'adapters, and this run trains the whole model; go on with --use-lora')
+        raise CheckpointError('wrong_checkpoint', str(folder), f'The checkpoint holds {told}')
+    try: weights, wrong = (_read_adapters if adapters else _read_model)(model, str(folder))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as e:
+        told = f'The checkpoint cannot be read ({" ".join(str(e).split())[:200]}); '
+        raise CheckpointError('broken_checkpoint', str(folder),
+                              f'{told}remove it, and --resume goes on from the one before') from None
+    if told := '; '.join(f'{what}: {_named(keys)}' for what, keys in wrong.items() if keys):
+        raise CheckpointError('wrong_checkpoint', str(folder),
+                              f'The weights of the checkpoint are not those of the model ({told}); go on with the base '
+                              'and the settings that it was made with, or start again without --resume')
+    if adapters: set_peft_model_state_dict(model, weights)
+    else: model.load_state_dict(weights)
+
 # %% ../nbs/16_finetune.ipynb #d313d4db
+def _or_raise(batch):
+    "A batch; raises what was wrong with one of its samples."
+    if 'error' in batch: raise batch['error']
+    return batch
+
+
 class _Trainer(Trainer):
-    "Stops at a loss that is no number, with the ids of its samples."
+    "Stops at a loss that is no number, with the ids of its samples; loads a checkpoint whole or not at all."
     def compute_loss(self, model, inputs, *args, **kwargs):
         ids = inputs.pop('ids', [])
         found = super().compute_loss(model, inputs, *args, **kwargs)
@@ -287,15 +410,40 @@ class _Trainer(Trainer):
         if not torch.isfinite(loss): raise CadError('nan_loss', ', '.join(ids), f'expected a number as loss, found {loss.item()}; try a smaller --learning-rate')
         return found
 
+    def get_batch_samples(self, epoch_iterator, *args, **kwargs):
+        return super().get_batch_samples(map(_or_raise, epoch_iterator), *args, **kwargs)
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        return super().prediction_step(model, _or_raise(inputs), *args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:          # their checkpoints are in pieces
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_weights(self.model, resume_from_checkpoint)
+
+    def _load_best_model(self):
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled: return super()._load_best_model()
+        load_weights(self.model, self.state.best_model_checkpoint)
+
 
 def _arguments(output, settings, learning_rate, device, samples):
     "Of Trainer, from ours."
     each = dict(eval_strategy='steps', save_strategy='steps', eval_steps=settings['eval_steps'], save_steps=settings['eval_steps']) if settings['eval_steps'] else dict(eval_strategy='epoch', save_strategy='epoch')
     best = dict(load_best_model_at_end=True, metric_for_best_model='eval_loss', greater_is_better=False) if settings['early_stopping'] else {}
     cuda = torch.cuda.is_available() and device != 'cpu'
-    return TrainingArguments(str(output/'checkpoints'), num_train_epochs=settings['epochs'], per_device_train_batch_size=settings['batch_size'], per_device_eval_batch_size=settings['batch_size'], gradient_accumulation_steps=settings['accumulate'],
-                             learning_rate=learning_rate, lr_scheduler_type='cosine', warmup_steps=settings['warmup'], weight_decay=0., max_grad_norm=1., bf16=cuda and torch.cuda.is_bf16_supported(), logging_steps=1 if samples < 1000 else 10, save_total_limit=2, remove_unused_columns=False, report_to=[], seed=settings['seed'], use_cpu=device == 'cpu',
-                             disable_tqdm=bool(os.environ.get('TQDM_DISABLE')), label_names=['labels'], logging_nan_inf_filter=False, dataloader_pin_memory=cuda, ddp_backend=('nccl' if cuda else 'gloo') if int(os.environ.get('WORLD_SIZE', 1)) > 1 else None, ddp_find_unused_parameters=False if not settings['tune_vision'] else None, **each, **best)
+    workers = settings['loader_workers']
+    return TrainingArguments(
+        str(output/'checkpoints'), num_train_epochs=settings['epochs'],
+        per_device_train_batch_size=settings['batch_size'], per_device_eval_batch_size=settings['batch_size'],
+        gradient_accumulation_steps=settings['accumulate'], learning_rate=learning_rate, lr_scheduler_type='cosine',
+        warmup_steps=settings['warmup'], weight_decay=0., max_grad_norm=1.,
+        bf16=cuda and torch.cuda.is_bf16_supported(), logging_steps=1 if samples < 1000 else 10, save_total_limit=2,
+        remove_unused_columns=False, report_to=[], seed=settings['seed'], use_cpu=device == 'cpu',
+        disable_tqdm=bool(os.environ.get('TQDM_DISABLE')), label_names=['labels'], logging_nan_inf_filter=False,
+        dataloader_num_workers=workers, dataloader_persistent_workers=workers > 0, dataloader_pin_memory=cuda,
+        ddp_backend=('nccl' if cuda else 'gloo') if int(os.environ.get('WORLD_SIZE', 1)) > 1 else None,
+        ddp_find_unused_parameters=True,               # the last layers of a tower may have no part in the loss
+        **each, **best)
 
 
 @contextmanager
@@ -355,7 +503,9 @@ def _sources(dataset, train_data, val_data, image_folder):
 
 def finetune(dataset: Folder | None = None, output: Path | None = None, *, train_data: Path | None = None, val_data: Path | None = None, image_folder: Path | None = None, base: str | None = None, tiny: bool = False,
              epochs: float = 1., batch_size: int = 8, accumulate: int = 1, learning_rate: float | None = None, warmup: float = .03, use_lora: bool = False, lora_rank: int = 16, lora_alpha: int | None = None, lora_targets: tuple[str, ...] = (),
-             tune_vision: bool = False, max_length: int = 2048, gradient_checkpointing: bool = False, eval_steps: int = 0, early_stopping: int = 0, train_samples: int = 0, val_samples: int = 0, seed: int = 0, device: str | None = None, resume: bool = False):
+             tune_vision: bool = False, max_length: int = 2048, gradient_checkpointing: bool = False,
+             eval_steps: int = 0, early_stopping: int = 0, train_samples: int = 0, val_samples: int = 0, seed: int = 0,
+             device: str | None = None, loader_workers: int | None = None, resume: bool = False):
     """Fine-tune a vision-language model on conversations, with LoRA or in full.
 
     Parameters
@@ -391,7 +541,7 @@ def finetune(dataset: Folder | None = None, output: Path | None = None, *, train
     lora_targets : tuple of str
         Names of linear layers, such as q_proj; by default all but the last.
     tune_vision : bool
-        Train the vision tower, too.
+        Train the vision tower, too; the projector always is (with LoRA, its linear layers).
     max_length : int
         Leave out, and count, samples of more tokens, picture included.
     gradient_checkpointing : bool
@@ -406,6 +556,9 @@ def finetune(dataset: Folder | None = None, output: Path | None = None, *, train
         Decides which samples there are, their order and new weights.
     device : str, optional
         cpu keeps away from a graphics card that is there.
+    loader_workers : int, optional
+        Processes that prepare images and tokens beside the training, for each process that trains; by default the
+        processors to spare, at most 8, and none without a graphics card.
     resume : bool
         Go on after the last checkpoint.
 
@@ -417,11 +570,14 @@ def finetune(dataset: Folder | None = None, output: Path | None = None, *, train
     ------
     DatasetError
         When data, a base or a setting make no sense.
+    CheckpointError
+        When the checkpoint to go on from does not fit.
     CadError
         `nan_loss`.
     """
     settings = dict(epochs=epochs, batch_size=batch_size, accumulate=accumulate, warmup=warmup, use_lora=use_lora, lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=list(lora_targets), tune_vision=tune_vision, max_length=max_length, gradient_checkpointing=gradient_checkpointing,
                     eval_steps=eval_steps, early_stopping=early_stopping, seed=seed)
+    settings['loader_workers'] = spare_workers(loader_workers, device)
     for name, low in dict(batch_size=1, accumulate=1, lora_rank=1, max_length=1, eval_steps=0, early_stopping=0, seed=0).items(): check_count(name, settings[name], low)
     for name, value in (('epochs', epochs), ('learning_rate', learning_rate or 1.)):
         if not 0 < value < float('inf'): raise DatasetError('bad_setting', name, f'expected a number above 0, found {value}')
@@ -452,7 +608,8 @@ def _tuned(output, base, train, val, settings, learning_rate, device, resume):
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
         model.enable_input_require_grads()
     data, checks = Samples(processor, train, settings['max_length']), Samples(processor, val, settings['max_length']) if val else None
-    trainer = _Trainer(model, arguments, data_collator=lambda s: collate(s, processor.tokenizer.pad_token_id), train_dataset=data, eval_dataset=checks,
+    trainer = _Trainer(model, arguments, data_collator=partial(collate, pad=processor.tokenizer.pad_token_id),
+                       train_dataset=data, eval_dataset=checks,
                        callbacks=[EarlyStoppingCallback(settings['early_stopping'])] if settings['early_stopping'] else [])
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(output/'checkpoints')) if resume and (output/'checkpoints').is_dir() else None
@@ -490,7 +647,8 @@ def write_answers(model, processor, conversations, batch_size=8, max_tokens=1024
     for k in tqdm(range(0, len(conversations), batch_size), desc='write', leave=False, disable=None if len(conversations) > 100 else True):
         batch = collate([encode_sample(processor, c, answer=False) for c in conversations[k:k + batch_size]], pad, left=True)
         del batch['ids']
-        made = model.generate(**{n: v.to(model.device) for n, v in batch.items()}, max_new_tokens=max_tokens, do_sample=False, pad_token_id=pad)
+        batch = {n: v.to(model.device, model.dtype if v.is_floating_point() else None) for n, v in batch.items()}
+        made = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=pad)
         said += processor.tokenizer.batch_decode(made[:, batch['input_ids'].shape[1]:], skip_special_tokens=True)
     return [text.strip() for text in said]
 
@@ -501,7 +659,17 @@ class Answers(dict):
         return '{output}: {samples:,} answers, {exact:,} are those of the dataset letter by letter'.format(**self)
 
 
-def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: str = 'test', samples: int = 0, max_tokens: int = 1024, batch_size: int = 8, seed: int = 0, device: str | None = None):
+def _in_bf16(dtype, device):
+    "Does a model calculate with bfloat16?"
+    if dtype not in ('auto', 'bfloat16', 'float32'):
+        raise DatasetError('bad_setting', 'dtype', f'There is no precision {dtype!r} here; choose auto, bfloat16 or float32')
+    if dtype == 'auto': return torch.device(device).type == 'cuda' and torch.cuda.is_bf16_supported()
+    return dtype == 'bfloat16'
+
+
+def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: str = 'test', samples: int = 0,
+           max_tokens: int = 1024, batch_size: int = 8, seed: int = 0,
+           device: str | None = None, dtype: Literal['auto', 'bfloat16', 'float32'] = 'auto'):
     """Write what a fine-tuned model says about the pictures of a split.
 
     Parameters
@@ -524,6 +692,9 @@ def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: s
         Decides which samples there are.
     device : str, optional
         cpu or cuda; by default cuda where it is there.
+    dtype : str
+        Numbers that the model calculates with: bfloat16, in half the memory; float32; or auto: bfloat16 on a graphics
+        card that has it, float32 elsewhere.
 
     Returns
     -------
@@ -533,8 +704,9 @@ def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: s
     for name, value in (('max_tokens', max_tokens), ('batch_size', batch_size)): check_count(name, value, 1)
     dataset, place = Dataset(dataset), Path(model)
     asked = load_conversations(dataset.path/FILES[split], dataset.path, samples, seed)
-    loaded, processor = load_base(place/'model' if (place/'model').is_dir() else model)
-    said = write_answers(loaded.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')), processor, asked, batch_size, max_tokens)
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    loaded, processor = load_base(place/'model' if (place/'model').is_dir() else model, bf16=_in_bf16(dtype, device))
+    said = write_answers(loaded.to(device), processor, asked, batch_size, max_tokens)
     output, language = Path(output or (place if place.is_dir() else Path())/f'answers_{split}.jsonl'), dataset.metadata('convert')['language']
     write_jsonl(output, [dict(id=c.id, code=text, language=language) for c, text in zip(asked, said)])
     return Answers(output=str(output), samples=len(said), exact=sum(text == c.answer.strip() for c, text in zip(asked, said)))

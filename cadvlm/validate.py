@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cadvlm
-from .convert import FILES, check_answer
+from .convert import CARD, FILES, check_answer
 from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, is_id, iter_files, list_files, read_json, read_json_list, write_json
 from .language import decode
 from .parallel import Journal, available_workers, run
@@ -262,7 +262,8 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
                 min=min(lengths, default=0), max=max(lengths, default=0), percentiles=dict(zip(('50', '95', '99'), q))), problems
 
 # %% ../nbs/14_validate.ipynb #ee9628d0
-_SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json', 'tinyllava_metadata.json', *FILES.values(), 'failures.jsonl')
+_SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json', 'tinyllava_metadata.json',
+           *FILES.values(), 'failures.jsonl', CARD)
 
 
 def _whole_sums(dataset):

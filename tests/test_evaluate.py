@@ -213,11 +213,14 @@ def test_what_each_protocol_forgives():
     truth = as_truth(plate.scaled(1e-3, (1.0, 2.0, 3.0)))
     say = lambda s, protocol: compare(encode(s, frame=HERE), "cadquery", truth, protocol)
     moved, half = plate.scaled(1.0, (40.0, 0.0, 0.0)), plate.scaled(0.5)
+    in_the_corner = plate.scaled(0.5, (-50.0, -25.0, -5.0))
     assert math.isclose(say(moved, "cadvlm")["iou"], 160 / 240, rel_tol=1e-6) and math.isclose(say(half, "cadvlm")["iou"], 1 / 8, rel_tol=1e-6)
     assert say(plate, "cadvlm")["exact"] == 1 and say(moved, "cadvlm")["exact"] == 0
     assert all(math.isclose(say(s, "cadrille")["iou"], 1, rel_tol=1e-6) for s in (plate, moved, half))
     floor = say(plate, "cadrille")["cd"]
-    assert all(math.isclose(say(s, p)["cd"], floor, rel_tol=0.2) for s, p in ((moved, "cadrille"), (half, "cadrille"), (half, "text2cad")))
+    forgiven = ((moved, "cadrille"), (half, "cadrille"), (in_the_corner, "text2cad"))
+    assert all(math.isclose(say(s, p)["cd"], floor, rel_tol=0.2) for s, p in forgiven)
+    assert say(half, "text2cad")["cd"] > 30 * floor
     assert say(moved, "text2cad")["cd"] > 3 * floor and say(moved, "cadvlm")["cd"] > 3 * floor and say(half, "cadvlm")["cd"] > 30 * floor
     # the unit of deepcad is that of the table: the part's own metres, furthest coordinate at 0.75, and 3.01 m are furthest
     far = truth.unit / 200

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 
 from cadvlm.cli import main
 from cadvlm.convert import convert
@@ -136,6 +137,69 @@ def test_parts_that_the_grid_breaks_are_dropped(corpus, tmp_path):
     assert main(["convert", str(dataset.path), "--workers", "1"]) == 0
     kept = {s["id"]: s["grid_iou"] for s in conversations(dataset)["train"]}
     assert kept[f"{IDS[0]}_top"] < 0.9 and list(dataset.metadata("convert")["grid"]["lost_ids"]) == [IDS[0]]
+
+
+def opened(folder, cache):
+    "A dataset's folder as Hugging Face's library opens it, without a network."
+    datasets = pytest.importorskip("datasets")
+    return datasets.load_dataset(str(folder), cache_dir=str(cache))
+
+
+def test_the_folder_opens_as_it_is(dataset, monkeypatch, tmp_path, capsys):
+    "The card says which files are which split, is one of the dataset's own files, and says no more than is known."
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["convert", str(dataset.path), "--format", "parquet", "--workers", "1"]) == 0
+    loaded, card = opened(dataset.path, tmp_path / "cache"), (dataset.path / "README.md").read_text()
+    assert {k: len(v) for k, v in loaded.items()} == dict(train=15, validation=3, test=6)
+    for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        samples = conversations(dataset)[name]
+        assert loaded[split]["id"] == [s["id"] for s in samples]
+        assert loaded[split]["conversations"] == [s["conversations"] for s in samples]
+    assert loaded["test"][0]["image"].size == (512, 512)
+    header = yaml.safe_load(card.split("---\n")[1])
+    assert header["license"] == "unknown" and header["size_categories"] == ["n<1K"]
+    assert header["pretty_name"] == dataset.name and dataset.metadata("extract")["source"]["name"] in card
+    assert "| train | 5 | 15 |" in card and "| test | 2 | 6 |" in card
+    assert not list(dataset.path.glob("*.part")) and main(["validate", str(dataset.path), "--workers", "1"]) == 0
+    assert any(line.endswith("  README.md") for line in (dataset.path / "SHA256SUMS").read_text().splitlines())
+    (dataset.path / "README.md").write_text(card + "more")
+    capsys.readouterr()
+    assert main(["validate", str(dataset.path), "--workers", "1"]) == 1
+    assert "README.md: expected what SHA256SUMS says" in capsys.readouterr().out
+
+
+def test_a_split_without_parts_is_not_in_the_card(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder, choice = tmp_path / "some: parts #1", ["--test-size", "0", "--size", "64", "--format", "parquet"]
+    assert main(["run", str(corpus), str(folder), *choice, "--workers", "1"]) == 0
+    loaded = opened(folder, tmp_path / "cache")
+    assert {k: len(v) for k, v in loaded.items()} == dict(train=15, validation=3)
+
+
+@pytest.mark.parametrize("theirs", ["# My notes\n", "", "edited", "binary", "folder"])
+def test_a_readme_of_somebody_else_is_left_alone(dataset, theirs, capsys):
+    path = dataset.path / "README.md"
+    convert(dataset.path, format="parquet", workers=1)
+    edited = path.read_bytes().replace(b"license: unknown", b"license: cc-by-4.0")
+    kept = dict(edited=edited, binary=bytes(range(256))).get(theirs, theirs.encode())
+    path.unlink()
+    path.mkdir() if theirs == "folder" else path.write_bytes(kept)
+    for format in ("parquet", "json"):
+        capsys.readouterr()
+        assert main(["convert", str(dataset.path), "--format", format, "--workers", "1"]) == 0
+        told = "README.md is not as cadvlm writes it" in capsys.readouterr().out
+        assert told == (format == "parquet") and (path.is_dir() or path.read_bytes() == kept)
+    assert main(["validate", str(dataset.path), "--workers", "1"]) == 0
+
+
+def test_the_card_comes_and_goes_with_the_parquet_files(dataset):
+    made = convert(dataset.path, format="parquet", workers=1)
+    first = (dataset.path / "README.md").read_bytes()
+    again = convert(dataset.path, format="parquet", workers=1)
+    assert (dataset.path / "README.md").read_bytes() == first
+    assert not any("README" in n for n in made.notes + again.notes)
+    convert(dataset.path, workers=1)
+    assert not (dataset.path / "README.md").exists()
 
 
 def test_parquet_is_what_datasets_reads(dataset, monkeypatch, tmp_path):
