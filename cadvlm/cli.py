@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Place, Views, open_source, read_json, write_bytes
+from .dataset import Dataset, DatasetError, Place, Views, check_places, open_source, read_json, write_bytes
 from .parallel import get_ready
 from .sequence import CadError
 
@@ -328,6 +328,7 @@ def write_page(dataset, summaries, path, count=24):
     """
     from cadvlm.report import PAGE                         # it loads pandas and matplotlib
     dataset, path = Dataset(dataset), Path(path)
+    check_places([path], [path])
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
     failed = [(reason, f'{n:,}', s.stage) for s in summaries for reason, n in sorted(s.failures.items())] or [('nothing: every part was made',)]
     stages = [(s.stage, f'{s.asked - s.failed:,} parts', f'{s.seconds:.1f} s', f'{s.rate:,.0f} / min' if s.rate else 'done before') for s in summaries]
@@ -358,6 +359,7 @@ def demo(output: Path = Path('data/demo'), *, count: int = 200, seed: int = 0, w
     list of Summary
     """
     source, dataset, page = output/'synthetic', output/'dataset', output/'index.html'
+    check_places([page], [page])
     made = _function('synthesize')(source, count=count, seed=seed, workers=workers)
     _say(made, '')
     sizes = dict(zip(('train_size', 'val_size', 'test_size'), map(len, open_source(source).split.values())))

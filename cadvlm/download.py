@@ -233,12 +233,30 @@ class Download:
         return '\n'.join(['download', *(f'  {name:<10} {text}' for name, text in lines)])
 
 
+def _noted(path):
+    "The checksum in the note beside a file; empty when there is none."
+    note = Path(f'{path}.sha256')
+    if not os.path.lexists(note): return ''
+    words = note.read_text(errors='replace').split() if note.is_file() else []
+    if words and re.fullmatch('[0-9a-fA-F]{64}', words[0]): return words[0].lower()
+    raise DownloadError('exists', str(note), 'there is a file here that is no checksum of 64 hexadecimal digits; remove it, or name another place')
+
+
+def _check_part(part):
+    "Raise when a file of somebody else lies where the bytes are going to be kept."
+    note = Path(f'{part}.json')
+    try: known = read_json(note)
+    except CadError: known = None
+    ours = type(known) is dict and known.keys() >= {'url', 'size', 'etag', 'date'}
+    for path in [] if ours else [part, note]:
+        if os.path.lexists(path) and not (path.is_file() and not path.stat().st_size):
+            raise DownloadError('exists', str(path), 'there is a file here that no download has begun; remove it, or name another place')
+
+
 def _there_already(path, sha256):
     "The result when the file is there, whole; None when there is none."
     if not path.exists(): return None
-    note = Path(f'{path}.sha256')
-    noted = note.read_text().split() if note.is_file() else []
-    expected = sha256 or ''.join(noted[:1])
+    expected = sha256 or _noted(path)
     found = _digest(path) if expected else ''
     if expected and found == expected: return Download(path, path.stat().st_size, found)
     what = f'another one, of sha256 {found}' if expected else 'one that nobody vouches for'
@@ -284,12 +302,14 @@ def download(output: str, url: str = DEEPCAD_URL, *, sha256: str = '', tries: in
     if sha256 and not re.fullmatch('[0-9a-fA-F]{64}', sha256): raise DownloadError('bad_setting', 'sha256', f'expected 64 hexadecimal digits, found {sha256[:80]!r}')
     if timeout <= 0: raise DownloadError('bad_setting', 'timeout', f'expected a positive number of seconds, found {timeout}')
     if found := _there_already(path, sha256.lower()): return found
+    expected = sha256.lower() or _noted(path)
+    _check_part(path.with_name(path.name + '.part'))
     path.parent.mkdir(parents=True, exist_ok=True)
     fetch = _Fetch(url, path.with_name(path.name + '.part'), timeout)
     before = fetch.there
     with tqdm(total=fetch.size, initial=before, desc=path.name, unit='B', unit_scale=True, unit_divisor=1000, disable=_quiet(), smoothing=.1) as bar: _persist(fetch, tries, bar)
-    digest = _check_whole(fetch, sha256.lower())
+    digest = _check_whole(fetch, expected)
     os.replace(fetch.part, path)
-    write_bytes(f'{path}.sha256', f'{digest}  {path.name}\n'.encode())
+    if not _noted(path): write_bytes(f'{path}.sha256', f'{digest}  {path.name}\n'.encode())
     Path(f'{fetch.part}.json').unlink(missing_ok=True)
     return Download(path, fetch.there, digest, fetch.there - min(before, fetch.there), round(time.perf_counter() - start, 3))

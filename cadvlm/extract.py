@@ -4,7 +4,9 @@
 __all__ = ['ORDERS', 'describe', 'take', 'shuffled', 'stratum', 'quotas', 'extract']
 
 # %% ../nbs/11_extract.ipynb #e020df7f
+import os
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -12,8 +14,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 import cadvlm
-from .dataset import (Dataset, DatasetError, Place, SPLITS, at_work, check_count, list_files, lot, open_source, record_failures, write_bytes,
-                            write_json)
+from .dataset import (STAGES, SPLITS, Dataset, DatasetError, Place, at_work, check_count, check_ours, counted, forget_sums, is_id, is_ours, list_files, lot, not_ours,
+                            open_source, record_failures, shelf, sweep_parts, whole_name, write_bytes, write_json)
 from .parallel import Journal, _quiet, _report, attempt, available_workers, maker, run
 from .sequence import loads
 
@@ -185,15 +187,28 @@ def _check_output(source, dataset):
         raise DatasetError('bad_output', str(dataset.path), 'expected a folder other than the source, whose files would be overwritten; name another output')
     if dataset.path.exists() and not dataset.path.is_dir():
         raise DatasetError('bad_output', str(dataset.path), 'expected a folder, found a file; name another output')
-    ours = dataset.log_path('extract', '.jsonl').exists() or (dataset.path/'dataset_info.json').exists()
-    if (dataset.path/'cad_json').exists() and not ours:
-        raise DatasetError('bad_output', str(dataset.path), 'expected a new folder or a dataset of cadvlm, found another one; name another output')
+    check_ours(dataset, *STAGES)
 
 
-def _sweep(dataset, keep):
+def _named(dataset, journal):
+    "Ids of the files in `cad_json` that records of this dataset name."
+    named = set().union(*(ids for _, ids in journal.named()))
+    with suppress(DatasetError): named.update(Dataset(dataset.path).ids if is_ours(dataset.path/'dataset_info.json') else ())
+    return named
+
+
+def _foreign(dataset, named):
+    "Ids whose files in `cad_json` no record names."
+    return {i for i in list_files(dataset.path/'cad_json', '.json') - named if is_id(i) and dataset.json_path(i).exists()}
+
+
+def _sweep(dataset, keep, named):
     "Remove parts that an earlier extraction left here and this one does not want."
-    for id in list_files(dataset.path/'cad_json', '.json') - set(keep):
-        dataset.json_path(id).unlink()
+    for entry in os.scandir(dataset.path/'cad_json') if (dataset.path/'cad_json').is_dir() else ():
+        for name in os.listdir(entry) if entry.is_dir() else ():
+            id = whole_name(name).removesuffix('.json')
+            mine = id in named and f'{entry.name}/{whole_name(name)}' == f'{shelf(id)}.json'
+            if mine and (id not in keep or name != whole_name(name)): os.unlink(os.path.join(entry, name))
 
 # %% ../nbs/11_extract.ipynb #5e55799d
 def _tally(values):
@@ -238,8 +253,10 @@ _SPARE = .05                # more parts to read in a round, where a round reads
 
 def _gather(source, dataset, settings, journal, workers, scheduler=None):
     "`(taken, rows of the refused, strata, number of asked ones, number of reused ones)`."
-    kept, sizes, survey = set(), {s: settings[s] for s in SPLITS}, dataset.path/'logs'/'survey.jsonl'
+    kept, sizes, survey, foreign = set(), {s: settings[s] for s in SPLITS}, dataset.path/'logs'/'survey.jsonl', _foreign(dataset, _named(dataset, journal))
     def attempt(ids):
+        for id in sorted(foreign.intersection(ids))[:1]: raise not_ours(dataset.json_path(id), 'that no record of this dataset names')
+        journal.claim(ids)
         kept.update(old := _kept(ids, journal, partial(_is_there, source, dataset)))
         _each(partial(_extract_one, dataset), source, [i for i in ids if i not in old], journal, workers, 'extract', scheduler)
         return [i for i in ids if 'value' in journal[i]]
@@ -253,12 +270,22 @@ def _write_out(source, dataset, settings, taken, refused, strata, journal):
     "All files but the parts themselves; returns the ids without a file and the files without a split."
     known = [i for s in SPLITS for i in source.split[s]]
     absent, stray = [i for i in known if i not in source.ids], sorted(source.ids.difference(known))
-    _sweep(dataset, [i for s in SPLITS for i in taken[s]])
+    _sweep(dataset, {i for s in SPLITS for i in taken[s]}, _named(dataset, journal))
+    sweep_parts(dataset, 'extract')
     for name, ids in (('missing_ids.txt', absent), ('not_in_split.txt', stray)): write_bytes(dataset.path/'logs'/name, ''.join(f'{i}\n' for i in ids).encode())
     record_failures(dataset, 'extract', refused)
     write_json(dataset.path/'train_val_split.json', taken)
     write_json(dataset.path/'dataset_info.json', _info(source, taken, settings, refused, absent, stray, strata, journal))
+    journal.forget()
     return absent, stray
+
+
+def _check_taken(source, taken, settings, refused):
+    "Raise when there is no part at all."
+    if any(taken.values()): return
+    why, there = Counter(r['reason'] for r in refused), sum(i in source.ids for s in SPLITS if settings[s] for i in source.split[s])
+    said = f'none can be read: {counted(why)} (logs/extraction.log)' if why else f'of the ids in its split, {there:,} have a file; does the split belong to these files?'
+    raise DatasetError('nothing_taken', source.name, f'no part was taken of the {len(source.ids):,} files of the source; {said}')
 
 
 def _facts(summary, source, taken, settings, strata, absent, stray):
@@ -267,7 +294,8 @@ def _facts(summary, source, taken, settings, strata, absent, stray):
     if strata: summary.facts['strata'] = f'{len({k for c in strata.values() for k in c})} in {sum(n for c in strata.values() for n in c.values()):,} readable parts'
     for s in SPLITS:
         if len(taken[s]) < settings[s]: summary.notes.append(f'{s}: the source has no more than {len(taken[s]):,} readable parts; took them all')
-    if summary.failures: summary.notes.append(f'{summary.failed:,} files were refused (failures.jsonl); the next ids took their places')
+    replaced = '; the next ids took their places' if all(len(taken[s]) == settings[s] for s in SPLITS) else ''
+    if summary.failures: summary.notes.append(f'{summary.failed:,} files were refused (failures.jsonl){replaced}')
     if absent: summary.notes.append(f'{len(absent):,} of the {sum(map(len, source.split.values())):,} ids in the split have no file (logs/missing_ids.txt)')
     if stray: summary.notes.append(f'{len(stray):,} of the {len(source.ids):,} files are in no split (logs/not_in_split.txt)')
     if source.others: summary.notes.append(f'{source.others:,} JSON files were passed over: their names are no ids')
@@ -305,19 +333,22 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     Raises
     ------
     DatasetError
-        When the source is not in one of these layouts, or the output is somebody else's folder.
+        When the source is not in one of these layouts, when `nothing_taken`, or when the output holds files of somebody else (`not_ours`).
     """
     dataset, workers = Dataset(output), available_workers(workers, scheduler)
     settings = dict(zip(SPLITS, (check_count('train_size', train_size), check_count('val_size', val_size), check_count('test_size', test_size))))
     if order not in ORDERS: raise DatasetError('bad_setting', 'order', f'expected one of {", ".join(ORDERS)}, found {order!r}')
+    if not any(settings.values()): raise DatasetError('bad_setting', 'train_size', 'no part is asked for: train_size, val_size and test_size are all 0')
     settings |= dict(order=order, seed=check_count('seed', seed))
     source = open_source(source, dataset.path/'logs')
     source.split                    # a bad one is refused before anything is written
     _check_output(source, dataset)
     same, journal = dict(source=source.name, maker=maker('sequence', 'extract')), dataset.log_path('extract', '.jsonl')
-    with at_work(dataset, 'extract', workers, source=repr(source), **settings) as summary, Journal(journal, same) as journal:
+    with at_work(dataset, 'extract', workers, source=repr(source), **settings) as summary, Journal(journal, same, keep=True) as journal:
+        forget_sums(dataset)
         if hasattr(source, 'keep'): source.keep(dataset.path/'logs')
         taken, refused, strata, summary.asked, summary.reused = _gather(source, dataset, settings, journal, workers, scheduler)
+        _check_taken(source, taken, settings, refused)
         summary.failures = dict(Counter(r['reason'] for r in refused))
         summary.done = summary.asked - len(refused) - summary.reused
         _facts(summary, source, taken, settings, strata, *_write_out(source, dataset, settings, taken, refused, strata, journal))

@@ -33,7 +33,7 @@ import orjson
 from tqdm.auto import tqdm
 
 import cadvlm
-from .dataset import DatasetError, check_count
+from .dataset import DatasetError, check_count, is_ours, not_ours
 from .sequence import CadError
 
 # %% ../nbs/05_parallel.ipynb #b85bdad3
@@ -135,6 +135,7 @@ class Lock:
         "Make the file, or take over that of a dead process: the last to write has it."
         try: self._write(self.path)
         except FileExistsError:
+            if self.path.exists() and self.path.stat().st_size and not read_lock(self.path): raise not_ours(self.path) from None
             self._refuse(lambda owner: _lives(owner, self.path))
             beside = self.path.with_name(f'lock.{self.owner["token"]}')
             self._write(beside)
@@ -161,9 +162,10 @@ class Lock:
 
 
 def read_lock(path):
-    "Who took a lock, as a dict; empty when nobody did, or is about to write it."
-    try: return json.loads(Path(path).read_bytes())
+    "Who took a lock, as a dict; empty when nobody did, or is about to write it, or when it is no lock of ours."
+    try: owner = json.loads(Path(path).read_bytes())
     except (OSError, ValueError): return {}
+    return owner if type(owner) is dict and {'work', 'pid', 'machine', 'born', 'token'} <= owner.keys() else {}
 
 
 def _lives(owner, path):
@@ -175,6 +177,16 @@ def _lives(owner, path):
     return _born(owner['pid']) == owner['born'] if owner['machine'] == _machine() else silent < _DEAD
 
 # %% ../nbs/05_parallel.ipynb #29bac0c5
+def _named_by(path):
+    "`(settings, set of ids)` of a journal that nobody writes to."
+    with open(path, 'rb') as file:
+        settings, ids = orjson.loads(file.readline())['settings'], set()
+        for line in file:
+            try: row = orjson.loads(line); ids.update(row['claims'] if 'claims' in row else [row['id']])
+            except (orjson.JSONDecodeError, KeyError, TypeError): break
+    return settings, ids
+
+
 class Journal:
     """Rows on disk, by id; the last row of an id counts.
 
@@ -183,14 +195,16 @@ class Journal:
     path : str or Path
     settings : dict
         JSON values. Rows of an earlier run count only when it had the same.
+    keep : bool
+        Set a journal with other settings aside until `forget`, for the files that it names.
 
     Raises
     ------
     DatasetError
-        `busy` when another process has a journal open in the same folder.
+        `busy` when another process has a journal open in the same folder; `not_ours` where another file has its name.
     """
-    def __init__(self, path, settings):
-        self.path, self.places = Path(path), {}
+    def __init__(self, path, settings, keep=False):
+        self.path, self.places, self.claims, self.settings, self.keep = Path(path), {}, set(), settings, keep
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = Lock.take(self.path.with_name('lock'), self.path.stem)
         try: self._open(settings)
@@ -198,8 +212,10 @@ class Journal:
 
     def _open(self, settings):
         first = orjson.dumps(dict(settings=settings), option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+        if self.path.exists() and self.path.stat().st_size and not is_ours(self.path): raise not_ours(self.path)
         self.file = open(self.path, 'a+b')
         if not self._resumed(first):
+            if self.keep: self._set_aside()
             self.file.truncate(0)
             self.file.write(first); self.file.flush()
 
@@ -209,11 +225,37 @@ class Journal:
         place = len(first)
         if self.file.readline() != first: return False
         for line in self.file:
-            try: self.places[orjson.loads(line)['id']] = place
+            try: row = orjson.loads(line); self.claims.update(row['claims']) if 'claims' in row else self.places.update({row['id']: place})
             except (orjson.JSONDecodeError, KeyError, TypeError): break
             place += len(line)
         self.file.truncate(place)
         return True
+
+    def _set_aside(self):
+        if self.file.seek(0, os.SEEK_END):
+            self.file.close()
+            os.rename(self.path, self.path.with_name(f'{self.path.stem}.{os.urandom(4).hex()}.aside.jsonl'))
+            self.file = open(self.path, 'a+b')
+
+    @property
+    def _aside(self):
+        found = self.path.parent.glob(f'{self.path.stem}.????????.aside.jsonl')
+        return sorted(filter(is_ours, found))
+
+    def claim(self, ids):
+        "Write down of which ids files are going to be made, before the first is: from now on they are ours, whatever happens."
+        if new := [i for i in ids if i not in self.places and i not in self.claims]:
+            self.claims.update(new)
+            self.file.seek(0, os.SEEK_END)
+            self.file.write(orjson.dumps(dict(claims=new), option=orjson.OPT_APPEND_NEWLINE)); self.file.flush()
+
+    def named(self):
+        "`(settings, set of ids)` of this journal, and of those set aside: what was made here, or was going to be."
+        return [(self.settings, self.claims.union(self.places)), *map(_named_by, self._aside)]
+
+    def forget(self):
+        "Remove the journals that were set aside, when what they name is gone."
+        for path in self._aside: path.unlink()
 
     def append(self, rows):
         "Write rows; they are in the file when this returns."

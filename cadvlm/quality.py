@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Folder, FolderSource, Summary, atomic, failures, read_json, stamp, write_json
+from .dataset import Dataset, DatasetError, Folder, FolderSource, Summary, atomic, check_places, failures, read_json, stamp, write_json
 from .language import encode
 from .normal import PLANES, direction_of
 from .parallel import Journal, available_workers, maker, run
@@ -434,10 +434,12 @@ def quality(folder: Folder, *, against: Path | None = None, output: Path | None 
     Raises
     ------
     DatasetError
-        When the folder is neither a dataset nor a source.
+        When the folder is neither a dataset nor a source; `not_ours` where another program's file has the name of the report.
     """
     start, folder, workers = time.perf_counter(), Path(folder), available_workers(workers)
     path, (place, split) = _report_path(folder, output), _opened(folder)
+    journal = path.parent/'logs'/_beside(path, '.jsonl').name
+    check_places([path, _beside(path, '.parquet'), _beside(path, '.png')], [path, journal])
     if against and Path(against).suffix != '.json': quality(against, timeout=timeout, workers=workers)
     rows = _measured(place, split, path, workers, timeout)
     made = _reported(place, path, against and report(against))

@@ -5,11 +5,12 @@ __all__ = ['draw', 'render']
 
 # %% ../nbs/12_render.ipynb #bda31927
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Folder, SPLITS, Views, at_work, check_count, record_failures, write_bytes, write_json
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, Views, at_work, check_count, counted, forget_sums, is_ours, list_files, not_ours, read_json,
+                            record_failures, sweep_parts, whole_name, write_bytes, write_json)
 from .drawing import CANVAS, LINE_WIDTH, STYLES, VIEWS, encode_png, project
 from .parallel import Journal, available_workers, maker, run
 from .sequence import GeometryError, loads
@@ -59,11 +60,30 @@ def _is_drawn(dataset, views, id, value):
     except FileNotFoundError: return False
 
 
-def _sweep(dataset, expected):
+def _named(dataset, journal):
+    "`{view: ids}` of the pictures that records of this dataset name."
+    named, path = defaultdict(set), dataset.path/'rendering_metadata.json'
+    last = read_json(path) if is_ours(path) else {}
+    for settings, ids in (*journal.named(), (last, last.get('frames', ()))):
+        for view in settings.get('views', ()): named[view].update(ids)
+    return named
+
+
+def _check_places(dataset, ids, views, named):
+    "Raise where a picture is to be drawn and somebody else's lies."
+    there = list_files(dataset.path/'images', '.png')
+    unknown = (dataset.image_path(i, v) for v in views for i in ids if i not in named[v] and f'{i}_{v}' in there)
+    for path in unknown:
+        if path.exists(): raise not_ours(path, 'that no record of this dataset names')
+
+
+def _sweep(dataset, named, expected):
     "Remove pictures that an earlier run left and that belong to no part and view of this one."
     for entry in os.scandir(dataset.path/'images') if (dataset.path/'images').exists() else ():
         for name in os.listdir(entry) if entry.is_dir() else ():
-            if f'images/{entry.name}/{name}' not in expected and name.endswith(('.png', '.png.part')): os.unlink(os.path.join(entry, name))
+            whole, (id, _, view) = whole_name(name), whole_name(name).removesuffix('.png').rpartition('_')
+            mine = id in named.get(view, ()) and f'images/{entry.name}/{whole}' == dataset.image_name(id, view)
+            if mine and (whole != name or f'images/{entry.name}/{name}' not in expected): os.unlink(os.path.join(entry, name))
 
 # %% ../nbs/12_render.ipynb #f61e4835
 def _conventions(views, size, hidden_lines, line_width, **_):
@@ -129,15 +149,20 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     Raises
     ------
     DatasetError
-        When the folder is no dataset, or a setting makes no sense.
+        When the folder is no dataset, or a setting makes no sense; `nothing_drawn`; `not_ours` where somebody else's file lies in the way.
     """
     dataset, views, workers = Dataset(dataset), _check_views(views), available_workers(workers, scheduler)
     pen = _check_pen(size=size, style=style, hidden_lines=hidden_lines, line_width=line_width)
     ids, settings = dataset.ids, dict(views=views, **pen, maker=maker('sequence', 'solid', 'drawing', 'render'))
-    with at_work(dataset, 'render', workers, views=views, **pen) as summary, Journal(dataset.log_path('render', '.jsonl'), settings) as journal:
+    with at_work(dataset, 'render', workers, views=views, **pen) as summary, Journal(dataset.log_path('render', '.jsonl'), settings, keep=True) as journal:
+        named = _named(dataset, journal)
+        _check_places(dataset, ids, views, named)
+        forget_sums(dataset); journal.claim(ids)
         rows = run(partial(_render_one, dataset, views, pen), ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout, scheduler=scheduler)
         about = _metadata(dataset, views, pen, rows)
-        _sweep(dataset, {dataset.image_name(i, v) for i in about['frames'] for v in views})
+        if not about['models']: raise DatasetError('nothing_drawn', dataset.name, f'none of the {len(ids):,} parts can be drawn: {counted(about["failures"]) or "the split is empty"} (logs/rendering.log)')
+        _sweep(dataset, _named(dataset, journal), {dataset.image_name(i, v) for i in about['frames'] for v in views})
+        sweep_parts(dataset, 'render'); journal.forget()
         write_json(dataset.path/'rendering_metadata.json', about)
         record_failures(dataset, 'render', rows.failures)
         summary.asked, summary.reused, summary.done, summary.failures = len(ids), rows.reused, about['models'] - rows.reused, about['failures']
