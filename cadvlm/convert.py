@@ -297,11 +297,12 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
     dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
     for name, value, allowed in (('language', language, LANGUAGES), ('sample', sample, ('each', 'sheet')), ('on_grid_loss', on_grid_loss, ON_GRID_LOSS), ('format', format, FORMATS)): _check(name, value, allowed)
     if on_grid_loss != 'keep' and not verify: raise DatasetError('bad_setting', 'on_grid_loss', f'expected keep together with --no-verify, found {on_grid_loss}: a loss that is not measured cannot be acted on')
+    check_count('seed', seed)
     if '<image>' in system_prompt: raise DatasetError('bad_setting', 'system_prompt', 'expected text without <image>')
     refused, drawing = {r['id'] for r in failures(dataset, 'render')}, dataset.metadata('render')
     views, frames, ids = _sample_views(drawing['views'], sample), drawing['frames'], [i for i in dataset.ids if i not in refused]
     answers = dict(language=language, on_grid_loss=on_grid_loss, verify=verify)
-    settings = dict(sample=sample, system_prompt=system_prompt, format=format, seed=check_count('seed', seed)) | answers
+    settings = dict(sample=sample, system_prompt=system_prompt, format=format, seed=seed) | answers
     kept = answers | dict(maker=maker('sequence', 'solid', 'regions', 'normal', 'cadquery', 'compact', 'language', 'convert'))
     with at_work(dataset, 'convert', workers, **settings) as summary, Journal(dataset.log_path('convert', '.jsonl'), kept, keep=True) as journal:
         forget_sums(dataset)

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from tqdm.auto import tqdm
 
 import cadvlm
-from .dataset import CadError, check_count, read_json, shown, write_bytes, write_json
+from .dataset import CadError, check_count, check_seconds, read_json, shown, write_bytes, write_json
 from .parallel import _quiet
 
 # %% ../nbs/09_download.ipynb #9bdb994b
@@ -299,8 +299,8 @@ def download(output: str, url: str = DEEPCAD_URL, *, sha256: str = '', tries: in
     if '://' in str(output): output, url = url, str(output)       # `download URL DEST` is what many hands type
     path, start = _target(output, check_url(url)), time.perf_counter()
     check_count('tries', tries, 1)
+    check_seconds('timeout', timeout)
     if sha256 and not re.fullmatch('[0-9a-fA-F]{64}', sha256): raise DownloadError('bad_setting', 'sha256', f'expected 64 hexadecimal digits, found {sha256[:80]!r}')
-    if timeout <= 0: raise DownloadError('bad_setting', 'timeout', f'expected a positive number of seconds, found {timeout}')
     if found := _there_already(path, sha256.lower()): return found
     expected = sha256.lower() or _noted(path)
     _check_part(path.with_name(path.name + '.part'))

@@ -423,6 +423,7 @@ def finetune(dataset: Folder | None = None, output: Path | None = None, *, train
     settings = dict(epochs=epochs, batch_size=batch_size, accumulate=accumulate, warmup=warmup, use_lora=use_lora, lora_rank=lora_rank, lora_alpha=lora_alpha, lora_targets=list(lora_targets), tune_vision=tune_vision, max_length=max_length, gradient_checkpointing=gradient_checkpointing,
                     eval_steps=eval_steps, early_stopping=early_stopping, seed=seed)
     for name, low in dict(batch_size=1, accumulate=1, lora_rank=1, max_length=1, eval_steps=0, early_stopping=0, seed=0).items(): check_count(name, settings[name], low)
+    for name, value in (('train_samples', train_samples), ('val_samples', val_samples)): check_count(name, value)
     for name, value in (('epochs', epochs), ('learning_rate', learning_rate or 1.)):
         if not 0 < value < float('inf'): raise DatasetError('bad_setting', name, f'expected a number above 0, found {value}')
     if not 0 <= warmup < 1: raise DatasetError('bad_setting', 'warmup', f'expected a share from 0 to 1, found {warmup}')
@@ -530,7 +531,7 @@ def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: s
     Answers
     """
     if split not in FILES: raise DatasetError('bad_setting', 'split', f'expected one of {", ".join(FILES)}, found {split!r}')
-    for name, value in (('max_tokens', max_tokens), ('batch_size', batch_size)): check_count(name, value, 1)
+    for name, value, low in (('max_tokens', max_tokens, 1), ('batch_size', batch_size, 1), ('samples', samples, 0), ('seed', seed, 0)): check_count(name, value, low)
     dataset, place = Dataset(dataset), Path(model)
     asked = load_conversations(dataset.path/FILES[split], dataset.path, samples, seed)
     loaded, processor = load_base(place/'model' if (place/'model').is_dir() else model)

@@ -333,6 +333,9 @@ def get_ready():
         finally: signal.pthread_sigmask(signal.SIG_SETMASK, before); del os.environ['CADVLM_WARM_UP']
 
 
+_WORKERS = 1024             # processes of one machine
+
+
 def available_workers(workers=None, scheduler=None):
     """The number asked for, or the number of processors this program may use, or the number of threads of the Dask cluster at `scheduler`.
 
@@ -344,7 +347,7 @@ def available_workers(workers=None, scheduler=None):
     if scheduler and workers is not None: raise DatasetError('bad_setting', 'workers', 'expected either workers or a scheduler, found both; a cluster has the workers it has')
     if scheduler:
         with cluster(scheduler) as client: return max(1, _threads(client))
-    if workers is not None: return check_count('workers', workers, 1)
+    if workers is not None: return check_count('workers', workers, 1, _WORKERS)
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../nbs/05_parallel.ipynb #2ff9c8e8
@@ -686,7 +689,7 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers=None, argu
     DatasetError, OSError
         When the run cannot go on. The journal has what was finished.
     """
-    ids, workers, limit = list(ids), available_workers(None, scheduler) if workers is None else check_count('workers', workers, 1), timeout or _LIMIT
+    ids, workers, limit = list(ids), available_workers(None, scheduler) if workers is None else check_count('workers', workers, 1, _WORKERS), timeout or _LIMIT
     todo = [i for i in ids if not _is_done(journal, fresh, i)]
     size, reused = max(1, min(_SHARD, len(todo) // (4*workers))), len(ids) - len(todo)
     shards = ([(i, *arguments(i)) for i in todo[k:k + size]] for k in range(0, len(todo), size))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Folder, FolderSource, Summary, atomic, check_places, failures, read_json, stamp, write_json
+from .dataset import Dataset, DatasetError, Folder, FolderSource, Summary, atomic, check_places, check_seconds, counted, failures, read_json, stamp, write_json
 from .language import encode
 from .normal import PLANES, direction_of
 from .parallel import Journal, available_workers, maker, run
@@ -436,6 +436,7 @@ def quality(folder: Folder, *, against: Path | None = None, output: Path | None 
     DatasetError
         When the folder is neither a dataset nor a source; `not_ours` where another program's file has the name of the report.
     """
+    check_seconds('timeout', timeout)
     start, folder, workers = time.perf_counter(), Path(folder), available_workers(workers)
     path, (place, split) = _report_path(folder, output), _opened(folder)
     journal = path.parent/'logs'/_beside(path, '.jsonl').name
@@ -444,4 +445,5 @@ def quality(folder: Folder, *, against: Path | None = None, output: Path | None 
     rows = _measured(place, split, path, workers, timeout)
     made = _reported(place, path, against and report(against))
     done = len(rows) - rows.reused - sum(made['failures'].values())
-    return Summary('quality', place.name, len(rows), done, rows.reused, made['failures'], _facts(made), seconds=round(time.perf_counter() - start, 3), workers=workers)
+    nothing = [] if done + rows.reused else [f'no part could be measured: {counted(made["failures"]) or "there is none"}']
+    return Summary('quality', place.name, len(rows), done, rows.reused, made['failures'], _facts(made), problems=nothing, seconds=round(time.perf_counter() - start, 3), workers=workers)

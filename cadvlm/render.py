@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from functools import partial
 
 import cadvlm
-from .dataset import (SPLITS, Dataset, DatasetError, Folder, Views, at_work, check_count, counted, forget_sums, is_ours, list_files, not_ours, read_json,
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, Views, at_work, brief, check_count, check_seconds, counted, forget_sums, is_ours, list_files, not_ours, read_json,
                             record_failures, sweep_parts, whole_name, write_bytes, write_json)
 from .drawing import CANVAS, LINE_WIDTH, STYLES, VIEWS, encode_png, project
 from .parallel import Journal, available_workers, maker, run
@@ -111,9 +111,9 @@ def _check_views(views):
 
 
 def _check_pen(size, style, hidden_lines, line_width):
-    if not 64 <= check_count('size', size, 64) <= 4096: raise DatasetError('bad_setting', 'size', f'expected 64 to 4096 pixels, found {size}')
+    check_count('size', size, 64, 4096)
     if style not in STYLES: raise DatasetError('bad_setting', 'style', f'expected one of {", ".join(STYLES)}, found {style}')
-    if not 0.1 <= line_width <= 20: raise DatasetError('bad_setting', 'line_width', f'expected 0.1 to 20 pixels, found {line_width:g}')
+    if type(line_width) not in (int, float) or not 0.1 <= line_width <= 20: raise DatasetError('bad_setting', 'line_width', f'expected 0.1 to 20 pixels, found {brief(line_width)}')
     return dict(size=size, style=style, hidden_lines=hidden_lines, line_width=float(line_width))
 
 # %% ../nbs/12_render.ipynb #f3a5e276
@@ -153,6 +153,7 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     """
     dataset, views, workers = Dataset(dataset), _check_views(views), available_workers(workers, scheduler)
     pen = _check_pen(size=size, style=style, hidden_lines=hidden_lines, line_width=line_width)
+    check_seconds('timeout', timeout)
     ids, settings = dataset.ids, dict(views=views, **pen, maker=maker('sequence', 'solid', 'drawing', 'render'))
     with at_work(dataset, 'render', workers, views=views, **pen) as summary, Journal(dataset.log_path('render', '.jsonl'), settings, keep=True) as journal:
         named = _named(dataset, journal)

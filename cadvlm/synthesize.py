@@ -370,6 +370,9 @@ def _journal(output, seed, ids):
     return journal
 
 # %% ../nbs/10_synthesize.ipynb #822e0cb4
+_MOST = 10_000_000          # parts; their ids take a gigabyte of memory
+
+
 def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | None = None, scheduler: str | None = None) -> Summary:
     """Make a corpus of synthetic parts, laid out like a DeepCAD download.
 
@@ -378,7 +381,7 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
     output
         Folder for `cad_json/` and `train_val_test_split.json`.
     count
-        Number of parts, at least 3.
+        Number of parts, 3 to 10,000,000.
     seed
         Another seed, other parts.
     workers
@@ -392,7 +395,7 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
         Counts, failures and time.
     """
     output, start, workers = check_folder(output), time.perf_counter(), available_workers(workers, scheduler)
-    check_count('count', count, 3); check_count('seed', seed)
+    check_count('count', count, 3, _MOST); check_count('seed', seed)
     folder, ids = output/'cad_json', [f'{i:08d}' for i in range(count)]
     journal = _journal(output, seed, ids)
     try:

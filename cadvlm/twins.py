@@ -234,4 +234,5 @@ def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers
         sizes = Counter(map(len, found))
         summary.facts = dict(twins=f'{sum(map(len, found)):,} parts in {len(found):,} groups, the largest of {max(sizes, default=0):,}; {counts["exact"]:,} equal by text, {counts["proven"]:,} pairs of {counts["candidates"]:,} proven by their solids',
                              leaks=', '.join(f'{v["parts"]:,} of {v["of"]:,} {k}' for k, v in leak.items()), removed=f'{len(gone):,} parts ({dedup})')
+        if not summary.done: summary.problems = [f'none of the {counts["parts"]:,} parts makes a solid']
     return summary

@@ -126,10 +126,11 @@ def upload(dataset: Folder, url: str, *, threads: int = 16):
         somebody else has the name of one that is to be sent.
     """
     start, dataset = time.perf_counter(), Dataset(dataset)
-    check_count('threads', threads, 1)
+    check_count('threads', threads, 1, 1024)
     sums, (system, root) = read_sums(dataset), _filesystem(url)
     if hasattr(system, 'auto_mkdir'): system.auto_mkdir = True                           # a folder, which is no store, needs its folders
     root = root.rstrip('/')
+    if not sums: raise DatasetError('bad_sums', str(dataset.path/'SHA256SUMS'), 'there is no file in the list; run `cadvlm validate` again')
     with _answering(url): there = _listed(system, root)
     with _answering(url): named = _named_there(system, root, there)
     with Journal(dataset.path/'logs'/'upload.jsonl', dict(store=shown(url)), keep=True) as journal:
