@@ -108,7 +108,7 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
     line_width : float
         Pixels of visible lines at a size of 512.
     timeout : float
-        Seconds that drawing one part may take.
+        Seconds of processor time that drawing one part may take, before it is tried again alone, with four times the time.
     language : str
         Language of the answers: cadquery, or compact.
     sample : str

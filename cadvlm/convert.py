@@ -19,7 +19,7 @@ import cadvlm
 from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, atomic, check_count, counted, failures, forget_sums, is_ours, not_ours, read_json,
                             record_failures, stamp, sweep_parts, whole_name, write_json, write_json_list)
 from .language import VERSIONS, decode, encode
-from .parallel import Journal, available_workers, maker, run
+from .parallel import Journal, available_workers, late_note, maker, met_limits, run
 from .sequence import CadError, CodeError, loads
 from .solid import Frame, build, iou
 
@@ -152,7 +152,7 @@ def _metadata(dataset, rows, views, settings):
     return dict(cadvlm=cadvlm.__version__, **settings, language_version=VERSIONS[language], views=list(views), models=len(made), samples=counts,
                 layout='LLaVA conversations, one image each; image paths are below this folder',
                 code_length=_lengths(lengths), question_length=questions, prompts={p: used[k] for k, p in enumerate(PROMPTS[language])},
-                grid=_grid(loss, grids, invalid), failures=dict(sorted(failed.items())))
+                grid=_grid(loss, grids, invalid), failures=dict(sorted(failed.items())), met_limits=met_limits(rows.failures))
 
 # %% ../nbs/13_convert.ipynb #ab262c36
 FORMATS = ('json', 'parquet')
@@ -308,6 +308,7 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
         forget_sums(dataset)
         rows = run(partial(_convert_one, dataset, views, answers), ids, journal, partial(_is_there, dataset, views), workers, lambda i: (frames.get(i),), title='convert', scheduler=scheduler)
         about = _metadata(dataset, rows, views, settings)
+        summary.notes += late_note(rows)
         if not about['models']: raise DatasetError('nothing_converted', dataset.name, f'none of the {len(ids):,} parts has code: {counted(about["failures"]) or "no part was drawn"} (logs/conversion.log)')
         _write_samples(dataset, rows, views, frames, settings, format)
         sweep_parts(dataset, 'convert'); journal.forget()

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 import cadvlm
 from .dataset import (STAGES, SPLITS, Dataset, DatasetError, Place, at_work, check_count, check_ours, counted, forget_sums, is_id, is_ours, list_files, lot, not_ours,
                             open_source, record_failures, shelf, sweep_parts, whole_name, write_bytes, write_json)
-from .parallel import Journal, _quiet, _report, attempt, available_workers, maker, run
+from .parallel import Journal, _quiet, _report, attempt, available_workers, maker, met_limits, run
 from .sequence import loads
 
 # %% ../nbs/11_extract.ipynb #fd025ada
@@ -244,7 +244,7 @@ def _info(source, taken, settings, refused, absent, stray, strata, journal):
     seed = None if settings['order'] == 'official' else settings['seed']
     return dict(source=_origin(source), cadvlm=cadvlm.__version__, order=settings['order'], seed=seed, asked={s: settings[s] for s in SPLITS},
                 counts={s: len(taken[s]) for s in SPLITS}, digest=_digest(f'{i} {v["digest"]}' for i, v in rows), strata=_strata(strata, journal, taken),
-                refused=dict(sorted(Counter(r['reason'] for r in refused).items())), missing_files=len(absent), not_in_split=len(stray),
+                refused=dict(sorted(Counter(r['reason'] for r in refused).items())), met_limits=met_limits(refused), missing_files=len(absent), not_in_split=len(stray),
                 **_tally(v for _, v in rows))
 
 # %% ../nbs/11_extract.ipynb #24f2d283

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['time_limit', 'attempt', 'Lock', 'read_lock', 'Journal', 'maker', 'get_ready', 'available_workers', 'processes',
-           'cluster', 'Rows', 'run']
+           'cluster', 'Rows', 'met_limits', 'late_note', 'run']
 
 # %% ../nbs/05_parallel.ipynb #f91751cb
 import errno
@@ -11,6 +11,7 @@ import functools
 import gc
 import json
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -32,35 +33,66 @@ from pathlib import Path
 import orjson
 from tqdm.auto import tqdm
 
+try: import resource
+except ImportError: resource = None                    # Windows
+
 import cadvlm
 from .dataset import DatasetError, check_count, is_ours, not_ours
 from .sequence import CadError
 
 # %% ../nbs/05_parallel.ipynb #b85bdad3
+_WALL = 60                                          # times the limit: by the clock on the wall
+
+
+@contextmanager
+def _alarm(clock, number, seconds, what):
+    "Raise `CadError('timeout')` in the block after so many seconds of a clock; an alarm that was set around it goes on."
+    def ring(*_): raise CadError('timeout', '', f'it takes more than {seconds:g} s{what}')
+    left = signal.getitimer(clock)[0]
+    if left and left < seconds: yield; return                          # the outer one rings first
+    before = signal.signal(number, ring)
+    signal.setitimer(clock, seconds)
+    try: yield
+    finally:
+        spent = seconds - signal.setitimer(clock, 0)[0]
+        signal.signal(number, before)
+        if left: signal.setitimer(clock, max(left - spent, 1e-6))
+
+
 @contextmanager
 def time_limit(seconds=None):
-    """Raise `CadError('timeout')` in the block when it takes longer than `seconds`; no limit for None, or where there are no alarms (threads, Windows)."""
+    """Raise `CadError('timeout')` in the block when it takes more than `seconds` of processor time, or sixty times as long by the clock on the wall.
+
+    No limit for None, or where there are no alarms (threads, Windows).
+    """
     if not seconds or not hasattr(signal, 'setitimer') or threading.current_thread() is not threading.main_thread():
         yield
         return
-    def ring(*_): raise CadError('timeout', '', f'expected an answer within {seconds:g} s')
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try: yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with (_alarm(signal.ITIMER_REAL, signal.SIGALRM, _WALL*seconds, ''),
+          _alarm(signal.ITIMER_PROF, signal.SIGPROF, seconds, ' of processor time')): yield
 
 # %% ../nbs/05_parallel.ipynb #2b61f20e
-_HARD = 4                                           # times the limit
+_HARD = 2                                           # times the limit
 _NOWHERE = os.open(os.devnull, os.O_WRONLY)         # faulthandler wants a file that stays open
+
+
+@contextmanager
+def _processor_limit(seconds):
+    "Let the system end this process when the block takes more processor time; not on Windows."
+    if not resource: yield; return
+    before, most = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = math.ceil(time.process_time() + seconds)                          # it counts whole seconds, from the start of the process
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+    try: yield
+    finally: resource.setrlimit(resource.RLIMIT_CPU, (before, most))
 
 
 @contextmanager
 def _last_resort(seconds):
     "End this process when the block takes longer than `seconds`, even in a library that holds the interpreter."
-    faulthandler.dump_traceback_later(seconds, exit=True, file=_NOWHERE)
-    try: yield
+    faulthandler.dump_traceback_later(_WALL*seconds, exit=True, file=_NOWHERE)
+    try:
+        with _processor_limit(seconds): yield
     finally: faulthandler.cancel_dump_traceback_later()
 
 # %% ../nbs/05_parallel.ipynb #e4d75c7f
@@ -69,7 +101,7 @@ _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 
 def attempt(function, id, *args, timeout=None):
-    """The row of one model: `{id, value}`, or `{id, reason, message}` when `function(id, *args)` raises or takes longer than `timeout` seconds."""
+    """The row of one model: `{id, value}`, or `{id, reason, message}` when `function(id, *args)` raises or takes more than `timeout` seconds of processor time."""
     try:
         with time_limit(timeout): return dict(id=id, value=function(id, *args))
     except CadError as e: return dict(id=id, reason=e.reason, message=f'{e.where}: {e.message}' if e.where else e.message)
@@ -307,6 +339,7 @@ def _begin():
     "First thing in a worker: leave Ctrl-C to the parent, do not outlive it, and seldom look for garbage: what a model leaves is freed by counting."
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # where there is no fork server
     gc.set_threshold(100_000, 50, 50)
+    if resource: resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))              # nobody reads what a dying process would write
     _warm_up()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -430,7 +463,7 @@ class _Crew:
                 start = time.monotonic()
             if not queue: break
             causes.append(self._fired(worker))
-            late = time.monotonic() - start >= _HARD*timeout
+            late = causes[-1] == 'SIGXCPU' or time.monotonic() - start >= _WALL*_HARD*timeout
             if late or len(causes) > 1: rows.append(_fallen(queue.popleft()[0], late and timeout, causes)); causes.clear()
         return rows
 
@@ -465,7 +498,7 @@ class _Crew:
 
 def _fallen(id, timeout, causes):
     "The row of a model whose process died."
-    if timeout: return dict(id=id, reason='timeout', message=f'expected an answer within {timeout:g} s, ended the process after {_HARD*timeout:g} s')
+    if timeout: return dict(id=id, reason='timeout', message=f'it takes more than {timeout:g} s of processor time; the process was ended')
     return dict(id=id, reason='crashed', message=f'the process that worked on it died, twice: {causes[-1]}')
 
 # %% ../nbs/05_parallel.ipynb #c9537aed
@@ -561,42 +594,55 @@ def _there(order, timeout, items):
     return _residents().shard(order, timeout, items)
 
 # %% ../nbs/05_parallel.ipynb #42811d8f
-def _finished(submit, shards, room, lost=()):
+_ALONE = 4                  # times the limit, for a model that is done alone
+
+
+def _finished(submit, alone, shards, room, lost=()):
     "Rows of each shard, as they are finished; at most `room()` shards are on their way. `lost` are errors that say that nobody survived a shard."
-    shards, hand, suspects = iter(shards), {}, []
+    shards, hand, suspects, late = iter(shards), {}, [], []
     while True:
         for shard in islice(shards, max(0, room() - len(hand))): hand[submit(shard)] = shard
         if not hand: break
         for future in wait(hand, return_when=FIRST_COMPLETED).done:
             shard = hand.pop(future)
-            try: yield future.result()
+            try: yield _in_time(future.result(), shard, late)
             except lost: suspects += shard
-    yield from _one_by_one(submit, suspects, lost)
+    yield from _one_by_one(alone, suspects, lost)
+    for rows in _one_by_one(alone, late, lost): yield [row | dict(late=True) for row in rows]
 
 
-def _one_by_one(submit, suspects, lost):
-    "Rows of models of which one ends whoever works on it: each is alone in the cluster, so that no other is blamed."
+def _in_time(rows, shard, late):
+    "Rows without those of models that took too long; these are put on the list of the late."
+    slow = {r['id'] for r in rows if r.get('reason') == 'timeout'}
+    late += [item for item in shard if item[0] in slow]
+    return [r for r in rows if r['id'] not in slow]
+
+
+def _one_by_one(alone, suspects, lost):
+    "Rows of models of which one ends whoever works on it, or may have been slow for want of room: each is alone, so that no other is blamed."
     for item in suspects:
-        try: yield submit([item]).result()
+        try: yield alone([item]).result()
         except lost: yield [_fallen(item[0], None, ['each time with its Dask worker'])]
 
 # %% ../nbs/05_parallel.ipynb #9b4a631a
 def _locally(function, timeout, shards, workers):
     "Rows of shards that processes of this machine make."
-    order = _packed(function, timeout)
-    with processes(workers) as submit: yield from _finished(functools.partial(submit, order, timeout), shards, lambda: 2*workers)
+    with processes(workers) as submit:
+        orders = [functools.partial(submit, _packed(function, t), t) for t in (timeout, _ALONE*timeout)]
+        yield from _finished(*orders, shards, lambda: 2*workers)
 
 
 def _remotely(function, timeout, shards, scheduler, lock):
     "Rows of shards that a Dask cluster makes."
-    order = _packed(function, timeout, _Home(lock))
+    home = _Home(lock)
     with cluster(scheduler) as client:
         from distributed import KilledWorker
         executor, asked = client.get_executor(pure=False), [0, -_BEAT]
         def room():
             if time.monotonic() - asked[1] > _BEAT: asked[:] = _threads(client), time.monotonic()
             return max(2, 2*asked[0])
-        try: yield from _finished(functools.partial(executor.submit, _there, order, timeout), shards, room, KilledWorker)
+        orders = [functools.partial(executor.submit, _there, _packed(function, t, home), t) for t in (timeout, _ALONE*timeout)]
+        try: yield from _finished(*orders, shards, room, KilledWorker)
         except CadError: raise
         except Exception as e:
             if isinstance(e, OSError) and e.errno in _MACHINE: raise
@@ -616,7 +662,7 @@ def _trouble(error, scheduler):
 
 # %% ../nbs/05_parallel.ipynb #a96aa2ec
 _SHARD = 32                 # models; enough to make sending them cheap, few enough to lose
-_LIMIT = 120.               # seconds for one model where no stage says otherwise; the slowest that was ever seen took 11
+_LIMIT = 30.                # seconds of processor time for one model where no stage says otherwise; the slowest that was ever seen took 11
 
 
 class Rows:
@@ -640,6 +686,26 @@ class Rows:
         "Rows of the models that failed."
         return [r for r in self if 'value' not in r]
 
+    @property
+    def late(self):
+        "How many models met the time limit and were done again, alone."
+        return sum('late' in r for r in self)
+
+
+def met_limits(failures):
+    "`{reason: ids}` of the parts that are left out because they met a limit of time, size or number."
+    found = {}
+    for r in failures:
+        if r['reason'] == 'timeout' or r['reason'].startswith('too_'): found.setdefault(r['reason'], []).append(r['id'])
+    return dict(sorted(found.items()))
+
+
+def late_note(rows, seconds=None):
+    "What a summary says of models that met the time limit; a list of one line, or of none."
+    given_up, limit = sum(r['reason'] == 'timeout' for r in rows.failures), seconds or _LIMIT
+    said = f'{rows.late:,} met the time limit of {limit:g} s and were done again alone, with {_ALONE*limit:g} s; {given_up:,} of them given up'
+    return [said] if rows.late else []
+
 
 def _quiet():
     "tqdm's `disable`: no bar in tests, and none where nobody looks (a pipe, a log file)."
@@ -650,6 +716,7 @@ def _quiet():
 def _report(rows):
     "Log the failures; a traceback is for the log only."
     for r in rows:
+        if 'late' in r and 'value' in r: _log.info('%s met the time limit, and was done alone', r['id'])
         if 'reason' not in r: continue
         trace = r.pop('trace', '')
         _log.log(logging.WARNING if trace else logging.INFO, 'left out %s: %s [%s]%s', r['id'], r['message'], r['reason'], trace and '\n' + trace)
@@ -675,7 +742,7 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers=None, argu
     title : str
         In front of the progress bar.
     timeout : float, optional
-        Seconds that one model may take; by default two minutes.
+        Seconds of processor time that one model may take, by default 30; one that takes more is done again at the end, alone and with four times the time.
     scheduler : str, optional
         Address of a Dask scheduler; its workers do the work.
 
@@ -709,4 +776,6 @@ def _is_done(journal, fresh, id):
 
 def _in_this_process(function, limit, shards, warm):
     if warm: _warm_up()                      # compiling does not count
-    for shard in shards: yield [attempt(function, *item, timeout=limit) for item in shard]
+    late = []
+    for shard in shards: yield _in_time([attempt(function, *item, timeout=limit) for item in shard], shard, late)
+    for item in late: yield [attempt(function, *item, timeout=_ALONE*limit) | dict(late=True)]

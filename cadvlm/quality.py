@@ -423,7 +423,7 @@ def quality(folder: Folder, *, against: Path | None = None, output: Path | None 
     output : Path, optional
         The report, a .json file; the table and the picture lie beside it. By default in the dataset, or for a source in data/quality/NAME.
     timeout : float
-        Seconds that measuring one part may take.
+        Seconds of processor time that measuring one part may take, before it is tried again alone, with four times the time.
     workers : int, optional
         Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
 

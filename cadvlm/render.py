@@ -12,7 +12,7 @@ import cadvlm
 from .dataset import (SPLITS, Dataset, DatasetError, Folder, Views, at_work, brief, check_count, check_seconds, counted, forget_sums, is_ours, list_files, not_ours, read_json,
                             record_failures, sweep_parts, whole_name, write_bytes, write_json)
 from .drawing import CANVAS, LINE_WIDTH, STYLES, VIEWS, encode_png, project
-from .parallel import Journal, available_workers, maker, run
+from .parallel import Journal, available_workers, late_note, maker, met_limits, run
 from .sequence import GeometryError, loads
 from .solid import FRAME_SIZE, build
 
@@ -99,7 +99,7 @@ def _metadata(dataset, views, pen, rows):
     values = dict(rows.values)
     return dict(cadvlm=cadvlm.__version__, models=len(values), images=len(values)*len(views), views=list(views), **pen,
                 bytes=sum(v['bytes'] for v in values.values()), counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
-                failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())),
+                failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())), met_limits=met_limits(rows.failures),
                 conventions=_conventions(views, **pen), frames={i: v['frame'] for i, v in values.items()})
 
 # %% ../nbs/12_render.ipynb #8fad0d6d
@@ -136,7 +136,7 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     line_width : float
         Pixels of visible lines at a size of 512; hidden ones have half of it.
     timeout : float
-        Seconds that one part may take; a slower one is a failure.
+        Seconds of processor time that one part may take; a slower one is tried again alone at the end, with four times the time, before it is given up.
     workers : int, optional
         Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
     scheduler : str, optional
@@ -161,6 +161,7 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
         forget_sums(dataset); journal.claim(ids)
         rows = run(partial(_render_one, dataset, views, pen), ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout, scheduler=scheduler)
         about = _metadata(dataset, views, pen, rows)
+        summary.notes += late_note(rows, timeout)
         if not about['models']: raise DatasetError('nothing_drawn', dataset.name, f'none of the {len(ids):,} parts can be drawn: {counted(about["failures"]) or "the split is empty"} (logs/rendering.log)')
         _sweep(dataset, _named(dataset, journal), {dataset.image_name(i, v) for i in about['frames'] for v in views})
         sweep_parts(dataset, 'render'); journal.forget()
