@@ -84,7 +84,7 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
     Parameters
     ----------
     source : str or Path, optional
-        Folder or tar archive, local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or a plain folder of such JSON files.
+        Folder or archive (tar, zip), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or of plain JSON files of parts.
     output : Path, optional
         Folder of the dataset; with --scale data/deepcad_1k and so on by default.
     scale : str, optional
@@ -195,7 +195,7 @@ def load_config(path, command):
         `bad_config`: naming the file, the field, and what was expected.
     """
     import yaml
-    try: node = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
+    try: node = yaml.safe_load(Path(path).read_text(encoding='utf-8-sig')) or {}
     except OSError as e: raise DatasetError('bad_config', str(path), f'expected a YAML file, found {e.strerror}') from None
     except (yaml.YAMLError, ValueError) as e: raise DatasetError('bad_config', str(path), f'expected YAML, found {" ".join(str(e).split())}') from None
     if type(node) is not dict: raise DatasetError('bad_config', str(path), f'expected a section for each command, found {type(node).__name__}')

@@ -245,6 +245,7 @@ def _info(source, taken, settings, refused, absent, stray, strata, journal):
     return dict(source=_origin(source), cadvlm=cadvlm.__version__, order=settings['order'], seed=seed, asked={s: settings[s] for s in SPLITS},
                 counts={s: len(taken[s]) for s in SPLITS}, digest=_digest(f'{i} {v["digest"]}' for i, v in rows), strata=_strata(strata, journal, taken),
                 refused=dict(sorted(Counter(r['reason'] for r in refused).items())), met_limits=met_limits(refused), missing_files=len(absent), not_in_split=len(stray),
+                in_two_splits=len(source.in_two_splits),
                 **_tally(v for _, v in rows))
 
 # %% ../nbs/11_extract.ipynb #24f2d283
@@ -272,7 +273,7 @@ def _write_out(source, dataset, settings, taken, refused, strata, journal):
     absent, stray = [i for i in known if i not in source.ids], sorted(source.ids.difference(known))
     _sweep(dataset, {i for s in SPLITS for i in taken[s]}, _named(dataset, journal))
     sweep_parts(dataset, 'extract')
-    for name, ids in (('missing_ids.txt', absent), ('not_in_split.txt', stray)): write_bytes(dataset.path/'logs'/name, ''.join(f'{i}\n' for i in ids).encode())
+    for name, ids in (('missing_ids.txt', absent), ('not_in_split.txt', stray), ('in_two_splits.txt', source.in_two_splits)): write_bytes(dataset.path/'logs'/name, ''.join(f'{i}\n' for i in ids).encode())
     record_failures(dataset, 'extract', refused)
     write_json(dataset.path/'train_val_split.json', taken)
     write_json(dataset.path/'dataset_info.json', _info(source, taken, settings, refused, absent, stray, strata, journal))
@@ -298,7 +299,9 @@ def _facts(summary, source, taken, settings, strata, absent, stray):
     if summary.failures: summary.notes.append(f'{summary.failed:,} files were refused (failures.jsonl){replaced}')
     if absent: summary.notes.append(f'{len(absent):,} of the {sum(map(len, source.split.values())):,} ids in the split have no file (logs/missing_ids.txt)')
     if stray: summary.notes.append(f'{len(stray):,} of the {len(source.ids):,} files are in no split (logs/not_in_split.txt)')
-    if source.others: summary.notes.append(f'{source.others:,} JSON files were passed over: their names are no ids')
+    if both := source.in_two_splits:
+        summary.notes.append(f'{len(both):,} ids stand in two splits, such as {both[0]}: test wins, then validation (logs/in_two_splits.txt)')
+    if source.others: summary.notes.append(f'{source.others:,} JSON files were passed over: their names or places are not those of parts')
 
 # %% ../nbs/11_extract.ipynb #d61692c3
 def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100, order: str = 'official', seed: int = 0,
@@ -308,7 +311,7 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     Parameters
     ----------
     source : str or Path
-        Folder or tar archive (also .tar.gz), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or a plain folder of such JSON files.
+        Folder or archive (.tar, .tar.gz, .tar.xz, .tar.zst, .zip), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or of plain JSON files of parts.
     output : Path
         Folder of the dataset.
     train_size : int
