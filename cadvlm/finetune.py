@@ -42,6 +42,13 @@ class Conversation(NamedTuple):
     answer: str
 
 
+def _image_path(folder, image):
+    "Path of an image; one that begins with the name of the image folder, `images/0000/…`, may also lie in `images` itself."
+    path, (first, _, rest) = (folder/image).resolve(), image.partition('/')
+    inner = (folder/rest).resolve()
+    return inner if rest and first == folder.resolve().name and inner.is_file() and not path.is_file() else path
+
+
 def _conversation(row, folder, where):
     "A conversation of a row of the file, checked."
     def bad(what): return DatasetError('bad_sample', f'{where}: {str(row.get("id", "?"))[:80] if isinstance(row, dict) else "?"}', what)
@@ -49,7 +56,7 @@ def _conversation(row, folder, where):
     except (KeyError, TypeError, ValueError): raise bad('expected id, image, and conversations of two turns, each with from and value') from None
     if (human, gpt) != ('human', 'gpt') or not isinstance(question, str) or not isinstance(answer, str) or not answer.strip(): raise bad('expected a turn of human and an answer of gpt')
     if question.count('<image>') != 1: raise bad(f'expected <image> once in the question, found it {question.count("<image>")} times: the model would not see the picture')
-    path = (folder/str(image)).resolve()
+    path = _image_path(folder, str(image))
     if not path.is_relative_to(folder.resolve()): raise bad(f'expected a picture below the image folder, found {image!r}')
     return Conversation(id, path, question.replace('<image>', '').strip(), answer)
 
