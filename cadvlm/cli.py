@@ -16,7 +16,8 @@ from cyclopts import App, CycloptsError, Parameter, convert
 from cyclopts.config import Dict
 
 import cadvlm
-from .dataset import MOST, Dataset, DatasetError, Place, Views, brief, check_count, check_places, check_seconds, open_source, read_json, write_bytes
+from .dataset import (MOST, Dataset, DatasetError, Place, Views, brief, check_count, check_places, check_seconds,
+                            open_source, read_json, write_bytes)
 from .parallel import get_ready
 from .sequence import CadError
 
@@ -84,7 +85,8 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
     Parameters
     ----------
     source : str or Path, optional
-        Folder or archive (tar, zip), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or of plain JSON files of parts.
+        Folder or archive (tar, zip), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or of plain JSON
+        files of parts.
     output : Path, optional
         Folder of the dataset; with --scale data/deepcad_1k and so on by default.
     scale : str, optional
@@ -108,7 +110,8 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
     line_width : float
         Pixels of visible lines at a size of 512.
     timeout : float
-        Seconds of processor time that drawing one part may take, before it is tried again alone, with four times the time.
+        Seconds of processor time that drawing one part may take, before it is tried again alone, with four times the
+        time.
     language : str
         Language of the answers: cadquery, or compact.
     sample : str
@@ -140,7 +143,8 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
         One for each stage; they are also printed, as each ends.
     """
     if scale: train_size, val_size, test_size = _sizes(scale)
-    for name, value in dict(train_size=train_size, val_size=val_size, test_size=test_size, seed=seed, image_tokens=image_tokens).items(): check_count(name, value)
+    counts = dict(train_size=train_size, val_size=val_size, test_size=test_size, seed=seed, image_tokens=image_tokens)
+    for name, value in counts.items(): check_count(name, value)
     check_count('size', size, 64, 4096); check_count('max_length', max_length, 1); check_seconds('timeout', timeout)
     output = output or (Path('data')/f'deepcad_{scale}' if scale else None)
     if output is None: raise DatasetError('bad_setting', 'output', 'expected cadvlm run SOURCE OUTPUT, or cadvlm run --scale 1k, found no output; name a folder for the dataset')
@@ -182,7 +186,9 @@ def _section(command, section, file):
         raise DatasetError('bad_config', f'{file}: {field}', what) from None
     except TypeError as e: raise DatasetError('bad_config', f'{file}: {command}', f'expected plain values; {e}') from None
     large = next((key for key, value in section.items() if type(value) is int and abs(value) > MOST), None)
-    if large: raise DatasetError('bad_config', f'{file}: {command}.{large}', f'expected a whole number of at most {MOST:,}, found {brief(section[large])}')
+    if large:
+        what = f'expected a whole number of at most {MOST:,}, found {brief(section[large])}'
+        raise DatasetError('bad_config', f'{file}: {command}.{large}', what)
     return section
 
 
@@ -197,7 +203,8 @@ def load_config(path, command):
     import yaml
     try: node = yaml.safe_load(Path(path).read_text(encoding='utf-8-sig')) or {}
     except OSError as e: raise DatasetError('bad_config', str(path), f'expected a YAML file, found {e.strerror}') from None
-    except (yaml.YAMLError, ValueError) as e: raise DatasetError('bad_config', str(path), f'expected YAML, found {" ".join(str(e).split())}') from None
+    except (yaml.YAMLError, ValueError) as e:
+        raise DatasetError('bad_config', str(path), f'expected YAML, found {" ".join(str(e).split())}') from None
     if type(node) is not dict: raise DatasetError('bad_config', str(path), f'expected a section for each command, found {type(node).__name__}')
     known = (*COMMANDS, 'run', 'demo')
     for key, section in node.items():

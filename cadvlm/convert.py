@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cadvlm
-from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, atomic, check_count, counted, failures, forget_sums, is_ours, not_ours, read_json,
-                            record_failures, stamp, sweep_parts, whole_name, write_json, write_json_list)
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, atomic, check_count, counted, failures,
+                            forget_sums, is_ours, not_ours, read_json, record_failures, stamp, sweep_parts, whole_name, write_json,
+                            write_json_list)
 from .language import VERSIONS, decode, encode
 from .parallel import Journal, available_workers, late_note, maker, met_limits, run
 from .sequence import CadError, CodeError, loads
@@ -152,7 +153,8 @@ def _metadata(dataset, rows, views, settings):
     return dict(cadvlm=cadvlm.__version__, **settings, language_version=VERSIONS[language], views=list(views), models=len(made), samples=counts,
                 layout='LLaVA conversations, one image each; image paths are below this folder',
                 code_length=_lengths(lengths), question_length=questions, prompts={p: used[k] for k, p in enumerate(PROMPTS[language])},
-                grid=_grid(loss, grids, invalid), failures=dict(sorted(failed.items())), met_limits=met_limits(rows.failures))
+                grid=_grid(loss, grids, invalid), failures=dict(sorted(failed.items())),
+                met_limits=met_limits(rows.failures))
 
 # %% ../nbs/13_convert.ipynb #ab262c36
 FORMATS = ('json', 'parquet')
@@ -205,14 +207,16 @@ def _named_tables(dataset, journal):
     path = dataset.path/'tinyllava_metadata.json'
     last = read_json(path) if is_ours(path) else {}
     before = last.get('samples', {}) if last.get('format') == 'parquet' else {}
-    return {n for split, count in before.items() if count for n in parquet_names(split, count)}.union(*(ids for _, ids in journal.named()))
+    named = {n for split, count in before.items() if count for n in parquet_names(split, count)}
+    return named.union(*(ids for _, ids in journal.named()))
 
 
 def _claim_tables(dataset, journal, counts):
     "Write down which Parquet files will be written; raise where one lies in the way that is not ours."
-    named, wanted = _named_tables(dataset, journal), [n for split, count in counts.items() if count for n in parquet_names(split, count)]
-    for name in wanted:
-        if name not in named and (dataset.path/name).exists(): raise not_ours(dataset.path/name, 'that no record of this dataset names')
+    named = _named_tables(dataset, journal)
+    wanted = [n for split, count in counts.items() if count for n in parquet_names(split, count)]
+    for path in [dataset.path/n for n in wanted if n not in named]:
+        if path.exists(): raise not_ours(path, 'that no record of this dataset names')
     journal.claim(wanted)
     return wanted
 
@@ -228,14 +232,16 @@ def _write_samples(dataset, rows, views, frames, settings, format):
     "The three files of conversations, each in the order of the split."
     made, words = {i for i, _ in rows.values}, {k: settings[k] for k in ('language', 'system_prompt', 'seed')}
     split = {s: [i for i in dataset.split[s] if i in made] for s in FILES}
-    tables = _claim_tables(dataset, rows.journal, {s: len(views)*len(ids) for s, ids in split.items()} if format == 'parquet' else {})
+    counts = {s: len(views)*len(ids) for s, ids in split.items()} if format == 'parquet' else {}
+    tables = _claim_tables(dataset, rows.journal, counts)
     for s, ids in split.items():
-        all_of_them = lambda: (sample for i in ids for sample in samples(dataset, i, rows.journal[i]['value'], views, frames[i], **words))
+        of_part = lambda i: samples(dataset, i, rows.journal[i]['value'], views, frames[i], **words)
+        all_of_them = lambda: (sample for i in ids for sample in of_part(i))
         write_json_list(dataset.path/FILES[s], all_of_them())
         if format == 'parquet' and ids: write_parquet(dataset, s, all_of_them(), len(views)*len(ids))
     _sweep_tables(dataset, _named_tables(dataset, rows.journal), tables)
 
-
+# %% ../nbs/13_convert.ipynb #4fe8e37c
 def _facts(about):
     "What the summary says besides counts."
     facts = dict(samples=', '.join(f'{n:,} {FILES[s]}' for s, n in about['samples'].items()))
@@ -292,7 +298,8 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
     Raises
     ------
     DatasetError
-        When the folder is no rendered dataset, or a setting makes no sense; `nothing_converted`; `not_ours` where somebody else's file lies in the way.
+        When the folder is no rendered dataset, or a setting makes no sense; `nothing_converted`; `not_ours` where
+        somebody else's file lies in the way.
     """
     dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
     for name, value, allowed in (('language', language, LANGUAGES), ('sample', sample, ('each', 'sheet')), ('on_grid_loss', on_grid_loss, ON_GRID_LOSS), ('format', format, FORMATS)): _check(name, value, allowed)
@@ -304,12 +311,16 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
     answers = dict(language=language, on_grid_loss=on_grid_loss, verify=verify)
     settings = dict(sample=sample, system_prompt=system_prompt, format=format, seed=seed) | answers
     kept = answers | dict(maker=maker('sequence', 'solid', 'regions', 'normal', 'cadquery', 'compact', 'language', 'convert'))
-    with at_work(dataset, 'convert', workers, **settings) as summary, Journal(dataset.log_path('convert', '.jsonl'), kept, keep=True) as journal:
+    with (at_work(dataset, 'convert', workers, **settings) as summary,
+          Journal(dataset.log_path('convert', '.jsonl'), kept, keep=True) as journal):
         forget_sums(dataset)
         rows = run(partial(_convert_one, dataset, views, answers), ids, journal, partial(_is_there, dataset, views), workers, lambda i: (frames.get(i),), title='convert', scheduler=scheduler)
         about = _metadata(dataset, rows, views, settings)
         summary.notes += late_note(rows)
-        if not about['models']: raise DatasetError('nothing_converted', dataset.name, f'none of the {len(ids):,} parts has code: {counted(about["failures"]) or "no part was drawn"} (logs/conversion.log)')
+        if not about['models']:
+            why = counted(about['failures']) or 'no part was drawn'
+            what = f'none of the {len(ids):,} parts has code: {why} (logs/conversion.log)'
+            raise DatasetError('nothing_converted', dataset.name, what)
         _write_samples(dataset, rows, views, frames, settings, format)
         sweep_parts(dataset, 'convert'); journal.forget()
         write_json(dataset.path/'tinyllava_metadata.json', about)

@@ -232,14 +232,15 @@ class Download:
         lines = [('file', self.path), ('bytes', f'{self.size:,} · {self.fetched:,} fetched now'), ('sha256', self.sha256), ('time', f'{self.seconds:.1f} s{speed}')]
         return '\n'.join(['download', *(f'  {name:<10} {text}' for name, text in lines)])
 
-
+# %% ../nbs/09_download.ipynb #0a60c788
 def _noted(path):
     "The checksum in the note beside a file; empty when there is none."
     note = Path(f'{path}.sha256')
     if not os.path.lexists(note): return ''
     words = note.read_text(errors='replace').split() if note.is_file() else []
     if words and re.fullmatch('[0-9a-fA-F]{64}', words[0]): return words[0].lower()
-    raise DownloadError('exists', str(note), 'there is a file here that is no checksum of 64 hexadecimal digits; remove it, or name another place')
+    what = 'there is a file here that is no checksum of 64 hexadecimal digits; remove it, or name another place'
+    raise DownloadError('exists', str(note), what)
 
 
 def _check_part(part):
@@ -250,7 +251,8 @@ def _check_part(part):
     ours = type(known) is dict and known.keys() >= {'url', 'size', 'etag', 'date'}
     for path in [] if ours else [part, note]:
         if os.path.lexists(path) and not (path.is_file() and not path.stat().st_size):
-            raise DownloadError('exists', str(path), 'there is a file here that no download has begun; remove it, or name another place')
+            what = 'there is a file here that no download has begun; remove it, or name another place'
+            raise DownloadError('exists', str(path), what)
 
 
 def _there_already(path, sha256):

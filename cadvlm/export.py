@@ -503,7 +503,8 @@ def save(part, path, unit=MILLIMETRES, overwrite=True):
     Raises
     ------
     ExportError
-        `unknown_suffix`, `not_a_sequence`, `missing_extra`; `kernel_died` or `timeout` where Open CASCADE does not survive the part; `exists`.
+        `unknown_suffix`, `not_a_sequence`, `missing_extra`; `exists`; `kernel_died` or `timeout` where Open CASCADE
+        does not survive the part.
     GeometryError
         Where there is no solid, or its STEP file would not be the same part (`step_mismatch`). Nothing is written.
     """
@@ -516,7 +517,8 @@ def save(part, path, unit=MILLIMETRES, overwrite=True):
         solid = part if isinstance(part, Solid) else build(part)
         data, box, volume = _MESHES[suffix](solid, name, unit), solid.bounds*unit, solid.volume*unit**3
     if not overwrite and os.path.lexists(path) and not (path.is_file() and path.read_bytes() == data):
-        raise ExportError('exists', str(path), 'there is another file of this name; remove it, name another, or say --overwrite')
+        what = 'there is another file of this name; remove it, name another, or say --overwrite'
+        raise ExportError('exists', str(path), what)
     write_bytes(path, data)
     return Exported(path, len(data), box, volume)
 
@@ -649,8 +651,8 @@ def _found(id, dataset):
     raise ExportError('missing_part', id, f'expected a file, or an id in a dataset; looked in {looked}; name another with --dataset')
 
 # %% ../nbs/06_export.ipynb #3044d662
-def export(source: str, output: Path, *, dataset: Path | None = None, language: str | None = None, unit: float | None = None,
-           overwrite: bool = False):
+def export(source: str, output: Path, *, dataset: Path | None = None, language: str | None = None,
+           unit: float | None = None, overwrite: bool = False):
     """Write a part as a STEP, STL or GLB file.
 
     Parameters

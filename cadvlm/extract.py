@@ -14,8 +14,9 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 import cadvlm
-from .dataset import (STAGES, SPLITS, Dataset, DatasetError, Place, at_work, check_count, check_ours, counted, forget_sums, is_id, is_ours, list_files, lot, not_ours,
-                            open_source, record_failures, shelf, sweep_parts, whole_name, write_bytes, write_json)
+from .dataset import (STAGES, SPLITS, Dataset, DatasetError, Place, at_work, check_count, check_ours, counted,
+                            forget_sums, is_id, is_ours, list_files, lot, not_ours, open_source, record_failures, shelf,
+                            sweep_parts, whole_name, write_bytes, write_json)
 from .parallel import Journal, _quiet, _report, attempt, available_workers, maker, met_limits, run
 from .sequence import loads
 
@@ -193,13 +194,15 @@ def _check_output(source, dataset):
 def _named(dataset, journal):
     "Ids of the files in `cad_json` that records of this dataset name."
     named = set().union(*(ids for _, ids in journal.named()))
-    with suppress(DatasetError): named.update(Dataset(dataset.path).ids if is_ours(dataset.path/'dataset_info.json') else ())
+    if not is_ours(dataset.path/'dataset_info.json'): return named
+    with suppress(DatasetError): named.update(Dataset(dataset.path).ids)
     return named
 
 
 def _foreign(dataset, named):
     "Ids whose files in `cad_json` no record names."
-    return {i for i in list_files(dataset.path/'cad_json', '.json') - named if is_id(i) and dataset.json_path(i).exists()}
+    unknown = list_files(dataset.path/'cad_json', '.json') - named
+    return {i for i in unknown if is_id(i) and dataset.json_path(i).exists()}
 
 
 def _sweep(dataset, keep, named):
@@ -244,8 +247,8 @@ def _info(source, taken, settings, refused, absent, stray, strata, journal):
     seed = None if settings['order'] == 'official' else settings['seed']
     return dict(source=_origin(source), cadvlm=cadvlm.__version__, order=settings['order'], seed=seed, asked={s: settings[s] for s in SPLITS},
                 counts={s: len(taken[s]) for s in SPLITS}, digest=_digest(f'{i} {v["digest"]}' for i, v in rows), strata=_strata(strata, journal, taken),
-                refused=dict(sorted(Counter(r['reason'] for r in refused).items())), met_limits=met_limits(refused), missing_files=len(absent), not_in_split=len(stray),
-                in_two_splits=len(source.in_two_splits),
+                refused=dict(sorted(Counter(r['reason'] for r in refused).items())), met_limits=met_limits(refused),
+                missing_files=len(absent), not_in_split=len(stray), in_two_splits=len(source.in_two_splits),
                 **_tally(v for _, v in rows))
 
 # %% ../nbs/11_extract.ipynb #24f2d283
@@ -254,9 +257,11 @@ _SPARE = .05                # more parts to read in a round, where a round reads
 
 def _gather(source, dataset, settings, journal, workers, scheduler=None):
     "`(taken, rows of the refused, strata, number of asked ones, number of reused ones)`."
-    kept, sizes, survey, foreign = set(), {s: settings[s] for s in SPLITS}, dataset.path/'logs'/'survey.jsonl', _foreign(dataset, _named(dataset, journal))
+    kept, sizes, survey = set(), {s: settings[s] for s in SPLITS}, dataset.path/'logs'/'survey.jsonl'
+    foreign = _foreign(dataset, _named(dataset, journal))
     def attempt(ids):
-        for id in sorted(foreign.intersection(ids))[:1]: raise not_ours(dataset.json_path(id), 'that no record of this dataset names')
+        if first := sorted(foreign.intersection(ids))[:1]:
+            raise not_ours(dataset.json_path(*first), 'that no record of this dataset names')
         journal.claim(ids)
         kept.update(old := _kept(ids, journal, partial(_is_there, source, dataset)))
         _each(partial(_extract_one, dataset), source, [i for i in ids if i not in old], journal, workers, 'extract', scheduler)
@@ -273,7 +278,8 @@ def _write_out(source, dataset, settings, taken, refused, strata, journal):
     absent, stray = [i for i in known if i not in source.ids], sorted(source.ids.difference(known))
     _sweep(dataset, {i for s in SPLITS for i in taken[s]}, _named(dataset, journal))
     sweep_parts(dataset, 'extract')
-    for name, ids in (('missing_ids.txt', absent), ('not_in_split.txt', stray), ('in_two_splits.txt', source.in_two_splits)): write_bytes(dataset.path/'logs'/name, ''.join(f'{i}\n' for i in ids).encode())
+    for name, ids in dict(missing_ids=absent, not_in_split=stray, in_two_splits=source.in_two_splits).items():
+        write_bytes(dataset.path/'logs'/f'{name}.txt', ''.join(f'{i}\n' for i in ids).encode())
     record_failures(dataset, 'extract', refused)
     write_json(dataset.path/'train_val_split.json', taken)
     write_json(dataset.path/'dataset_info.json', _info(source, taken, settings, refused, absent, stray, strata, journal))
@@ -284,9 +290,12 @@ def _write_out(source, dataset, settings, taken, refused, strata, journal):
 def _check_taken(source, taken, settings, refused):
     "Raise when there is no part at all."
     if any(taken.values()): return
-    why, there = Counter(r['reason'] for r in refused), sum(i in source.ids for s in SPLITS if settings[s] for i in source.split[s])
-    said = f'none can be read: {counted(why)} (logs/extraction.log)' if why else f'of the ids in its split, {there:,} have a file; does the split belong to these files?'
-    raise DatasetError('nothing_taken', source.name, f'no part was taken of the {len(source.ids):,} files of the source; {said}')
+    why, known = Counter(r['reason'] for r in refused), [i for s in SPLITS if settings[s] for i in source.split[s]]
+    there = sum(i in source.ids for i in known)
+    said = f'none can be read: {counted(why)} (logs/extraction.log)' if why else \
+           f'of the ids in its split, {there:,} have a file; does the split belong to these files?'
+    what = f'no part was taken of the {len(source.ids):,} files of the source; {said}'
+    raise DatasetError('nothing_taken', source.name, what)
 
 
 def _facts(summary, source, taken, settings, strata, absent, stray):
@@ -300,8 +309,11 @@ def _facts(summary, source, taken, settings, strata, absent, stray):
     if absent: summary.notes.append(f'{len(absent):,} of the {sum(map(len, source.split.values())):,} ids in the split have no file (logs/missing_ids.txt)')
     if stray: summary.notes.append(f'{len(stray):,} of the {len(source.ids):,} files are in no split (logs/not_in_split.txt)')
     if both := source.in_two_splits:
-        summary.notes.append(f'{len(both):,} ids stand in two splits, such as {both[0]}: test wins, then validation (logs/in_two_splits.txt)')
-    if source.others: summary.notes.append(f'{source.others:,} JSON files were passed over: their names or places are not those of parts')
+        said = f'{len(both):,} ids stand in two splits, such as {both[0]}: test wins, then validation'
+        summary.notes.append(f'{said} (logs/in_two_splits.txt)')
+    if source.others:
+        said = f'{source.others:,} JSON files were passed over: their names or places are not those of parts'
+        summary.notes.append(said)
 
 # %% ../nbs/11_extract.ipynb #d61692c3
 def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100, order: str = 'official', seed: int = 0,
@@ -311,7 +323,8 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     Parameters
     ----------
     source : str or Path
-        Folder or archive (.tar, .tar.gz, .tar.xz, .tar.zst, .zip), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or of plain JSON files of parts.
+        Folder or archive (.tar, .tar.gz, .tar.xz, .tar.zst, .zip), local or an fsspec URL, of DeepCAD or the Fusion 360
+        Gallery, or of plain JSON files of parts.
     output : Path
         Folder of the dataset.
     train_size : int
@@ -336,18 +349,22 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     Raises
     ------
     DatasetError
-        When the source is not in one of these layouts, when `nothing_taken`, or when the output holds files of somebody else (`not_ours`).
+        When the source is not in one of these layouts, when `nothing_taken`, or when the output holds files of somebody
+        else (`not_ours`).
     """
     dataset, workers = Dataset(output), available_workers(workers, scheduler)
     settings = dict(zip(SPLITS, (check_count('train_size', train_size), check_count('val_size', val_size), check_count('test_size', test_size))))
     if order not in ORDERS: raise DatasetError('bad_setting', 'order', f'expected one of {", ".join(ORDERS)}, found {order!r}')
-    if not any(settings.values()): raise DatasetError('bad_setting', 'train_size', 'no part is asked for: train_size, val_size and test_size are all 0')
+    if not any(settings.values()):
+        what = 'no part is requested: train_size, val_size and test_size are all 0'
+        raise DatasetError('bad_setting', 'train_size', what)
     settings |= dict(order=order, seed=check_count('seed', seed))
     source = open_source(source, dataset.path/'logs')
     source.split                    # a bad one is refused before anything is written
     _check_output(source, dataset)
     same, journal = dict(source=source.name, maker=maker('sequence', 'extract')), dataset.log_path('extract', '.jsonl')
-    with at_work(dataset, 'extract', workers, source=repr(source), **settings) as summary, Journal(journal, same, keep=True) as journal:
+    with (at_work(dataset, 'extract', workers, source=repr(source), **settings) as summary,
+          Journal(journal, same, keep=True) as journal):
         forget_sums(dataset)
         if hasattr(source, 'keep'): source.keep(dataset.path/'logs')
         taken, refused, strata, summary.asked, summary.reused = _gather(source, dataset, settings, journal, workers, scheduler)

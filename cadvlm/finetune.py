@@ -43,7 +43,7 @@ class Conversation(NamedTuple):
 
 
 def _image_path(folder, image):
-    "Path of an image; one that begins with the name of the image folder, `images/0000/…`, may also lie in `images` itself."
+    "Path of an image; one that begins with the name of the folder, `images/0000/…`, may also lie in `images` itself."
     path, (first, _, rest) = (folder/image).resolve(), image.partition('/')
     inner = (folder/rest).resolve()
     return inner if rest and first == folder.resolve().name and inner.is_file() and not path.is_file() else path
@@ -538,7 +538,8 @@ def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: s
     Answers
     """
     if split not in FILES: raise DatasetError('bad_setting', 'split', f'expected one of {", ".join(FILES)}, found {split!r}')
-    for name, value, low in (('max_tokens', max_tokens, 1), ('batch_size', batch_size, 1), ('samples', samples, 0), ('seed', seed, 0)): check_count(name, value, low)
+    for name, value, low in (('max_tokens', max_tokens, 1), ('batch_size', batch_size, 1), ('samples', samples, 0),
+                             ('seed', seed, 0)): check_count(name, value, low)
     dataset, place = Dataset(dataset), Path(model)
     asked = load_conversations(dataset.path/FILES[split], dataset.path, samples, seed)
     loaded, processor = load_base(place/'model' if (place/'model').is_dir() else model)

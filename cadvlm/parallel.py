@@ -46,7 +46,7 @@ _WALL = 60                                          # times the limit: by the cl
 
 @contextmanager
 def _alarm(clock, number, seconds, what):
-    "Raise `CadError('timeout')` in the block after so many seconds of a clock; an alarm that was set around it goes on."
+    "Raise `CadError('timeout')` in the block after so many seconds of a clock; an alarm set around it goes on."
     def ring(*_): raise CadError('timeout', '', f'it takes more than {seconds:g} s{what}')
     left = signal.getitimer(clock)[0]
     if left and left < seconds: yield; return                          # the outer one rings first
@@ -61,9 +61,10 @@ def _alarm(clock, number, seconds, what):
 
 @contextmanager
 def time_limit(seconds=None):
-    """Raise `CadError('timeout')` in the block when it takes more than `seconds` of processor time, or sixty times as long by the clock on the wall.
+    """Raise `CadError('timeout')` in the block when it takes more than `seconds` of processor time.
 
-    No limit for None, or where there are no alarms (threads, Windows).
+    It also raises after sixty times as long by the clock on the wall. No limit for None, or where there are no alarms
+    (threads, Windows).
     """
     if not seconds or not hasattr(signal, 'setitimer') or threading.current_thread() is not threading.main_thread():
         yield
@@ -81,8 +82,9 @@ def _processor_limit(seconds):
     "Let the system end this process when the block takes more processor time; not on Windows."
     if not resource: yield; return
     before, most = resource.getrlimit(resource.RLIMIT_CPU)
-    wanted = math.ceil(time.process_time() + seconds)                          # it counts whole seconds, from the start of the process
-    resource.setrlimit(resource.RLIMIT_CPU, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+    wanted = math.ceil(time.process_time() + seconds)           # it counts whole seconds, from the start of the process
+    soft = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, most))
     try: yield
     finally: resource.setrlimit(resource.RLIMIT_CPU, (before, most))
 
@@ -101,7 +103,10 @@ _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 
 def attempt(function, id, *args, timeout=None):
-    """The row of one model: `{id, value}`, or `{id, reason, message}` when `function(id, *args)` raises or takes more than `timeout` seconds of processor time."""
+    """The row of one part: `{id, value}`; or `{id, reason, message}` when `function(id, *args)` raises or is late.
+
+    Late is what takes more than `timeout` seconds of processor time.
+    """
     try:
         with time_limit(timeout): return dict(id=id, value=function(id, *args))
     except CadError as e: return dict(id=id, reason=e.reason, message=f'{e.where}: {e.message}' if e.where else e.message)
@@ -167,7 +172,8 @@ class Lock:
         "Make the file, or take over that of a dead process: the last to write has it."
         try: self._write(self.path)
         except FileExistsError:
-            if self.path.exists() and self.path.stat().st_size and not read_lock(self.path): raise not_ours(self.path) from None
+            foreign = self.path.exists() and self.path.stat().st_size and not read_lock(self.path)
+            if foreign: raise not_ours(self.path) from None
             self._refuse(lambda owner: _lives(owner, self.path))
             beside = self.path.with_name(f'lock.{self.owner["token"]}')
             self._write(beside)
@@ -218,7 +224,7 @@ def _named_by(path):
             except (orjson.JSONDecodeError, KeyError, TypeError): break
     return settings, ids
 
-
+# %% ../nbs/05_parallel.ipynb #fc062c64
 class Journal:
     """Rows on disk, by id; the last row of an id counts.
 
@@ -257,11 +263,15 @@ class Journal:
         place = len(first)
         if self.file.readline() != first: return False
         for line in self.file:
-            try: row = orjson.loads(line); self.claims.update(row['claims']) if 'claims' in row else self.places.update({row['id']: place})
+            try: self._take_over(orjson.loads(line), place)
             except (orjson.JSONDecodeError, KeyError, TypeError): break
             place += len(line)
         self.file.truncate(place)
         return True
+
+    def _take_over(self, row, place):
+        if 'claims' in row: self.claims.update(row['claims'])
+        else: self.places[row['id']] = place
 
     def _set_aside(self):
         if self.file.seek(0, os.SEEK_END):
@@ -275,7 +285,7 @@ class Journal:
         return sorted(filter(is_ours, found))
 
     def claim(self, ids):
-        "Write down of which ids files are going to be made, before the first is: from now on they are ours, whatever happens."
+        "Write down of which ids files are going to be made, before the first is: from now on they are ours."
         if new := [i for i in ids if i not in self.places and i not in self.claims]:
             self.claims.update(new)
             self.file.seek(0, os.SEEK_END)
@@ -339,7 +349,7 @@ def _begin():
     "First thing in a worker: leave Ctrl-C to the parent, do not outlive it, and seldom look for garbage: what a model leaves is freed by counting."
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # where there is no fork server
     gc.set_threshold(100_000, 50, 50)
-    if resource: resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))              # nobody reads what a dying process would write
+    if resource: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))       # no core files
     _warm_up()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -411,6 +421,17 @@ def _work(pipe):
             for answer in _answers(*pipe.recv()): pipe.send(answer)
 
 # %% ../nbs/05_parallel.ipynb #9fa3413c
+@contextmanager
+def _uninterrupted():
+    "Ctrl-C waits until the block ends: a process that is half started would print a traceback."
+    caught, before = [], signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before): yield; return
+    signal.signal(signal.SIGINT, lambda *signal: caught.append(signal))
+    try: yield
+    finally: signal.signal(signal.SIGINT, before)
+    if caught: before(*caught[0])
+
+
 class _Worker:
     "A worker process and the pipe to it."
     def __init__(self):
@@ -418,7 +439,7 @@ class _Worker:
         context = _context()
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
+        with _uninterrupted(): self.process.start()
         theirs.close()
         self.here = self._heard() == 'here'
 
@@ -498,7 +519,8 @@ class _Crew:
 
 def _fallen(id, timeout, causes):
     "The row of a model whose process died."
-    if timeout: return dict(id=id, reason='timeout', message=f'it takes more than {timeout:g} s of processor time; the process was ended')
+    late = f'it takes more than {timeout or 0:g} s of processor time; the process was ended'
+    if timeout: return dict(id=id, reason='timeout', message=late)
     return dict(id=id, reason='crashed', message=f'the process that worked on it died, twice: {causes[-1]}')
 
 # %% ../nbs/05_parallel.ipynb #c9537aed
@@ -619,7 +641,7 @@ def _in_time(rows, shard, late):
 
 
 def _one_by_one(alone, suspects, lost):
-    "Rows of models of which one ends whoever works on it, or may have been slow for want of room: each is alone, so that no other is blamed."
+    "Rows of parts of which one ends whoever works on it, or that were late: each is alone, so that no other is blamed."
     for item in suspects:
         try: yield alone([item]).result()
         except lost: yield [_fallen(item[0], None, ['each time with its Dask worker'])]
@@ -641,7 +663,8 @@ def _remotely(function, timeout, shards, scheduler, lock):
         def room():
             if time.monotonic() - asked[1] > _BEAT: asked[:] = _threads(client), time.monotonic()
             return max(2, 2*asked[0])
-        orders = [functools.partial(executor.submit, _there, _packed(function, t, home), t) for t in (timeout, _ALONE*timeout)]
+        limits = timeout, _ALONE*timeout
+        orders = [functools.partial(executor.submit, _there, _packed(function, t, home), t) for t in limits]
         try: yield from _finished(*orders, shards, room, KilledWorker)
         except CadError: raise
         except Exception as e:
@@ -662,7 +685,7 @@ def _trouble(error, scheduler):
 
 # %% ../nbs/05_parallel.ipynb #a96aa2ec
 _SHARD = 32                 # models; enough to make sending them cheap, few enough to lose
-_LIMIT = 30.                # seconds of processor time for one model where no stage says otherwise; the slowest that was ever seen took 11
+_LIMIT = 30.                # seconds for one part where no stage says otherwise; the slowest that was ever seen took 11
 
 
 class Rows:
@@ -688,10 +711,10 @@ class Rows:
 
     @property
     def late(self):
-        "How many models met the time limit and were done again, alone."
+        "How many parts met the time limit and were done again, alone."
         return sum('late' in r for r in self)
 
-
+# %% ../nbs/05_parallel.ipynb #fe5322c8
 def met_limits(failures):
     "`{reason: ids}` of the parts that are left out because they met a limit of time, size or number."
     found = {}
@@ -701,12 +724,12 @@ def met_limits(failures):
 
 
 def late_note(rows, seconds=None):
-    "What a summary says of models that met the time limit; a list of one line, or of none."
+    "What a summary says of parts that met the time limit; a list of one line, or of none."
     given_up, limit = sum(r['reason'] == 'timeout' for r in rows.failures), seconds or _LIMIT
-    said = f'{rows.late:,} met the time limit of {limit:g} s and were done again alone, with {_ALONE*limit:g} s; {given_up:,} of them given up'
-    return [said] if rows.late else []
+    again = f'{rows.late:,} met the time limit of {limit:g} s and were done again alone, with {_ALONE*limit:g} s'
+    return [f'{again}; {given_up:,} of them given up'] if rows.late else []
 
-
+# %% ../nbs/05_parallel.ipynb #b1ad998e
 def _quiet():
     "tqdm's `disable`: no bar in tests, and none where nobody looks (a pipe, a log file)."
     if os.environ.get('TQDM_DISABLE') or os.environ.get('IN_TEST') or os.environ.get('PYTEST_CURRENT_TEST'): return True
@@ -742,7 +765,8 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers=None, argu
     title : str
         In front of the progress bar.
     timeout : float, optional
-        Seconds of processor time that one model may take, by default 30; one that takes more is done again at the end, alone and with four times the time.
+        Seconds of processor time that one part may take, by default 30; one that takes more is done again at the end,
+        alone and with four times the time.
     scheduler : str, optional
         Address of a Dask scheduler; its workers do the work.
 
@@ -756,7 +780,9 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers=None, argu
     DatasetError, OSError
         When the run cannot go on. The journal has what was finished.
     """
-    ids, workers, limit = list(ids), available_workers(None, scheduler) if workers is None else check_count('workers', workers, 1, _WORKERS), timeout or _LIMIT
+    ids, limit = list(ids), timeout or _LIMIT
+    if workers is None: workers = available_workers(None, scheduler)
+    check_count('workers', workers, 1, _WORKERS)
     todo = [i for i in ids if not _is_done(journal, fresh, i)]
     size, reused = max(1, min(_SHARD, len(todo) // (4*workers))), len(ids) - len(todo)
     shards = ([(i, *arguments(i)) for i in todo[k:k + size]] for k in range(0, len(todo), size))

@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .dataset import Dataset, DatasetError, Folder, STAGES, check_places, failures, read_json, write_bytes, write_json
+from .dataset import (Dataset, DatasetError, Folder, STAGES, check_places, failures, read_json, write_bytes,
+                            write_json)
 from .drawing import PALETTE, LOOK
 
 # %% ../nbs/20_report.ipynb #1dcc5e90
@@ -554,7 +555,8 @@ def report(datasets: list[Folder], *, output: Path | None = None):
     Raises
     ------
     DatasetError
-        When a stage has not been run, or two datasets have the same name; `not_ours` where another program's file has the name of the page.
+        When a stage has not been run, or two datasets have the same name; `not_ours` where another program's file has
+        the name of the page.
     """
     output = Path(output or Path(datasets[-1])/'report.html')
     if output.suffix != '.html': raise DatasetError('bad_setting', 'output', f'expected a file that ends with .html, found {output.name}')

@@ -19,7 +19,8 @@ import orjson
 from manifold3d import Manifold, Mesh64
 
 import cadvlm
-from .dataset import DatasetError, Summary, check_count, check_folder, check_places, counted, shelf, write_bytes, write_json
+from .dataset import (DatasetError, Summary, check_count, check_folder, check_places, counted, shelf, write_bytes,
+                            write_json)
 from .families import FAMILIES, RICH
 from .normal import normal_form
 from .parallel import Journal, available_workers, run
@@ -422,7 +423,9 @@ def _summary(rows, reused, output, seed, workers, start):
     made, extrudes, again = [], Counter(), 0
     for id, value in rows.values: made.append(id); extrudes[value['extrudes']] += 1; again += len(value['names']) > 1
     why = dict(Counter(r['reason'] for r in rows.failures))
-    if not made: raise DatasetError('nothing_made', output.resolve().name, f'none of {len(rows):,} parts could be made: {counted(why)}')
+    if not made:
+        what = f'none of {len(rows):,} parts could be made: {counted(why)}'
+        raise DatasetError('nothing_made', output.resolve().name, what)
     split = _split(made, seed)
     write_json(output/'train_val_test_split.json', split)
     facts = dict(split=' · '.join(f'{len(v):,} {k}' for k, v in split.items()), extrudes=' · '.join(f'{k}: {n:,}' for k, n in sorted(extrudes.items())),

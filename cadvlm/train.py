@@ -861,7 +861,8 @@ def predict(checkpoint: Path, dataset: Folder, output: Path | None = None, *, sp
     Predictions
     """
     if split not in FILES: raise DatasetError('bad_setting', 'split', f'expected one of {", ".join(FILES)}, found {split!r}')
-    for name, value, low in (('samples', samples, 0), ('batch_size', batch_size, 1), ('max_tokens', max_tokens, 1), ('seed', seed, 0)): check_count(name, value, low)
+    for name, value, low in (('samples', samples, 0), ('batch_size', batch_size, 1), ('max_tokens', max_tokens, 1),
+                             ('seed', seed, 0)): check_count(name, value, low)
     dataset, (_, model) = Dataset(dataset), read_checkpoint(checkpoint, best_device(device))
     wanted, checkpoint = load_samples(dataset, split, samples, seed), Path(checkpoint)
     output, texts = output or (checkpoint if checkpoint.is_dir() else checkpoint.parent)/f'predictions_{split}.jsonl', []

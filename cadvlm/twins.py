@@ -16,7 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 import cadvlm
-from .dataset import SPLITS, Dataset, DatasetError, Folder, at_work, check_ours, forget_sums, record_failures, stamp, sweep_parts, write_json
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, check_ours, forget_sums, record_failures,
+                            stamp, sweep_parts, write_json)
 from .language import encode
 from .parallel import Journal, Lock, available_workers, maker, run
 from .sequence import CodeError, loads
@@ -177,7 +178,7 @@ def find_twins(dataset, workers=None, turned=False, scheduler=None):
     known = list(prints)
     return sorted(sorted(known[k] for k in g) for g in found), dict(parts=len(ids), exact=len(exact), candidates=len(names), proven=len(proven), without_solid=failed)
 
-
+# %% ../nbs/11a_twins.ipynb #0598c4a2
 def _take_out(dataset, gone):
     "Remove parts from the split and from the folder, and say why they are missing."
     lock = Lock.take(dataset.path/'logs'/'lock', 'twins')
@@ -219,7 +220,8 @@ def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers
     Raises
     ------
     DatasetError
-        When the folder is no dataset; `not_ours` where parts would be taken out of a folder that `cadvlm extract` has not made.
+        When the folder is no dataset; `not_ours` where parts would be taken out of a folder that `cadvlm extract` has
+        not made.
     """
     dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
     if dedup not in DEDUP: raise DatasetError('bad_setting', 'dedup', f'expected one of {", ".join(DEDUP)}, found {dedup!r}')

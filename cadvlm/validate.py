@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 
 import cadvlm
 from .convert import FILES, check_answer
-from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, beside, check_count, failures, is_id, is_ours, iter_files, list_files, read_json,
-                            read_json_list, sums_digest, sweep_parts, write_json)
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, beside, check_count, failures, is_id,
+                            is_ours, iter_files, list_files, read_json, read_json_list, sums_digest, sweep_parts, write_json)
 from .language import decode
 from .parallel import Journal, available_workers, run
 from .render import draw
@@ -353,11 +353,13 @@ def _glance(dataset, drawing):
     lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids) if i not in have]
     return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a picture, found none'] for i, there in drawn.items() for v, bit in bits.items() if not there & bit]
 
-
+# %% ../nbs/14_validate.ipynb #9a0fd4e3
 def _report(dataset, problems, counts, tokens, sums):
     rows = [dict(where=w, reason=r, message=m) for w, r, m in problems]
     by_reason = dict(sorted(Counter(r['reason'] for r in rows).items()))
-    write_json(dataset.path/'validation_report.json', dict(ok=not rows, cadvlm=cadvlm.__version__, checked=counts, tokens=tokens, problems=by_reason, sums=sums, list=rows))
+    about = dict(ok=not rows, cadvlm=cadvlm.__version__, checked=counts, tokens=tokens, problems=by_reason, sums=sums,
+                 list=rows)
+    write_json(dataset.path/'validation_report.json', about)
     sweep_parts(dataset, 'validate')
 
 

@@ -174,7 +174,7 @@ def test_xz_in_several_streams(corpus, tmp_path):
 
 def lay(folder, kind, n=12, split=False):
     for i, id in enumerate(IDS[:n]):
-        path = folder / dict(flat=f"{id}.json", shelves=f"{id[:4]}/{id}.json", own=f"{id}/{id}.json")[kind]
+        path = folder / dict(flat=f"{id}.json", sharded=f"{id[:4]}/{id}.json", own_folders=f"{id}/{id}.json")[kind]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(orjson.dumps(to_deepcad(part(i))))
     (folder / "readme.txt").write_text("mine")
@@ -184,7 +184,7 @@ def lay(folder, kind, n=12, split=False):
 
 
 @pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("kind", ["flat", "shelves", "own"])
+@pytest.mark.parametrize("kind", ["flat", "sharded", "own_folders"])
 def test_plain_folders_are_read_as_they_are(tmp_path, memory, kind, split):
     folder = lay(tmp_path / "mine", kind, split=split)
     wanted = dict(train=IDS[:6], validation=IDS[6:8], test=IDS[8:12]) if split else dict(train=sorted(IDS[:12]), validation=[], test=[])
@@ -201,10 +201,10 @@ def test_plain_folders_are_read_as_they_are(tmp_path, memory, kind, split):
 
 
 def test_the_layout_that_fits_most_counts(tmp_path):
-    folder = lay(tmp_path / "mine", "shelves")
+    folder = lay(tmp_path / "mine", "sharded")
     (folder / "notes.json").write_text("{}")
-    assert open_source(folder).layout.name == "shelves" and len(open_source(folder).ids) == 12
-    assert open_source(pack(folder, tmp_path / "mine.tar", "mine")).layout.name == "shelves"
+    assert open_source(folder).layout.name == "sharded" and len(open_source(folder).ids) == 12
+    assert open_source(pack(folder, tmp_path / "mine.tar", "mine")).layout.name == "sharded"
     for d in ("one", "two"):
         lay(tmp_path / "both" / d, "flat")
     assert reason(lambda: open_source(pack(tmp_path / "both", tmp_path / "both.tar", "both")).ids) == "bad_archive"
