@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 import cadvlm
 from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, atomic, check_count, counted, failures,
-                            forget_sums, is_ours, not_ours, read_json, record_failures, stamp, sweep_parts, whole_name, write_json,
-                            write_json_list)
+                            forget_sums, is_ours, not_ours, read_json, record_failures, stamp, sweep_parts, whole_name,
+                            write_json, write_json_list)
 from .language import VERSIONS, decode, encode
 from .parallel import Journal, available_workers, late_note, maker, met_limits, run
 from .sequence import CadError, CodeError, loads

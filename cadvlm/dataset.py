@@ -814,8 +814,8 @@ class ZipSource(Archive):
                 for count, entry in enumerate(archive.infolist(), start=1):
                     _check_entry(entry, count)
                     total += entry.file_size
-                    if total > limit:
-                        raise DatasetError('too_large', '', f'expected at most {limit:,} bytes in an archive of this size')
+                    what = f'expected at most {limit:,} bytes in an archive of this size'
+                    if total > limit: raise DatasetError('too_large', '', what)
                     if entry.is_dir() or not entry.filename.endswith('.json'): continue
                     places[entry.filename] = entry.header_offset, entry.file_size
                     if _is_split(entry.filename): splits[entry.filename] = archive.read(entry)

@@ -286,7 +286,7 @@ def _write_out(source, dataset, settings, taken, refused, strata, journal):
     journal.forget()
     return absent, stray
 
-
+# %% ../nbs/11_extract.ipynb #0c3a253d
 def _check_taken(source, taken, settings, refused):
     "Raise when there is no part at all."
     if any(taken.values()): return

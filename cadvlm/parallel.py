@@ -217,15 +217,45 @@ def _lives(owner, path):
 # %% ../nbs/05_parallel.ipynb #29bac0c5
 def _named_by(path):
     "`(settings, set of ids)` of a journal that nobody writes to."
+    settings, ids = {}, set()
     with open(path, 'rb') as file:
-        settings, ids = orjson.loads(file.readline())['settings'], set()
+        with suppress(orjson.JSONDecodeError): settings = orjson.loads(file.readline())['settings']
         for line in file:
             try: row = orjson.loads(line); ids.update(row['claims'] if 'claims' in row else [row['id']])
             except (orjson.JSONDecodeError, KeyError, TypeError): break
     return settings, ids
 
+
+class _Names:
+    "The part of a journal that says whose files are whose."
+    def _set_aside(self):
+        if self.file.seek(0, os.SEEK_END):
+            self.file.close()
+            os.rename(self.path, self.path.with_name(f'{self.path.stem}.{os.urandom(4).hex()}.aside.jsonl'))
+            self.file = open(self.path, 'a+b')
+
+    @property
+    def _aside(self):
+        found = self.path.parent.glob(f'{self.path.stem}.????????.aside.jsonl')
+        return sorted(filter(is_ours, found))
+
+    def claim(self, ids):
+        "Write down of which ids files are going to be made, before the first is: from now on they are ours."
+        if new := [i for i in ids if i not in self.places and i not in self.claims]:
+            self.claims.update(new)
+            self.file.seek(0, os.SEEK_END)
+            self.file.write(orjson.dumps(dict(claims=new), option=orjson.OPT_APPEND_NEWLINE)); self.file.flush()
+
+    def named(self):
+        "`(settings, set of ids)` of this journal, and of those set aside: what was made here, or was going to be."
+        return [(self.settings, self.claims.union(self.places)), *map(_named_by, self._aside)]
+
+    def forget(self):
+        "Remove the journals that were set aside, when what they name is gone."
+        for path in self._aside: path.unlink()
+
 # %% ../nbs/05_parallel.ipynb #fc062c64
-class Journal:
+class Journal(_Names):
     """Rows on disk, by id; the last row of an id counts.
 
     Parameters
@@ -272,32 +302,6 @@ class Journal:
     def _take_over(self, row, place):
         if 'claims' in row: self.claims.update(row['claims'])
         else: self.places[row['id']] = place
-
-    def _set_aside(self):
-        if self.file.seek(0, os.SEEK_END):
-            self.file.close()
-            os.rename(self.path, self.path.with_name(f'{self.path.stem}.{os.urandom(4).hex()}.aside.jsonl'))
-            self.file = open(self.path, 'a+b')
-
-    @property
-    def _aside(self):
-        found = self.path.parent.glob(f'{self.path.stem}.????????.aside.jsonl')
-        return sorted(filter(is_ours, found))
-
-    def claim(self, ids):
-        "Write down of which ids files are going to be made, before the first is: from now on they are ours."
-        if new := [i for i in ids if i not in self.places and i not in self.claims]:
-            self.claims.update(new)
-            self.file.seek(0, os.SEEK_END)
-            self.file.write(orjson.dumps(dict(claims=new), option=orjson.OPT_APPEND_NEWLINE)); self.file.flush()
-
-    def named(self):
-        "`(settings, set of ids)` of this journal, and of those set aside: what was made here, or was going to be."
-        return [(self.settings, self.claims.union(self.places)), *map(_named_by, self._aside)]
-
-    def forget(self):
-        "Remove the journals that were set aside, when what they name is gone."
-        for path in self._aside: path.unlink()
 
     def append(self, rows):
         "Write rows; they are in the file when this returns."
@@ -616,7 +620,7 @@ def _there(order, timeout, items):
     return _residents().shard(order, timeout, items)
 
 # %% ../nbs/05_parallel.ipynb #42811d8f
-_ALONE = 4                  # times the limit, for a model that is done alone
+_ALONE = 4                  # times the limit, for a part that is done alone
 
 
 def _finished(submit, alone, shards, room, lost=()):
@@ -634,7 +638,7 @@ def _finished(submit, alone, shards, room, lost=()):
 
 
 def _in_time(rows, shard, late):
-    "Rows without those of models that took too long; these are put on the list of the late."
+    "Rows without those of parts that took too long; these are put on the list of the late."
     slow = {r['id'] for r in rows if r.get('reason') == 'timeout'}
     late += [item for item in shard if item[0] in slow]
     return [r for r in rows if r['id'] not in slow]

@@ -190,7 +190,8 @@ def load_pictures(dataset, samples, size=112, cache=None):
 
 
 def _write_pictures(path, paths, size):
-    for old in path.parent.glob('pictures_*.npy*'): old.unlink()
+    for old in path.parent.glob('pictures_*.npy*'):
+        if re.fullmatch(r'pictures_[0-9]+_[0-9a-f]{16}\.npy(\.part)?', old.name): old.unlink()
     beside = path.with_name(path.name + '.part')
     try:
         made = np.lib.format.open_memmap(beside, 'w+', np.uint8, (len(paths), size, size))

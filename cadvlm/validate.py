@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 import cadvlm
 from .convert import FILES, check_answer
 from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, beside, check_count, failures, is_id,
-                            is_ours, iter_files, list_files, read_json, read_json_list, sums_digest, sweep_parts, write_json)
+                            is_ours, iter_files, list_files, read_json, read_json_list, sums_digest, sweep_parts,
+                            write_json)
 from .language import decode
 from .parallel import Journal, available_workers, run
 from .render import draw
