@@ -481,6 +481,9 @@ def _score(dataset, protocol, seed, timeout, usual, id, part, answer):
     if answer is None: return row | dict(reason='no_prediction', message='expected a prediction, found none')
     return row | compare(code, language, truth, protocol, int(lot(id, seed)*2**53), timeout)
 
+# %% ../nbs/17_evaluate.ipynb #2353221d
+from .dataset import check_count, check_places, check_seconds
+
 # %% ../nbs/17_evaluate.ipynb #7b53537e
 _COUNTS = ('extrudes', 'rows', *(f'{n}s' for n in _KINDS))
 _COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'no_truth', *_COUNTS)
@@ -523,6 +526,7 @@ def evaluate(predictions, dataset, protocol='cadvlm', *, split='test', seed=0, t
         What `read_predictions` raises; `unknown_id`, `bad_setting`.
     """
     if protocol not in PROTOCOLS: raise DatasetError('bad_setting', 'protocol', f'expected one of {", ".join(PROTOCOLS)}, found {protocol!r}')
+    check_count('seed', seed); check_seconds('timeout', timeout)
     dataset, said = Dataset(dataset), read_predictions(predictions)
     asked, usual = _asked(dataset, split, said), next((l for _, l in said.values()), 'cadquery')
     score = partial(_score, dataset, protocol, seed, timeout, usual)
@@ -672,6 +676,7 @@ def evaluate_file(predictions: Path, dataset: Folder, *, protocol: str = 'cadvlm
     """
     start, workers, predictions = time.perf_counter(), available_workers(workers), Path(predictions)
     output = output or predictions.with_name(f'{predictions.stem}_{protocol}')
+    check_places([output/'evaluation.json', output/'evaluation.parquet'], [output/'evaluation.json'])
     table = evaluate(predictions, dataset, protocol, split=split, seed=seed, timeout=timeout, workers=workers)
     made, settings = summarize(table, seed), dict(predictions=predictions.name, dataset=Dataset(dataset).name, split=split, seed=seed, timeout=timeout)
     write_json(output/'evaluation.json', dict(cadvlm=cadvlm.__version__, settings=settings) | made)
