@@ -25,7 +25,8 @@ from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, atomic, ch
                             write_bytes, write_json, write_json_list)
 from .language import VERSIONS, decode, encode
 from .parallel import Journal, available_workers, late_note, maker, met_limits, run
-from .sequence import CadError, CodeError, loads
+from .repair import load_part
+from .sequence import CadError, CodeError
 from .solid import Frame, build, iou
 
 # %% ../nbs/13_convert.ipynb #b83c0693
@@ -109,7 +110,7 @@ def _convert_one(dataset, views, settings, id, frame):
     path = dataset.json_path(id)
     missing = [v for v in views if not dataset.image_path(id, v).is_file()]
     if missing: raise DatasetError('missing_image', '', f'expected a picture of each view, found none of {", ".join(missing)}; run `cadvlm render`')
-    mark, sequence = stamp(path), loads(path.read_bytes(), id)
+    mark, sequence = stamp(path), load_part(path.read_bytes(), id)
     if settings['verify']: made = answer(sequence, build(sequence), settings['language'], settings['on_grid_loss'])
     else: made = dict(code=check_answer(encode(sequence, settings['language'], frame=Frame(tuple(frame[:3]), frame[3]))), grid=1.)
     return dict(stamp=mark) | made
@@ -120,13 +121,13 @@ def _is_there(dataset, views, id, value):
     return value['stamp'] == stamp(dataset.json_path(id)) and all(dataset.image_path(id, v).is_file() for v in views)
 
 
-def samples(dataset, id, value, views, frame, language='cadquery', system_prompt='', seed=0):
-    "The samples of one part, one a view; `frame` is x, y, z of its centre and its scale."
+def samples(dataset, id, value, views, frame, illegible=(), language='cadquery', system_prompt='', seed=0):
+    "The samples of one part, one a view; `frame` is x, y, z of its centre and its scale, `illegible` are views whose image is not."
     marks = dict(frame=dict(centre=frame[:3], scale=frame[3])) | {k: value[k] for k in ('grid', 'grid_iou') if k in value}
     for view in views:
         question = '\n'.join(filter(None, ('<image>', system_prompt and system_prompt + '\n', prompt(id, view, language, seed))))
         turns = [{'from': 'human', 'value': question}, {'from': 'gpt', 'value': value['code']}]
-        yield dict(id=f'{id}_{view}', image=dataset.image_name(id, view), conversations=turns, **marks)
+        yield dict(id=f'{id}_{view}', image=dataset.image_name(id, view), conversations=turns, legible=view not in illegible, **marks)
 
 # %% ../nbs/13_convert.ipynb #f24cbefb
 def _lengths(lengths):
@@ -144,12 +145,12 @@ def _grid(loss, finer, invalid):
     return dict(models=len(loss), median=float(np.median([*loss.values()])), **at_least, lost=len(lost), invalid=invalid, by_grid={f'{g:g}': n for g, n in sorted(finer.items(), reverse=True)}, lost_ids=lost)
 
 
-def _metadata(dataset, rows, views, settings):
+def _metadata(dataset, rows, failures, views, settings):
     lengths, loss, made, grids = [], {}, set(), Counter()
     for id, value in rows.values:
         made.add(id); lengths.append(len(value['code'])); grids[value['grid']] += 1
         if 'grid_iou' in value: loss[id] = value['grid_iou']
-    failed, language, seed = Counter(r['reason'] for r in rows.failures), settings['language'], settings['seed']
+    failed, language, seed = Counter(r['reason'] for r in failures), settings['language'], settings['seed']
     used = Counter(form(i, v, seed) for i in made for v in views)
     counts = {s: len(views)*sum(i in made for i in dataset.split[s]) for s in SPLITS}
     questions = _lengths([len(prompt(i, v, language, seed)) for i in islice(made, 10_000) for v in views])
@@ -158,20 +159,20 @@ def _metadata(dataset, rows, views, settings):
                 layout='LLaVA conversations, one image each; image paths are below this folder',
                 code_length=_lengths(lengths), question_length=questions, prompts={p: used[k] for k, p in enumerate(PROMPTS[language])},
                 grid=_grid(loss, grids, invalid), failures=dict(sorted(failed.items())),
-                met_limits=met_limits(rows.failures))
+                met_limits=met_limits(failures))
 
 # %% ../nbs/13_convert.ipynb #ab262c36
 FORMATS = ('json', 'parquet')
 _SHARD = 10_000             # samples in a file, some 50 MB
 _VALUE = lambda dtype: dict(dtype=dtype, _type='Value')
 _SCHEMA = pa.schema([('id', pa.string()), ('image', pa.struct([('bytes', pa.binary()), ('path', pa.string())])),
-                     ('conversations', pa.list_(pa.struct([('from', pa.string()), ('value', pa.string())]))), ('grid_iou', pa.float64())],
+                     ('conversations', pa.list_(pa.struct([('from', pa.string()), ('value', pa.string())]))), ('grid_iou', pa.float64()), ('legible', pa.bool_())],
                     metadata=dict(huggingface=orjson.dumps(dict(info=dict(features=dict(
-                        id=_VALUE('string'), image=dict(_type='Image'), conversations=[{'from': _VALUE('string'), 'value': _VALUE('string')}], grid_iou=_VALUE('float64')))))))
+                        id=_VALUE('string'), image=dict(_type='Image'), conversations=[{'from': _VALUE('string'), 'value': _VALUE('string')}], grid_iou=_VALUE('float64'), legible=_VALUE('bool')))))))
 
 
 def _with_picture(dataset, sample):
-    return {k: sample.get(k) for k in ('id', 'conversations', 'grid_iou')} | dict(image=dict(bytes=(dataset.path/sample['image']).read_bytes(), path=sample['image']))
+    return {k: sample.get(k) for k in ('id', 'conversations', 'grid_iou', 'legible')} | dict(image=dict(bytes=(dataset.path/sample['image']).read_bytes(), path=sample['image']))
 
 
 def parquet_names(split, count):
@@ -207,7 +208,8 @@ CARD = 'README.md'
 _SIZES = {1_000: 'n<1K', 10_000: '1K<n<10K', 100_000: '10K<n<100K', 1_000_000: '100K<n<1M', math.inf: '1M<n<10M'}
 _COLUMNS = dict(id='part and view', image='the drawing',
                 conversations='the question, with `<image>` for the drawing, and the code that answers it',
-                grid_iou='intersection over union of the part and what its code builds')
+                grid_iou='intersection over union of the part and what its code builds',
+                legible='whether the image shows all lines of the drawing apart')
 
 
 def _header(name, about):
@@ -327,14 +329,15 @@ def _sweep_tables(dataset, named, wanted):
         if name in named and (name not in wanted or path.name != whole_name(path.name)): path.unlink()
 
 
-def _write_samples(dataset, rows, views, frames, settings, format):
+def _write_samples(dataset, rows, views, drawing, settings, format):
     "The three files of conversations, each in the order of the split."
+    frames, illegible = drawing['frames'], drawing.get('illegible', {})
     made, words = {i for i, _ in rows.values}, {k: settings[k] for k in ('language', 'system_prompt', 'seed')}
     split = {s: [i for i in dataset.split[s] if i in made] for s in FILES}
     counts = {s: len(views)*len(ids) for s, ids in split.items()} if format == 'parquet' else {}
     tables = _claim_tables(dataset, rows.journal, counts)
     for s, ids in split.items():
-        of_part = lambda i: samples(dataset, i, rows.journal[i]['value'], views, frames[i], **words)
+        of_part = lambda i: samples(dataset, i, rows.journal[i]['value'], views, frames[i], illegible.get(i, ()), **words)
         all_of_them = lambda: (sample for i in ids for sample in of_part(i))
         write_json_list(dataset.path/FILES[s], all_of_them())
         if format == 'parquet' and ids: write_parquet(dataset, s, all_of_them(), len(views)*len(ids))
@@ -360,6 +363,13 @@ def _check(name, value, allowed):
     if value not in allowed: raise DatasetError('bad_setting', name, f'expected one of {", ".join(allowed)}, found {value!r}')
 
 
+def _illegible(drawing, views):
+    "Failures of the parts of which an image of these views does not show all its lines apart."
+    blots = {i: sorted(set(views) & set(vs)) for i, vs in drawing.get('illegible', {}).items()}
+    message = 'lines run into each other in the image of {}; draw it larger (cadvlm render --size)'
+    return [dict(id=i, reason='illegible', message=message.format(', '.join(vs))) for i, vs in blots.items() if vs]
+
+
 def _sample_views(drawn, sample):
     "The views that samples are made of."
     views = [v for v in drawn if (v == 'sheet') == (sample == 'sheet')]
@@ -367,8 +377,8 @@ def _sample_views(drawn, sample):
     return views
 
 
-def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each', system_prompt: str = '', on_grid_loss: str = 'keep', verify: bool = True,
-            format: str = 'json', seed: int = 0, workers: int | None = None, scheduler: str | None = None):
+def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each', system_prompt: str = '', on_grid_loss: str = 'keep',
+            verify: bool = True, legible_only: bool = False, format: str = 'json', seed: int = 0, workers: int | None = None, scheduler: str | None = None):
     """Write the conversations of a dataset: one sample for each part and view, or for each part.
 
     Parameters
@@ -385,6 +395,8 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
         What becomes of a part that whole units do not keep (IoU under 0.9): keep it, drop it, or write it on a finer grid.
     verify : bool
         Build the code of every part and compare it with the part.
+    legible_only : bool
+        Leave out parts of which an image does not show all its lines apart (`illegible` in failures.jsonl).
     format : str
         json, or parquet: the same samples also as Parquet files with the pictures inside, and a card, README.md, by
         which datasets.load_dataset opens the folder.
@@ -411,26 +423,30 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
     check_count('seed', seed)
     if '<image>' in system_prompt: raise DatasetError('bad_setting', 'system_prompt', 'expected text without <image>')
     refused, drawing = {r['id'] for r in failures(dataset, 'render')}, dataset.metadata('render')
-    views, frames, ids = _sample_views(drawing['views'], sample), drawing['frames'], [i for i in dataset.ids if i not in refused]
+    views, frames = _sample_views(drawing['views'], sample), drawing['frames']
+    illegible = _illegible(drawing, views) if legible_only else []
+    left_out = refused | {r['id'] for r in illegible}
+    ids = [i for i in dataset.ids if i not in left_out]
     answers = dict(language=language, on_grid_loss=on_grid_loss, verify=verify)
-    settings = dict(sample=sample, system_prompt=system_prompt, format=format, seed=seed) | answers
-    kept = answers | dict(maker=maker('sequence', 'solid', 'regions', 'normal', 'cadquery', 'compact', 'language', 'convert'))
+    settings = dict(sample=sample, system_prompt=system_prompt, legible_only=legible_only, format=format, seed=seed) | answers
+    kept = answers | dict(maker=maker('sequence', 'boolean', 'solid', 'repair', 'regions', 'normal', 'cadquery', 'compact', 'language', 'convert'))
     with (at_work(dataset, 'convert', workers, **settings) as summary,
           Journal(dataset.log_path('convert', '.jsonl'), kept, keep=True) as journal):
         forget_sums(dataset)
         rows = run(partial(_convert_one, dataset, views, answers), ids, journal, partial(_is_there, dataset, views), workers, lambda i: (frames.get(i),), title='convert', scheduler=scheduler)
-        about = _metadata(dataset, rows, views, settings)
+        failed = rows.failures + illegible
+        about = _metadata(dataset, rows, failed, views, settings)
         summary.notes += late_note(rows)
         if not about['models']:
             why = counted(about['failures']) or 'no part was drawn'
             what = f'none of the {len(ids):,} parts has code: {why} (logs/conversion.log)'
             raise DatasetError('nothing_converted', dataset.name, what)
-        _write_samples(dataset, rows, views, frames, settings, format)
+        _write_samples(dataset, rows, views, drawing, settings, format)
         sweep_parts(dataset, 'convert'); journal.forget()
         write_json(dataset.path/'tinyllava_metadata.json', about)
         ours = write_card(dataset, about)
-        record_failures(dataset, 'convert', rows.failures)
-        summary.asked, summary.reused, summary.done = len(ids), rows.reused, about['models'] - rows.reused
+        record_failures(dataset, 'convert', failed)
+        summary.asked, summary.reused, summary.done = len(ids) + len(illegible), rows.reused, about['models'] - rows.reused
         summary.failures, summary.facts = about['failures'], _facts(about)
         if format == 'parquet' and not ours: summary.notes.append(_NOT_OURS)
         if refused: summary.notes.append(f'{len(refused):,} models that were not drawn are left out (failures.jsonl)')

@@ -26,7 +26,8 @@ from .language import LANGUAGES, decode
 from .normal import normal_form, to_sequence
 from .parallel import Journal, available_workers, run, time_limit
 from .rows import from_rows, to_rows
-from .sequence import Arc, CadError, CadSequence, Circle, CodeError, Line, Loop, read
+from .repair import read_part
+from .sequence import Arc, CadError, CadSequence, Circle, CodeError, Line, Loop
 from .solid import FRAME_SIZE, Frame, Solid, build, iou
 
 # %% ../nbs/17_evaluate.ipynb #5ec590b6
@@ -467,7 +468,7 @@ def _asked(dataset, split, said):
 @lru_cache(maxsize=2)
 def _read_truth(path, language):
     "Samples of a part follow each other, so that it is built once."
-    return as_truth(read(path), language)
+    return as_truth(read_part(path), language)
 
 
 def _score(dataset, protocol, seed, timeout, usual, id, part, answer):

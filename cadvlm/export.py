@@ -24,7 +24,8 @@ from .dataset import Dataset, DatasetError, check_id, write_bytes
 from .language import LANGUAGES, decode
 from .regions import merge_profiles
 from .rows import load_rows
-from .sequence import Arc, CadError, Circle, CodeError, GeometryError, Line, Operation, read
+from .repair import read_part
+from .sequence import Arc, CadError, Circle, CodeError, GeometryError, Line, Operation
 from .solid import FRAME_SIZE, Frame, Solid, build, chords, polygon
 
 # %% ../nbs/06_export.ipynb #82c11b50
@@ -686,5 +687,5 @@ def export(source: str, output: Path, *, dataset: Path | None = None, language: 
     if unit is not None and not 0 < unit < math.inf: raise ExportError('bad_setting', 'unit', f'expected a positive number, found {unit!r}')
     if not path.is_file(): path = _found(source, dataset)
     suffix = path.suffix.lower()
-    sequence = read(path) if suffix == '.json' else _program(path, language)
+    sequence = read_part(path) if suffix == '.json' else _program(path, language)
     return save(sequence, output, unit or {'.json': MILLIMETRES, '.h5': 100.}.get(suffix, 1.), overwrite)

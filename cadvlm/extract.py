@@ -18,7 +18,7 @@ from .dataset import (STAGES, SPLITS, Dataset, DatasetError, Place, at_work, che
                             forget_sums, is_id, is_ours, list_files, lot, not_ours, open_source, record_failures, shelf,
                             sweep_parts, whole_name, write_bytes, write_json)
 from .parallel import Journal, _quiet, _report, attempt, available_workers, maker, met_limits, run
-from .sequence import loads
+from .repair import load_part
 
 # %% ../nbs/11_extract.ipynb #fd025ada
 def describe(sequence):
@@ -41,7 +41,7 @@ _LARGEST = 20 * 10**6       # bytes; the largest file of DeepCAD has 0.7 MB
 
 def _extract_one(dataset, source, id, place, mark):
     data = _load(source, place, mark)
-    found = describe(loads(data, id))
+    found = describe(load_part(data, id))
     write_bytes(dataset.json_path(id), data)
     return found | dict(stamp=mark, digest=blake2b(data, digest_size=16).hexdigest())
 
@@ -143,12 +143,12 @@ def quotas(counts, size):
 
 # %% ../nbs/11_extract.ipynb #a06275d3
 def _survey_one(source, id, place, mark):
-    return dict(stratum=stratum(describe(loads(_load(source, place, mark), id))), stamp=mark)
+    return dict(stratum=stratum(describe(load_part(_load(source, place, mark), id))), stamp=mark)
 
 
 def _survey(source, ids, path, workers, scheduler=None):
     "`({id: stratum}, rows of the files that cannot be read)`."
-    with Journal(path, dict(source=source.name, maker=maker('sequence', 'extract'))) as journal:
+    with Journal(path, dict(source=source.name, maker=maker('sequence', 'solid', 'repair', 'extract'))) as journal:
         kept = _kept(ids, journal, lambda id, value: value['stamp'] == source.stamp(id))
         _each(_survey_one, source, [i for i in ids if i not in kept], journal, workers, 'survey', scheduler)
         rows = [journal[i] for i in ids]
@@ -242,6 +242,14 @@ def _strata(strata, journal, taken):
     return {s: {k: [n, have[s][k]] for k, n in counts.items()} for s, counts in strata.items() if taken[s]}
 
 
+_REPAIRS = dict(repaired_half_circle='half circles turned over', repaired_two_sides='second sides turned')
+
+
+def _repaired(rows):
+    "`{flag: ids}` of the parts that are put right when they are read."
+    return {flag: found for flag in _REPAIRS if (found := [i for i, v in rows if flag in v['flags']])}
+
+
 def _info(source, taken, settings, refused, absent, stray, strata, journal):
     rows = [(i, journal[i]['value']) for s in SPLITS for i in taken[s]]
     seed = None if settings['order'] == 'official' else settings['seed']
@@ -249,7 +257,7 @@ def _info(source, taken, settings, refused, absent, stray, strata, journal):
                 counts={s: len(taken[s]) for s in SPLITS}, digest=_digest(f'{i} {v["digest"]}' for i, v in rows), strata=_strata(strata, journal, taken),
                 refused=dict(sorted(Counter(r['reason'] for r in refused).items())), met_limits=met_limits(refused),
                 missing_files=len(absent), not_in_split=len(stray), in_two_splits=len(source.in_two_splits),
-                **_tally(v for _, v in rows))
+                repaired=_repaired(rows), **_tally(v for _, v in rows))
 
 # %% ../nbs/11_extract.ipynb #24f2d283
 _SPARE = .05                # more parts to read in a round, where a round reads through everything
@@ -273,7 +281,7 @@ def _gather(source, dataset, settings, journal, workers, scheduler=None):
 
 
 def _write_out(source, dataset, settings, taken, refused, strata, journal):
-    "All files but the parts themselves; returns the ids without a file and the files without a split."
+    "All files but the parts themselves; returns the ids without a file, the files without a split, and the repaired parts."
     known = [i for s in SPLITS for i in source.split[s]]
     absent, stray = [i for i in known if i not in source.ids], sorted(source.ids.difference(known))
     _sweep(dataset, {i for s in SPLITS for i in taken[s]}, _named(dataset, journal))
@@ -282,9 +290,10 @@ def _write_out(source, dataset, settings, taken, refused, strata, journal):
         write_bytes(dataset.path/'logs'/f'{name}.txt', ''.join(f'{i}\n' for i in ids).encode())
     record_failures(dataset, 'extract', refused)
     write_json(dataset.path/'train_val_split.json', taken)
-    write_json(dataset.path/'dataset_info.json', _info(source, taken, settings, refused, absent, stray, strata, journal))
+    about = _info(source, taken, settings, refused, absent, stray, strata, journal)
+    write_json(dataset.path/'dataset_info.json', about)
     journal.forget()
-    return absent, stray
+    return absent, stray, about['repaired']
 
 # %% ../nbs/11_extract.ipynb #0c3a253d
 def _check_taken(source, taken, settings, refused):
@@ -298,9 +307,10 @@ def _check_taken(source, taken, settings, refused):
     raise DatasetError('nothing_taken', source.name, what)
 
 
-def _facts(summary, source, taken, settings, strata, absent, stray):
+def _facts(summary, source, taken, settings, strata, absent, stray, repaired):
     summary.facts = {s: f'{len(taken[s]):,} of {settings[s]:,} asked' for s in SPLITS}
     if settings['order'] != 'official': summary.facts['order'] = f'{settings["order"]}, seed {settings["seed"]}'
+    if repaired: summary.facts['repaired'] = ', '.join(f'{len(ids):,} with {_REPAIRS[flag]}' for flag, ids in repaired.items())
     if strata: summary.facts['strata'] = f'{len({k for c in strata.values() for k in c})} in {sum(n for c in strata.values() for n in c.values()):,} readable parts'
     for s in SPLITS:
         if len(taken[s]) < settings[s]: summary.notes.append(f'{s}: the source has no more than {len(taken[s]):,} readable parts; took them all')
@@ -362,7 +372,7 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     source = open_source(source, dataset.path/'logs')
     source.split                    # a bad one is refused before anything is written
     _check_output(source, dataset)
-    same, journal = dict(source=source.name, maker=maker('sequence', 'extract')), dataset.log_path('extract', '.jsonl')
+    same, journal = dict(source=source.name, maker=maker('sequence', 'solid', 'repair', 'extract')), dataset.log_path('extract', '.jsonl')
     with (at_work(dataset, 'extract', workers, source=repr(source), **settings) as summary,
           Journal(journal, same, keep=True) as journal):
         forget_sums(dataset)

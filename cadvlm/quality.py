@@ -24,7 +24,8 @@ from .dataset import (Dataset, DatasetError, Folder, FolderSource, Summary, atom
 from .language import encode
 from .normal import PLANES, direction_of
 from .parallel import Journal, available_workers, maker, run
-from .sequence import Arc, Circle, CodeError, Extent, GeometryError, Line, Operation, read
+from .repair import read_part
+from .sequence import Arc, Circle, CodeError, Extent, GeometryError, Line, Operation
 from .solid import build
 
 # %% ../nbs/14a_quality.ipynb #184604ee
@@ -119,7 +120,7 @@ _BATCH = 10_000             # rows, some megabytes
 def _measure_one(place, id):
     path = place.json_path(id)
     mark = path.exists() and stamp(path)
-    return measure(read(path)) | dict(stamp=mark)
+    return measure(read_part(path)) | dict(stamp=mark)
 
 
 def _is_fresh(place, id, value):

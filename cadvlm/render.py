@@ -12,9 +12,10 @@ import cadvlm
 from .dataset import (SPLITS, Dataset, DatasetError, Folder, Views, at_work, brief, check_count, check_seconds,
                             counted, forget_sums, is_ours, list_files, not_ours, read_json, record_failures,
                             sweep_parts, whole_name, write_bytes, write_json)
-from .drawing import CANVAS, LINE_WIDTH, STYLES, VIEWS, encode_png, project
+from .drawing import CANVAS, LINE_WIDTH, STYLES, VIEWS, clearance, encode_png, project
 from .parallel import Journal, available_workers, late_note, maker, met_limits, run
-from .sequence import GeometryError, loads
+from .repair import load_part
+from .sequence import GeometryError
 from .solid import FRAME_SIZE, build
 
 # %% ../nbs/12_render.ipynb #893cbaa5
@@ -42,17 +43,25 @@ def draw(solid, views, size=512, style='lines', hidden_lines=True, line_width=LI
     GeometryError
         `blank` when a view shows nothing.
     """
-    images = {v: project(solid, v, style).rasterize(size, hidden_lines, line_width) for v in views}
-    for view, image in images.items():
-        if image.min() > _WHITE: raise GeometryError('blank', view, 'expected lines, found a white picture')
-    return images
+    return {v: _image(project(solid, v, style), size, hidden_lines, line_width) for v in views}
 
 
-def _render_one(dataset, views, pen, id):
-    solid = build(loads(dataset.json_path(id).read_bytes(), id))
-    pictures = {view: encode_png(image) for view, image in draw(solid, views, **pen).items()}
-    for view, data in pictures.items(): write_bytes(dataset.image_path(id, view), data)
-    return dict(frame=[*solid.frame.centre, solid.frame.scale], bytes=sum(map(len, pictures.values())))
+def _image(drawing, size=512, hidden_lines=True, line_width=LINE_WIDTH):
+    image = drawing.rasterize(size, hidden_lines, line_width)
+    if image.min() > _WHITE: raise GeometryError('blank', drawing.view, 'expected lines, found a white picture')
+    return image
+
+
+_CLEAR = 1.                 # pixels of paper between lines side by side, below which an image is not legible
+
+
+def _render_one(dataset, views, style, pen, id):
+    solid = build(load_part(dataset.json_path(id).read_bytes(), id))
+    drawings = {view: project(solid, view, style) for view in views}
+    data = {view: encode_png(_image(drawing, **pen)) for view, drawing in drawings.items()}
+    for view in views: write_bytes(dataset.image_path(id, view), data[view])
+    illegible = [view for view, drawing in drawings.items() if clearance(drawing, **pen) < _CLEAR]
+    return dict(frame=[*solid.frame.centre, solid.frame.scale], bytes=sum(map(len, data.values())), illegible=illegible)
 
 # %% ../nbs/12_render.ipynb #32079a2e
 def _is_drawn(dataset, views, id, value):
@@ -93,6 +102,7 @@ def _conventions(views, size, hidden_lines, line_width, **_):
                 views={v: dict(zip(('right', 'up', 'towards_viewer'), VIEWS[v].round(6).tolist())) for v in views if v in VIEWS},
                 frame=f'frame = (world - centre) * scale: the box of the part is centred, its longest side is {FRAME_SIZE:g} units',
                 frames='[x, y, z of the centre in metres, scale in units per metre] of each part',
+                illegible=f'views of each part whose image has less than {_CLEAR:g} pixel of paper between lines side by side',
                 canvas_units=CANVAS, pixel=f'column = {size/2:g} + right * {size/CANVAS:g}, row = {size/2:g} - up * {size/CANVAS:g}; iso is smaller by a quarter, and a sheet shows four views at half the scale',
                 lines=f'visible: black, {line_width*size/512:g} px; hidden: grey, dashed, {line_width*size/1024:g} px; white background')
 
@@ -103,7 +113,8 @@ def _metadata(dataset, views, pen, rows):
                 bytes=sum(v['bytes'] for v in values.values()), counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
                 failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())),
                 met_limits=met_limits(rows.failures),
-                conventions=_conventions(views, **pen), frames={i: v['frame'] for i, v in values.items()})
+                conventions=_conventions(views, **pen), frames={i: v['frame'] for i, v in values.items()},
+                illegible={i: v['illegible'] for i, v in values.items() if v['illegible']})
 
 # %% ../nbs/12_render.ipynb #8fad0d6d
 def _check_views(views):
@@ -160,13 +171,14 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     dataset, views, workers = Dataset(dataset), _check_views(views), available_workers(workers, scheduler)
     pen = _check_pen(size=size, style=style, hidden_lines=hidden_lines, line_width=line_width)
     check_seconds('timeout', timeout)
-    ids, settings = dataset.ids, dict(views=views, **pen, maker=maker('sequence', 'solid', 'drawing', 'render'))
+    ids, settings = dataset.ids, dict(views=views, **pen, maker=maker('sequence', 'boolean', 'solid', 'repair', 'drawing', 'render'))
     with (at_work(dataset, 'render', workers, views=views, **pen) as summary,
           Journal(dataset.log_path('render', '.jsonl'), settings, keep=True) as journal):
         named = _named(dataset, journal)
         _check_places(dataset, ids, views, named)
         forget_sums(dataset); journal.claim(ids)
-        rows = run(partial(_render_one, dataset, views, pen), ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout, scheduler=scheduler)
+        one = partial(_render_one, dataset, views, style, {k: v for k, v in pen.items() if k != 'style'})
+        rows = run(one, ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout, scheduler=scheduler)
         about = _metadata(dataset, views, pen, rows)
         summary.notes += late_note(rows, timeout)
         if not about['models']:
@@ -178,5 +190,7 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
         write_json(dataset.path/'rendering_metadata.json', about)
         record_failures(dataset, 'render', rows.failures)
         summary.asked, summary.reused, summary.done, summary.failures = len(ids), rows.reused, about['models'] - rows.reused, about['failures']
-        summary.facts = dict(images=f'{about["images"]:,} ({", ".join(views)}; {size} px; {about["bytes"]/max(1, about["images"])/1000:.1f} kB each)')
+        legible = about['images'] - sum(map(len, about['illegible'].values()))
+        summary.facts = dict(images=f'{about["images"]:,} ({", ".join(views)}; {size} px; {about["bytes"]/max(1, about["images"])/1000:.1f} kB each)',
+                             legible=f'{legible:,} images show all their lines apart')
     return summary

@@ -20,7 +20,8 @@ from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, check_ours
                             stamp, sweep_parts, write_json)
 from .language import encode
 from .parallel import Journal, Lock, available_workers, maker, run
-from .sequence import CodeError, loads
+from .repair import load_part
+from .sequence import CodeError
 from .solid import build
 
 # %% ../nbs/11a_twins.ipynb #4227ef73
@@ -130,7 +131,7 @@ def redundant(split, twins, dedup='across'):
 # %% ../nbs/11a_twins.ipynb #817da3b3
 def _print_one(dataset, id):
     path = dataset.json_path(id)
-    return dict(stamp=stamp(path)) | fingerprint(loads(path.read_bytes(), id))
+    return dict(stamp=stamp(path)) | fingerprint(load_part(path.read_bytes(), id))
 
 
 def _is_there(dataset, id, value):
@@ -139,7 +140,7 @@ def _is_there(dataset, id, value):
 
 @lru_cache(16)
 def _solid(path, stamp):
-    return build(loads(path.read_bytes(), path.stem))
+    return build(load_part(path.read_bytes(), path.stem))
 
 
 def _prove_one(dataset, turned, pair):
@@ -164,7 +165,7 @@ def find_twins(dataset, workers=None, turned=False, scheduler=None):
     (list of list of str, dict)
         Groups of ids; and counts: parts, exact pairs, candidates, proven pairs, parts without a solid.
     """
-    settings, ids = dict(maker=maker('sequence', 'solid', 'regions', 'normal', 'compact', 'twins')), list(dict.fromkeys(dataset.ids))
+    settings, ids = dict(maker=maker('sequence', 'boolean', 'solid', 'repair', 'regions', 'normal', 'compact', 'twins')), list(dict.fromkeys(dataset.ids))
     with Journal(dataset.log_path('twins', '.jsonl'), settings) as journal:
         rows = run(partial(_print_one, dataset), ids, journal, partial(_is_there, dataset), workers, title='fingerprints', scheduler=scheduler)
         prints, failed = dict(rows.values), len(rows.failures)

@@ -31,7 +31,8 @@ from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, beside, ch
 from .language import decode
 from .parallel import Journal, available_workers, run
 from .render import draw
-from .sequence import CadError, loads
+from .repair import load_part
+from .sequence import CadError
 from .solid import build
 
 # %% ../nbs/14_validate.ipynb #71bdc8ca
@@ -103,7 +104,7 @@ def _packed(code):
 def _validate_one(dataset, views, pen, language, id, drawn, code):
     "`{problems, sums}` of one part; `drawn` says whether it should have pictures, `code` is its answer, compressed, or None."
     problems, images, sequence = [], {}, None
-    try: sequence = loads(dataset.json_path(id).read_bytes(), id)
+    try: sequence = load_part(dataset.json_path(id).read_bytes(), id)
     except FileNotFoundError: problems.append([id, 'missing_json', 'expected its file in cad_json, found none'])
     except CadError as e: problems.append(_problem(id, e))
     for view in views if drawn else ():

@@ -2,10 +2,14 @@
 import math
 from pathlib import Path
 
+import constructions
 import numpy as np
 import orjson
 import pytest
 
+from cadvlm.convert import convert
+from cadvlm.extract import extract
+from cadvlm.render import render
 from cadvlm.repair import load_part, read_part, repair
 from cadvlm.rows import to_rows
 from cadvlm.sequence import CadError, read, to_deepcad
@@ -54,3 +58,34 @@ def test_official_vectors_are_read_from_files_as_they_are(shared):
     "The half circle of this part bulges the wrong way in the file and in nothing that reads vectors: `read` keeps it."
     path = shared / "deepcad" / "cad_json" / "0001" / "00019924.json"
     assert not np.array_equal(to_rows(read(path)), to_rows(read_part(path)))
+
+
+def test_repairs_are_counted_and_listed_by_extract(tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for i, name in enumerate(("semicircle_slot_refused", "two_sides_second_flipped", "yz_join_slanted_face")):
+        (folder / f"{i:08}.json").write_bytes((CASES / f"{name}.json").read_bytes())
+    summary = extract(folder, tmp_path / "dataset", train_size=3, val_size=0, test_size=0, workers=1)
+    info = orjson.loads((tmp_path / "dataset" / "dataset_info.json").read_bytes())
+    assert info["repaired"] == {"repaired_half_circle": ["00000000"], "repaired_two_sides": ["00000001"]}
+    assert "1 with half circles turned over" in str(summary)
+
+
+def test_parts_whose_images_are_not_legible_are_marked_and_can_be_left_out(tmp_path):
+    folder, dataset = tmp_path / "source", tmp_path / "dataset"
+    folder.mkdir()
+    for i, width in enumerate((0.4, 0.01)):
+        slot = constructions.polygonal((-0.5, 0.0), (0.5, 0.0), (0.5, width), (-0.5, width))
+        plate = constructions.polygonal((-1.0, -0.5), (1.0, -0.5), (1.0, 0.7), (-1.0, 0.7))
+        part = constructions.on_plane([(plate, 0.0, 1.0, constructions.NEW), (slot, 0.4, 1.0, constructions.CUT)])
+        (folder / f"{i:08}.json").write_bytes(orjson.dumps(to_deepcad(part)))
+    extract(folder, dataset, train_size=2, val_size=0, test_size=0, workers=1)
+    render(dataset, size=128, workers=1)
+    about = orjson.loads((dataset / "rendering_metadata.json").read_bytes())
+    assert about["illegible"] == {"00000001": ["top", "right"]}
+    convert(dataset, workers=1)
+    marks = {s["id"]: s["legible"] for s in orjson.loads((dataset / "train.json").read_bytes())}
+    assert all(marks[f"00000000_{v}"] for v in ("front", "top", "right")) and not all(marks.values())
+    summary = convert(dataset, legible_only=True, workers=1)
+    assert summary.failures == {"illegible": 1}
+    assert {s["id"][:8] for s in orjson.loads((dataset / "train.json").read_bytes())} == {"00000000"}
