@@ -243,11 +243,11 @@ def _plain_layout(names, inside):
 
 
 def _right_place(names, inside):
-    "What in a folder that is no source looks like one, or None."
-    for name in sorted(names)[:_LOOK]:
-        below = set(inside(name))
-        official = any({layout.parts, layout.split} <= below for layout in OFFICIAL)
-        if official or _ARCHIVE.search(name) or _plain_layout(below, lambda _: ()): return name
+    "What in a folder that is no source looks like one, first the official layouts, then archives; or None."
+    below = {name: set(inside(name)) for name in sorted(names)[:_LOOK]}
+    official = [n for n in below if any({layout.parts, layout.split} <= below[n] for layout in OFFICIAL)]
+    plain = [n for n in below if _plain_layout(below[n], lambda _: ())]
+    return next(iter([*official, *filter(_ARCHIVE.search, below), *plain]), None)
 
 
 def find_layout(names, where, inside=lambda name: ()):

@@ -231,6 +231,14 @@ def test_the_folder_above_says_which_is_right(corpus, tmp_path, memory, name):
     assert f"give memory://bucket/above/{name}," in caught.value.message
 
 
+def test_of_several_the_official_one_is_named(corpus, tmp_path):
+    lay(tmp_path / "above/cases", "flat")
+    shutil.copytree(corpus, tmp_path / "above/tiny")
+    pack(corpus, tmp_path / "above/again.tar")
+    with pytest.raises(DatasetError, match="above/tiny, which looks like a source"):
+        open_source(tmp_path / "above")
+
+
 # --- byte order marks and splits
 
 def test_byte_order_marks(corpus, tmp_path):
