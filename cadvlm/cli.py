@@ -6,16 +6,18 @@ __all__ = ['COMMANDS', 'STAGES', 'app', 'SCALES', 'run', 'load_config', 'main', 
 # %% ../nbs/19_cli.ipynb #5d185f18
 import html
 import os
+import re
 import sys
 from pathlib import Path
 from string import Template
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, convert
 from cyclopts.config import Dict
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Place, Views, open_source, read_json, write_bytes
+from .dataset import (MOST, Dataset, DatasetError, Place, Views, brief, check_count, check_places, check_seconds,
+                            open_source, read_json, write_bytes)
 from .parallel import get_ready
 from .sequence import CadError
 
@@ -39,8 +41,16 @@ COMMANDS = dict(download="Fetch an archive of parts: DeepCAD's, or another.",
                 export='Write a part as STEP, STL or GLB.')
 STAGES = ('extract', 'twins', 'render', 'convert', 'validate')
 
+def _converted(type, tokens):
+    "What cyclopts makes of the words after a flag. It would round 1.5 to a whole number; here it is none."
+    word = tokens[0].value if type is int else '0'
+    if re.fullmatch(r'[+-]?[0-9]{1,18}', word) and abs(int(word)) <= MOST: return convert(type, tokens)
+    raise ValueError(f'expected a whole number of at most {MOST:,}, found {brief(word)}.')
+
+
 app = App(name='cadvlm', help='True engineering drawings paired with true CAD code, for vision-language models.', version=cadvlm.__version__,
-          help_format='markdown', suppress_keyboard_interrupt=False, result_action='return_value')
+          help_format='markdown', suppress_keyboard_interrupt=False, result_action='return_value',
+          default_parameter=Parameter(converter=_converted))
 app.meta.suppress_keyboard_interrupt = False
 _FUNCTIONS = dict(evaluate='evaluate:evaluate_file', predict='train:predict', answer='finetune:answer')              # where it is not named like its module
 for _name, _help in COMMANDS.items(): app.command(f'cadvlm.{_FUNCTIONS.get(_name, f"{_name}:{_name}")}', name=_name, help=_help, sort_key=list(COMMANDS).index(_name))
@@ -75,7 +85,8 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
     Parameters
     ----------
     source : str or Path, optional
-        Folder or tar archive, local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or a plain folder of such JSON files.
+        Folder or archive (tar, zip), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or of plain JSON
+        files of parts.
     output : Path, optional
         Folder of the dataset; with --scale data/deepcad_1k and so on by default.
     scale : str, optional
@@ -99,7 +110,8 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
     line_width : float
         Pixels of visible lines at a size of 512.
     timeout : float
-        Seconds that drawing one part may take.
+        Seconds of processor time that drawing one part may take, before it is tried again alone, with four times the
+        time.
     language : str
         Language of the answers: cadquery, or compact.
     sample : str
@@ -131,6 +143,9 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
         One for each stage; they are also printed, as each ends.
     """
     if scale: train_size, val_size, test_size = _sizes(scale)
+    counts = dict(train_size=train_size, val_size=val_size, test_size=test_size, seed=seed, image_tokens=image_tokens)
+    for name, value in counts.items(): check_count(name, value)
+    check_count('size', size, 64, 4096); check_count('max_length', max_length, 1); check_seconds('timeout', timeout)
     output = output or (Path('data')/f'deepcad_{scale}' if scale else None)
     if output is None: raise DatasetError('bad_setting', 'output', 'expected cadvlm run SOURCE OUTPUT, or cadvlm run --scale 1k, found no output; name a folder for the dataset')
     if sample == 'sheet' and 'sheet' not in views: views = (*views, 'sheet')
@@ -162,14 +177,18 @@ def _model(command):
 def _section(command, section, file):
     "The section of a command, checked."
     from pydantic import ValidationError
-    from orjson import dumps
+    from json import dumps
     try: _model(command).model_validate_json(dumps(section), strict=True)
     except ValidationError as e:
         first = e.errors()[0]
-        field, what = '.'.join(map(str, (command, *first['loc']))), f'{first["msg"]}, found {first["input"]!r}'
+        field, what = '.'.join(map(str, (command, *first['loc']))), f'{first["msg"]}, found {brief(first["input"])}'
         if first['type'] == 'extra_forbidden': what = f'no such setting; {command} has {", ".join(_model(command).model_fields)}'
         raise DatasetError('bad_config', f'{file}: {field}', what) from None
     except TypeError as e: raise DatasetError('bad_config', f'{file}: {command}', f'expected plain values; {e}') from None
+    large = next((key for key, value in section.items() if type(value) is int and abs(value) > MOST), None)
+    if large:
+        what = f'expected a whole number of at most {MOST:,}, found {brief(section[large])}'
+        raise DatasetError('bad_config', f'{file}: {command}.{large}', what)
     return section
 
 
@@ -182,9 +201,10 @@ def load_config(path, command):
         `bad_config`: naming the file, the field, and what was expected.
     """
     import yaml
-    try: node = yaml.safe_load(Path(path).read_text(encoding='utf-8')) or {}
+    try: node = yaml.safe_load(Path(path).read_text(encoding='utf-8-sig')) or {}
     except OSError as e: raise DatasetError('bad_config', str(path), f'expected a YAML file, found {e.strerror}') from None
-    except (yaml.YAMLError, UnicodeDecodeError) as e: raise DatasetError('bad_config', str(path), f'expected YAML, found {" ".join(str(e).split())}') from None
+    except (yaml.YAMLError, ValueError) as e:
+        raise DatasetError('bad_config', str(path), f'expected YAML, found {" ".join(str(e).split())}') from None
     if type(node) is not dict: raise DatasetError('bad_config', str(path), f'expected a section for each command, found {type(node).__name__}')
     known = (*COMMANDS, 'run', 'demo')
     for key, section in node.items():
@@ -225,12 +245,18 @@ def _stopped(message, code=2):
     return code
 
 
+def _with_flag(error):
+    "The error of a setting names its flag."
+    if error.reason != 'bad_setting' or not error.where.isidentifier(): return error
+    return type(error)(error.reason, f'--{error.where.replace("_", "-")}', error.message)
+
+
 def main(tokens=None):
     """The `cadvlm` command; `tokens` are its arguments, by default those of the program. Returns the exit code."""
     tokens = sys.argv[1:] if tokens is None else list(tokens)
     if len(tokens) > 1 and tokens[0] in ('synthesize', *STAGES, 'quality', 'evaluate', 'run', 'demo') and not {'-h', '--help', '--scheduler'} & set(tokens): get_ready()
     try: return int(_carried_out(tokens))
-    except CadError as e: return _stopped(e)
+    except CadError as e: return _stopped(_with_flag(e))
     except CycloptsError as e: return _stopped(f'{" ".join(str(e).split())} See cadvlm {tokens[0] + " " if tokens and tokens[0] in app else ""}--help.')
     except BrokenPipeError: return _stopped('nobody is listening any more')
     except OSError as e:
@@ -328,6 +354,7 @@ def write_page(dataset, summaries, path, count=24):
     """
     from cadvlm.report import PAGE                         # it loads pandas and matplotlib
     dataset, path = Dataset(dataset), Path(path)
+    check_places([path], [path])
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
     failed = [(reason, f'{n:,}', s.stage) for s in summaries for reason, n in sorted(s.failures.items())] or [('nothing: every part was made',)]
     stages = [(s.stage, f'{s.asked - s.failed:,} parts', f'{s.seconds:.1f} s', f'{s.rate:,.0f} / min' if s.rate else 'done before') for s in summaries]
@@ -358,6 +385,7 @@ def demo(output: Path = Path('data/demo'), *, count: int = 200, seed: int = 0, w
     list of Summary
     """
     source, dataset, page = output/'synthetic', output/'dataset', output/'index.html'
+    check_places([page], [page])
     made = _function('synthesize')(source, count=count, seed=seed, workers=workers)
     _say(made, '')
     sizes = dict(zip(('train_size', 'val_size', 'test_size'), map(len, open_source(source).split.values())))

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['LANGUAGES', 'AXES', 'PROMPTS', 'ON_GRID_LOSS', 'FORMATS', 'CARD', 'FILES', 'form', 'prompt', 'check_answer',
-           'grid_iou', 'answer', 'samples', 'write_parquet', 'card', 'is_own_card', 'write_card', 'convert']
+           'grid_iou', 'answer', 'samples', 'parquet_names', 'write_parquet', 'card', 'is_own_card', 'write_card',
+           'convert']
 
 # %% ../nbs/13_convert.ipynb #f6d16203
 import html
@@ -19,10 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cadvlm
-from .dataset import (Dataset, DatasetError, Folder, SPLITS, at_work, atomic, check_count, failures, record_failures,
-                            stamp, write_bytes, write_json, write_json_list)
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, atomic, check_count, counted, failures,
+                            forget_sums, is_ours, not_ours, read_json, record_failures, stamp, sweep_parts, whole_name,
+                            write_bytes, write_json, write_json_list)
 from .language import VERSIONS, decode, encode
-from .parallel import Journal, available_workers, maker, run
+from .parallel import Journal, available_workers, late_note, maker, met_limits, run
 from .sequence import CadError, CodeError, loads
 from .solid import Frame, build, iou
 
@@ -155,7 +157,8 @@ def _metadata(dataset, rows, views, settings):
     return dict(cadvlm=cadvlm.__version__, **settings, language_version=VERSIONS[language], views=list(views), models=len(made), samples=counts,
                 layout='LLaVA conversations, one image each; image paths are below this folder',
                 code_length=_lengths(lengths), question_length=questions, prompts={p: used[k] for k, p in enumerate(PROMPTS[language])},
-                grid=_grid(loss, grids, invalid), failures=dict(sorted(failed.items())))
+                grid=_grid(loss, grids, invalid), failures=dict(sorted(failed.items())),
+                met_limits=met_limits(rows.failures))
 
 # %% ../nbs/13_convert.ipynb #ab262c36
 FORMATS = ('json', 'parquet')
@@ -169,6 +172,12 @@ _SCHEMA = pa.schema([('id', pa.string()), ('image', pa.struct([('bytes', pa.bina
 
 def _with_picture(dataset, sample):
     return {k: sample.get(k) for k in ('id', 'conversations', 'grid_iou')} | dict(image=dict(bytes=(dataset.path/sample['image']).read_bytes(), path=sample['image']))
+
+
+def parquet_names(split, count):
+    "Paths, below the dataset, of the Parquet files of a split of so many samples."
+    shards = max(1, -(-count // _SHARD))
+    return [f'parquet/{split}-{k:05}-of-{shards:05}.parquet' for k in range(shards)]
 
 
 def write_parquet(dataset, split, samples, count):
@@ -186,8 +195,7 @@ def write_parquet(dataset, split, samples, count):
     -------
     list of Path
     """
-    shards, samples = max(1, -(-count // _SHARD)), iter(samples)
-    paths = [dataset.path/'parquet'/f'{split}-{k:05}-of-{shards:05}.parquet' for k in range(shards)]
+    paths, samples = [dataset.path/name for name in parquet_names(split, count)], iter(samples)
     for path in paths:
         with atomic(path) as f, pq.ParquetWriter(f, _SCHEMA) as writer:
             rows = islice(samples, _SHARD)
@@ -293,17 +301,46 @@ def write_card(dataset, about):
 FILES = dict(train='train.json', validation='val.json', test='test.json')
 
 
+def _named_tables(dataset, journal):
+    "The Parquet files that records of this dataset name."
+    path = dataset.path/'tinyllava_metadata.json'
+    last = read_json(path) if is_ours(path) else {}
+    before = last.get('samples', {}) if last.get('format') == 'parquet' else {}
+    named = {n for split, count in before.items() if count for n in parquet_names(split, count)}
+    return named.union(*(ids for _, ids in journal.named()))
+
+
+def _claim_tables(dataset, journal, counts):
+    "Write down which Parquet files will be written; raise where one lies in the way that is not ours."
+    named = _named_tables(dataset, journal)
+    wanted = [n for split, count in counts.items() if count for n in parquet_names(split, count)]
+    for path in [dataset.path/n for n in wanted if n not in named]:
+        if path.exists(): raise not_ours(path, 'that no record of this dataset names')
+    journal.claim(wanted)
+    return wanted
+
+
+def _sweep_tables(dataset, named, wanted):
+    "Remove Parquet files that an earlier run left."
+    for path in (dataset.path/'parquet').glob('*.p*'):
+        name = f'parquet/{whole_name(path.name)}'
+        if name in named and (name not in wanted or path.name != whole_name(path.name)): path.unlink()
+
+
 def _write_samples(dataset, rows, views, frames, settings, format):
     "The three files of conversations, each in the order of the split."
-    made, words, shards = {i for i, _ in rows.values}, {k: settings[k] for k in ('language', 'system_prompt', 'seed')}, set()
-    for split, name in FILES.items():
-        ids = [i for i in dataset.split[split] if i in made]
-        all_of_them = lambda: (s for i in ids for s in samples(dataset, i, rows.journal[i]['value'], views, frames[i], **words))
-        write_json_list(dataset.path/name, all_of_them())
-        if format == 'parquet' and ids: shards.update(write_parquet(dataset, split, all_of_them(), len(views)*len(ids)))
-    for old in set((dataset.path/'parquet').glob('*.parquet')) - shards: old.unlink()
+    made, words = {i for i, _ in rows.values}, {k: settings[k] for k in ('language', 'system_prompt', 'seed')}
+    split = {s: [i for i in dataset.split[s] if i in made] for s in FILES}
+    counts = {s: len(views)*len(ids) for s, ids in split.items()} if format == 'parquet' else {}
+    tables = _claim_tables(dataset, rows.journal, counts)
+    for s, ids in split.items():
+        of_part = lambda i: samples(dataset, i, rows.journal[i]['value'], views, frames[i], **words)
+        all_of_them = lambda: (sample for i in ids for sample in of_part(i))
+        write_json_list(dataset.path/FILES[s], all_of_them())
+        if format == 'parquet' and ids: write_parquet(dataset, s, all_of_them(), len(views)*len(ids))
+    _sweep_tables(dataset, _named_tables(dataset, rows.journal), tables)
 
-
+# %% ../nbs/13_convert.ipynb #4fe8e37c
 def _facts(about):
     "What the summary says besides counts."
     facts = dict(samples=', '.join(f'{n:,} {FILES[s]}' for s, n in about['samples'].items()))
@@ -365,21 +402,31 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
     Raises
     ------
     DatasetError
-        When the folder is no rendered dataset, or a setting makes no sense.
+        When the folder is no rendered dataset, or a setting makes no sense; `nothing_converted`; `not_ours` where
+        somebody else's file lies in the way.
     """
     dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
     for name, value, allowed in (('language', language, LANGUAGES), ('sample', sample, ('each', 'sheet')), ('on_grid_loss', on_grid_loss, ON_GRID_LOSS), ('format', format, FORMATS)): _check(name, value, allowed)
     if on_grid_loss != 'keep' and not verify: raise DatasetError('bad_setting', 'on_grid_loss', f'expected keep together with --no-verify, found {on_grid_loss}: a loss that is not measured cannot be acted on')
+    check_count('seed', seed)
     if '<image>' in system_prompt: raise DatasetError('bad_setting', 'system_prompt', 'expected text without <image>')
     refused, drawing = {r['id'] for r in failures(dataset, 'render')}, dataset.metadata('render')
     views, frames, ids = _sample_views(drawing['views'], sample), drawing['frames'], [i for i in dataset.ids if i not in refused]
     answers = dict(language=language, on_grid_loss=on_grid_loss, verify=verify)
-    settings = dict(sample=sample, system_prompt=system_prompt, format=format, seed=check_count('seed', seed)) | answers
+    settings = dict(sample=sample, system_prompt=system_prompt, format=format, seed=seed) | answers
     kept = answers | dict(maker=maker('sequence', 'solid', 'regions', 'normal', 'cadquery', 'compact', 'language', 'convert'))
-    with at_work(dataset, 'convert', workers, **settings) as summary, Journal(dataset.log_path('convert', '.jsonl'), kept) as journal:
+    with (at_work(dataset, 'convert', workers, **settings) as summary,
+          Journal(dataset.log_path('convert', '.jsonl'), kept, keep=True) as journal):
+        forget_sums(dataset)
         rows = run(partial(_convert_one, dataset, views, answers), ids, journal, partial(_is_there, dataset, views), workers, lambda i: (frames.get(i),), title='convert', scheduler=scheduler)
-        _write_samples(dataset, rows, views, frames, settings, format)
         about = _metadata(dataset, rows, views, settings)
+        summary.notes += late_note(rows)
+        if not about['models']:
+            why = counted(about['failures']) or 'no part was drawn'
+            what = f'none of the {len(ids):,} parts has code: {why} (logs/conversion.log)'
+            raise DatasetError('nothing_converted', dataset.name, what)
+        _write_samples(dataset, rows, views, frames, settings, format)
+        sweep_parts(dataset, 'convert'); journal.forget()
         write_json(dataset.path/'tinyllava_metadata.json', about)
         ours = write_card(dataset, about)
         record_failures(dataset, 'convert', rows.failures)

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from tqdm.auto import tqdm
 
 import cadvlm
-from .dataset import CadError, check_count, read_json, shown, write_bytes, write_json
+from .dataset import CadError, check_count, check_seconds, read_json, shown, write_bytes, write_json
 from .parallel import _quiet
 
 # %% ../nbs/09_download.ipynb #9bdb994b
@@ -232,13 +232,33 @@ class Download:
         lines = [('file', self.path), ('bytes', f'{self.size:,} · {self.fetched:,} fetched now'), ('sha256', self.sha256), ('time', f'{self.seconds:.1f} s{speed}')]
         return '\n'.join(['download', *(f'  {name:<10} {text}' for name, text in lines)])
 
+# %% ../nbs/09_download.ipynb #0a60c788
+def _noted(path):
+    "The checksum in the note beside a file; empty when there is none."
+    note = Path(f'{path}.sha256')
+    if not os.path.lexists(note): return ''
+    words = note.read_text(errors='replace').split() if note.is_file() else []
+    if words and re.fullmatch('[0-9a-fA-F]{64}', words[0]): return words[0].lower()
+    what = 'there is a file here that is no checksum of 64 hexadecimal digits; remove it, or name another place'
+    raise DownloadError('exists', str(note), what)
+
+
+def _check_part(part):
+    "Raise when a file of somebody else lies where the bytes are going to be kept."
+    note = Path(f'{part}.json')
+    try: known = read_json(note)
+    except CadError: known = None
+    ours = type(known) is dict and known.keys() >= {'url', 'size', 'etag', 'date'}
+    for path in [] if ours else [part, note]:
+        if os.path.lexists(path) and not (path.is_file() and not path.stat().st_size):
+            what = 'there is a file here that no download has begun; remove it, or name another place'
+            raise DownloadError('exists', str(path), what)
+
 
 def _there_already(path, sha256):
     "The result when the file is there, whole; None when there is none."
     if not path.exists(): return None
-    note = Path(f'{path}.sha256')
-    noted = note.read_text().split() if note.is_file() else []
-    expected = sha256 or ''.join(noted[:1])
+    expected = sha256 or _noted(path)
     found = _digest(path) if expected else ''
     if expected and found == expected: return Download(path, path.stat().st_size, found)
     what = f'another one, of sha256 {found}' if expected else 'one that nobody vouches for'
@@ -281,15 +301,17 @@ def download(output: str, url: str = DEEPCAD_URL, *, sha256: str = '', tries: in
     if '://' in str(output): output, url = url, str(output)       # `download URL DEST` is what many hands type
     path, start = _target(output, check_url(url)), time.perf_counter()
     check_count('tries', tries, 1)
+    check_seconds('timeout', timeout)
     if sha256 and not re.fullmatch('[0-9a-fA-F]{64}', sha256): raise DownloadError('bad_setting', 'sha256', f'expected 64 hexadecimal digits, found {sha256[:80]!r}')
-    if timeout <= 0: raise DownloadError('bad_setting', 'timeout', f'expected a positive number of seconds, found {timeout}')
     if found := _there_already(path, sha256.lower()): return found
+    expected = sha256.lower() or _noted(path)
+    _check_part(path.with_name(path.name + '.part'))
     path.parent.mkdir(parents=True, exist_ok=True)
     fetch = _Fetch(url, path.with_name(path.name + '.part'), timeout)
     before = fetch.there
     with tqdm(total=fetch.size, initial=before, desc=path.name, unit='B', unit_scale=True, unit_divisor=1000, disable=_quiet(), smoothing=.1) as bar: _persist(fetch, tries, bar)
-    digest = _check_whole(fetch, sha256.lower())
+    digest = _check_whole(fetch, expected)
     os.replace(fetch.part, path)
-    write_bytes(f'{path}.sha256', f'{digest}  {path.name}\n'.encode())
+    if not _noted(path): write_bytes(f'{path}.sha256', f'{digest}  {path.name}\n'.encode())
     Path(f'{fetch.part}.json').unlink(missing_ok=True)
     return Download(path, fetch.there, digest, fetch.there - min(before, fetch.there), round(time.perf_counter() - start, 3))

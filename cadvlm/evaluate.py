@@ -21,6 +21,7 @@ import pandas as pd
 
 import cadvlm
 from . import compact
+from .bounds import warm_up
 from .dataset import Dataset, DatasetError, Folder, SPLITS, Summary, atomic, failures, lot, write_json
 from .language import LANGUAGES, decode
 from .normal import normal_form, to_sequence
@@ -400,6 +401,7 @@ def compare(code, language, truth, protocol='cadvlm', seed=0, timeout=3.):
         `valid`, the measures of the protocol, or `reason` and `message` why there are none.
     """
     rule, found = PROTOCOLS[protocol], {}
+    warm_up()                                                  # compiling is no work of the prediction
     try:
         if language == 'rows' and 'acc_cmd' in rule.measures and truth.rows is not None: found = dict(zip(_ACC, accuracy(_table(code), truth.rows)))      # also of rows that build nothing
         with time_limit(timeout): sequence, solid = _answer(_read_part(code, language, truth, rule), language, truth)
@@ -481,6 +483,9 @@ def _score(dataset, protocol, seed, timeout, usual, id, part, answer):
     if answer is None: return row | dict(reason='no_prediction', message='expected a prediction, found none')
     return row | compare(code, language, truth, protocol, int(lot(id, seed)*2**53), timeout)
 
+# %% ../nbs/17_evaluate.ipynb #2353221d
+from .dataset import check_count, check_places, check_seconds
+
 # %% ../nbs/17_evaluate.ipynb #7b53537e
 _COUNTS = ('extrudes', 'rows', *(f'{n}s' for n in _KINDS))
 _COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'no_truth', *_COUNTS)
@@ -523,6 +528,7 @@ def evaluate(predictions, dataset, protocol='cadvlm', *, split='test', seed=0, t
         What `read_predictions` raises; `unknown_id`, `bad_setting`.
     """
     if protocol not in PROTOCOLS: raise DatasetError('bad_setting', 'protocol', f'expected one of {", ".join(PROTOCOLS)}, found {protocol!r}')
+    check_count('seed', seed); check_seconds('timeout', timeout)
     dataset, said = Dataset(dataset), read_predictions(predictions)
     asked, usual = _asked(dataset, split, said), next((l for _, l in said.values()), 'cadquery')
     score = partial(_score, dataset, protocol, seed, timeout, usual)
@@ -672,6 +678,7 @@ def evaluate_file(predictions: Path, dataset: Folder, *, protocol: str = 'cadvlm
     """
     start, workers, predictions = time.perf_counter(), available_workers(workers), Path(predictions)
     output = output or predictions.with_name(f'{predictions.stem}_{protocol}')
+    check_places([output/'evaluation.json', output/'evaluation.parquet'], [output/'evaluation.json'])
     table = evaluate(predictions, dataset, protocol, split=split, seed=seed, timeout=timeout, workers=workers)
     made, settings = summarize(table, seed), dict(predictions=predictions.name, dataset=Dataset(dataset).name, split=split, seed=seed, timeout=timeout)
     write_json(output/'evaluation.json', dict(cadvlm=cadvlm.__version__, settings=settings) | made)

@@ -484,7 +484,7 @@ def _suffix(path):
     raise ExportError('unknown_suffix', str(path), f'expected a name that ends with one of {", ".join((*_STEPS, *_MESHES))}, found {suffix or "no ending"}')
 
 
-def save(part, path, unit=MILLIMETRES):
+def save(part, path, unit=MILLIMETRES, overwrite=True):
     """Write a part as STEP, STL or GLB, as the ending of the name says.
 
     Parameters
@@ -495,6 +495,8 @@ def save(part, path, unit=MILLIMETRES):
         Ends with .step, .stp (millimetres, AP214), .stl (binary, millimetres) or .glb (metres, y up).
     unit : float
         Millimetres in one unit of the part: 1000 for what was read from a file, 1 for what was decoded from a program.
+    overwrite : bool
+        Whether the file may take the place of another with that name.
 
     Returns
     -------
@@ -503,7 +505,8 @@ def save(part, path, unit=MILLIMETRES):
     Raises
     ------
     ExportError
-        `unknown_suffix`, `not_a_sequence`, `missing_extra`; `kernel_died` or `timeout` where Open CASCADE does not survive the part.
+        `unknown_suffix`, `not_a_sequence`, `missing_extra`; `exists`; `kernel_died` or `timeout` where Open CASCADE
+        does not survive the part.
     GeometryError
         Where there is no solid, or its STEP file would not be the same part (`step_mismatch`). Nothing is written.
     """
@@ -515,6 +518,9 @@ def save(part, path, unit=MILLIMETRES):
     else:
         solid = part if isinstance(part, Solid) else build(part)
         data, box, volume = _MESHES[suffix](solid, name, unit), solid.bounds*unit, solid.volume*unit**3
+    if not overwrite and os.path.lexists(path) and not (path.is_file() and path.read_bytes() == data):
+        what = 'there is another file of this name; remove it, name another, or say --overwrite'
+        raise ExportError('exists', str(path), what)
     write_bytes(path, data)
     return Exported(path, len(data), box, volume)
 
@@ -647,7 +653,8 @@ def _found(id, dataset):
     raise ExportError('missing_part', id, f'expected a file, or an id in a dataset; looked in {looked}; name another with --dataset')
 
 # %% ../nbs/06_export.ipynb #3044d662
-def export(source: str, output: Path, *, dataset: Path | None = None, language: str | None = None, unit: float | None = None):
+def export(source: str, output: Path, *, dataset: Path | None = None, language: str | None = None,
+           unit: float | None = None, overwrite: bool = False):
     """Write a part as a STEP, STL or GLB file.
 
     Parameters
@@ -662,6 +669,8 @@ def export(source: str, output: Path, *, dataset: Path | None = None, language: 
         Language of the program; by default it is guessed.
     unit : float, optional
         Millimetres in one unit of the source; by default 1000 for JSON, which is in metres, 1 for a program, and 100 for rows, which lie within ±0.75.
+    overwrite : bool
+        Let the file take the place of another with that name.
 
     Returns
     -------
@@ -678,4 +687,4 @@ def export(source: str, output: Path, *, dataset: Path | None = None, language: 
     if not path.is_file(): path = _found(source, dataset)
     suffix = path.suffix.lower()
     sequence = read(path) if suffix == '.json' else _program(path, language)
-    return save(sequence, output, unit or {'.json': MILLIMETRES, '.h5': 100.}.get(suffix, 1.))
+    return save(sequence, output, unit or {'.json': MILLIMETRES, '.h5': 100.}.get(suffix, 1.), overwrite)

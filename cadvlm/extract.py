@@ -4,7 +4,9 @@
 __all__ = ['ORDERS', 'describe', 'take', 'shuffled', 'stratum', 'quotas', 'extract']
 
 # %% ../nbs/11_extract.ipynb #e020df7f
+import os
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -12,9 +14,10 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 import cadvlm
-from .dataset import (Dataset, DatasetError, Place, SPLITS, at_work, check_count, list_files, lot, open_source, record_failures, write_bytes,
-                            write_json)
-from .parallel import Journal, _quiet, _report, attempt, available_workers, maker, run
+from .dataset import (STAGES, SPLITS, Dataset, DatasetError, Place, at_work, check_count, check_ours, counted,
+                            forget_sums, is_id, is_ours, list_files, lot, not_ours, open_source, record_failures, shelf,
+                            sweep_parts, whole_name, write_bytes, write_json)
+from .parallel import Journal, _quiet, _report, attempt, available_workers, maker, met_limits, run
 from .sequence import loads
 
 # %% ../nbs/11_extract.ipynb #fd025ada
@@ -185,15 +188,30 @@ def _check_output(source, dataset):
         raise DatasetError('bad_output', str(dataset.path), 'expected a folder other than the source, whose files would be overwritten; name another output')
     if dataset.path.exists() and not dataset.path.is_dir():
         raise DatasetError('bad_output', str(dataset.path), 'expected a folder, found a file; name another output')
-    ours = dataset.log_path('extract', '.jsonl').exists() or (dataset.path/'dataset_info.json').exists()
-    if (dataset.path/'cad_json').exists() and not ours:
-        raise DatasetError('bad_output', str(dataset.path), 'expected a new folder or a dataset of cadvlm, found another one; name another output')
+    check_ours(dataset, *STAGES)
 
 
-def _sweep(dataset, keep):
+def _named(dataset, journal):
+    "Ids of the files in `cad_json` that records of this dataset name."
+    named = set().union(*(ids for _, ids in journal.named()))
+    if not is_ours(dataset.path/'dataset_info.json'): return named
+    with suppress(DatasetError): named.update(Dataset(dataset.path).ids)
+    return named
+
+
+def _foreign(dataset, named):
+    "Ids whose files in `cad_json` no record names."
+    unknown = list_files(dataset.path/'cad_json', '.json') - named
+    return {i for i in unknown if is_id(i) and dataset.json_path(i).exists()}
+
+
+def _sweep(dataset, keep, named):
     "Remove parts that an earlier extraction left here and this one does not want."
-    for id in list_files(dataset.path/'cad_json', '.json') - set(keep):
-        dataset.json_path(id).unlink()
+    for entry in os.scandir(dataset.path/'cad_json') if (dataset.path/'cad_json').is_dir() else ():
+        for name in os.listdir(entry) if entry.is_dir() else ():
+            id = whole_name(name).removesuffix('.json')
+            mine = id in named and f'{entry.name}/{whole_name(name)}' == f'{shelf(id)}.json'
+            if mine and (id not in keep or name != whole_name(name)): os.unlink(os.path.join(entry, name))
 
 # %% ../nbs/11_extract.ipynb #5e55799d
 def _tally(values):
@@ -229,7 +247,8 @@ def _info(source, taken, settings, refused, absent, stray, strata, journal):
     seed = None if settings['order'] == 'official' else settings['seed']
     return dict(source=_origin(source), cadvlm=cadvlm.__version__, order=settings['order'], seed=seed, asked={s: settings[s] for s in SPLITS},
                 counts={s: len(taken[s]) for s in SPLITS}, digest=_digest(f'{i} {v["digest"]}' for i, v in rows), strata=_strata(strata, journal, taken),
-                refused=dict(sorted(Counter(r['reason'] for r in refused).items())), missing_files=len(absent), not_in_split=len(stray),
+                refused=dict(sorted(Counter(r['reason'] for r in refused).items())), met_limits=met_limits(refused),
+                missing_files=len(absent), not_in_split=len(stray), in_two_splits=len(source.in_two_splits),
                 **_tally(v for _, v in rows))
 
 # %% ../nbs/11_extract.ipynb #24f2d283
@@ -239,7 +258,11 @@ _SPARE = .05                # more parts to read in a round, where a round reads
 def _gather(source, dataset, settings, journal, workers, scheduler=None):
     "`(taken, rows of the refused, strata, number of asked ones, number of reused ones)`."
     kept, sizes, survey = set(), {s: settings[s] for s in SPLITS}, dataset.path/'logs'/'survey.jsonl'
+    foreign = _foreign(dataset, _named(dataset, journal))
     def attempt(ids):
+        if first := sorted(foreign.intersection(ids))[:1]:
+            raise not_ours(dataset.json_path(*first), 'that no record of this dataset names')
+        journal.claim(ids)
         kept.update(old := _kept(ids, journal, partial(_is_there, source, dataset)))
         _each(partial(_extract_one, dataset), source, [i for i in ids if i not in old], journal, workers, 'extract', scheduler)
         return [i for i in ids if 'value' in journal[i]]
@@ -253,12 +276,26 @@ def _write_out(source, dataset, settings, taken, refused, strata, journal):
     "All files but the parts themselves; returns the ids without a file and the files without a split."
     known = [i for s in SPLITS for i in source.split[s]]
     absent, stray = [i for i in known if i not in source.ids], sorted(source.ids.difference(known))
-    _sweep(dataset, [i for s in SPLITS for i in taken[s]])
-    for name, ids in (('missing_ids.txt', absent), ('not_in_split.txt', stray)): write_bytes(dataset.path/'logs'/name, ''.join(f'{i}\n' for i in ids).encode())
+    _sweep(dataset, {i for s in SPLITS for i in taken[s]}, _named(dataset, journal))
+    sweep_parts(dataset, 'extract')
+    for name, ids in dict(missing_ids=absent, not_in_split=stray, in_two_splits=source.in_two_splits).items():
+        write_bytes(dataset.path/'logs'/f'{name}.txt', ''.join(f'{i}\n' for i in ids).encode())
     record_failures(dataset, 'extract', refused)
     write_json(dataset.path/'train_val_split.json', taken)
     write_json(dataset.path/'dataset_info.json', _info(source, taken, settings, refused, absent, stray, strata, journal))
+    journal.forget()
     return absent, stray
+
+# %% ../nbs/11_extract.ipynb #0c3a253d
+def _check_taken(source, taken, settings, refused):
+    "Raise when there is no part at all."
+    if any(taken.values()): return
+    why, known = Counter(r['reason'] for r in refused), [i for s in SPLITS if settings[s] for i in source.split[s]]
+    there = sum(i in source.ids for i in known)
+    said = f'none can be read: {counted(why)} (logs/extraction.log)' if why else \
+           f'of the ids in its split, {there:,} have a file; does the split belong to these files?'
+    what = f'no part was taken of the {len(source.ids):,} files of the source; {said}'
+    raise DatasetError('nothing_taken', source.name, what)
 
 
 def _facts(summary, source, taken, settings, strata, absent, stray):
@@ -267,10 +304,16 @@ def _facts(summary, source, taken, settings, strata, absent, stray):
     if strata: summary.facts['strata'] = f'{len({k for c in strata.values() for k in c})} in {sum(n for c in strata.values() for n in c.values()):,} readable parts'
     for s in SPLITS:
         if len(taken[s]) < settings[s]: summary.notes.append(f'{s}: the source has no more than {len(taken[s]):,} readable parts; took them all')
-    if summary.failures: summary.notes.append(f'{summary.failed:,} files were refused (failures.jsonl); the next ids took their places')
+    replaced = '; the next ids took their places' if all(len(taken[s]) == settings[s] for s in SPLITS) else ''
+    if summary.failures: summary.notes.append(f'{summary.failed:,} files were refused (failures.jsonl){replaced}')
     if absent: summary.notes.append(f'{len(absent):,} of the {sum(map(len, source.split.values())):,} ids in the split have no file (logs/missing_ids.txt)')
     if stray: summary.notes.append(f'{len(stray):,} of the {len(source.ids):,} files are in no split (logs/not_in_split.txt)')
-    if source.others: summary.notes.append(f'{source.others:,} JSON files were passed over: their names are no ids')
+    if both := source.in_two_splits:
+        said = f'{len(both):,} ids stand in two splits, such as {both[0]}: test wins, then validation'
+        summary.notes.append(f'{said} (logs/in_two_splits.txt)')
+    if source.others:
+        said = f'{source.others:,} JSON files were passed over: their names or places are not those of parts'
+        summary.notes.append(said)
 
 # %% ../nbs/11_extract.ipynb #d61692c3
 def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: int = 100, test_size: int = 100, order: str = 'official', seed: int = 0,
@@ -280,7 +323,8 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     Parameters
     ----------
     source : str or Path
-        Folder or tar archive (also .tar.gz), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or a plain folder of such JSON files.
+        Folder or archive (.tar, .tar.gz, .tar.xz, .tar.zst, .zip), local or an fsspec URL, of DeepCAD or the Fusion 360
+        Gallery, or of plain JSON files of parts.
     output : Path
         Folder of the dataset.
     train_size : int
@@ -305,19 +349,26 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     Raises
     ------
     DatasetError
-        When the source is not in one of these layouts, or the output is somebody else's folder.
+        When the source is not in one of these layouts, when `nothing_taken`, or when the output holds files of somebody
+        else (`not_ours`).
     """
     dataset, workers = Dataset(output), available_workers(workers, scheduler)
     settings = dict(zip(SPLITS, (check_count('train_size', train_size), check_count('val_size', val_size), check_count('test_size', test_size))))
     if order not in ORDERS: raise DatasetError('bad_setting', 'order', f'expected one of {", ".join(ORDERS)}, found {order!r}')
+    if not any(settings.values()):
+        what = 'no part is requested: train_size, val_size and test_size are all 0'
+        raise DatasetError('bad_setting', 'train_size', what)
     settings |= dict(order=order, seed=check_count('seed', seed))
     source = open_source(source, dataset.path/'logs')
     source.split                    # a bad one is refused before anything is written
     _check_output(source, dataset)
     same, journal = dict(source=source.name, maker=maker('sequence', 'extract')), dataset.log_path('extract', '.jsonl')
-    with at_work(dataset, 'extract', workers, source=repr(source), **settings) as summary, Journal(journal, same) as journal:
+    with (at_work(dataset, 'extract', workers, source=repr(source), **settings) as summary,
+          Journal(journal, same, keep=True) as journal):
+        forget_sums(dataset)
         if hasattr(source, 'keep'): source.keep(dataset.path/'logs')
         taken, refused, strata, summary.asked, summary.reused = _gather(source, dataset, settings, journal, workers, scheduler)
+        _check_taken(source, taken, settings, refused)
         summary.failures = dict(Counter(r['reason'] for r in refused))
         summary.done = summary.asked - len(refused) - summary.reused
         _facts(summary, source, taken, settings, strata, *_write_out(source, dataset, settings, taken, refused, strata, journal))

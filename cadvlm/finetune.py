@@ -45,6 +45,13 @@ class Conversation(NamedTuple):
     answer: str
 
 
+def _image_path(folder, image):
+    "Path of an image; one that begins with the name of the folder, `images/0000/…`, may also lie in `images` itself."
+    path, (first, _, rest) = (folder/image).resolve(), image.partition('/')
+    inner = (folder/rest).resolve()
+    return inner if rest and first == folder.resolve().name and inner.is_file() and not path.is_file() else path
+
+
 def _conversation(row, folder, where):
     "A conversation of a row of the file, checked."
     def bad(what): return DatasetError('bad_sample', f'{where}: {str(row.get("id", "?"))[:80] if isinstance(row, dict) else "?"}', what)
@@ -52,7 +59,7 @@ def _conversation(row, folder, where):
     except (KeyError, TypeError, ValueError): raise bad('expected id, image, and conversations of two turns, each with from and value') from None
     if (human, gpt) != ('human', 'gpt') or not isinstance(question, str) or not isinstance(answer, str) or not answer.strip(): raise bad('expected a turn of human and an answer of gpt')
     if question.count('<image>') != 1: raise bad(f'expected <image> once in the question, found it {question.count("<image>")} times: the model would not see the picture')
-    path = (folder/str(image)).resolve()
+    path = _image_path(folder, str(image))
     if not path.is_relative_to(folder.resolve()): raise bad(f'expected a picture below the image folder, found {image!r}')
     return Conversation(id, path, question.replace('<image>', '').strip(), answer)
 
@@ -579,6 +586,7 @@ def finetune(dataset: Folder | None = None, output: Path | None = None, *, train
                     eval_steps=eval_steps, early_stopping=early_stopping, seed=seed)
     settings['loader_workers'] = spare_workers(loader_workers, device)
     for name, low in dict(batch_size=1, accumulate=1, lora_rank=1, max_length=1, eval_steps=0, early_stopping=0, seed=0).items(): check_count(name, settings[name], low)
+    for name, value in (('train_samples', train_samples), ('val_samples', val_samples)): check_count(name, value)
     for name, value in (('epochs', epochs), ('learning_rate', learning_rate or 1.)):
         if not 0 < value < float('inf'): raise DatasetError('bad_setting', name, f'expected a number above 0, found {value}')
     if not 0 <= warmup < 1: raise DatasetError('bad_setting', 'warmup', f'expected a share from 0 to 1, found {warmup}')
@@ -701,7 +709,8 @@ def answer(model: Path, dataset: Folder, output: Path | None = None, *, split: s
     Answers
     """
     if split not in FILES: raise DatasetError('bad_setting', 'split', f'expected one of {", ".join(FILES)}, found {split!r}')
-    for name, value in (('max_tokens', max_tokens), ('batch_size', batch_size)): check_count(name, value, 1)
+    for name, value, low in (('max_tokens', max_tokens, 1), ('batch_size', batch_size, 1), ('samples', samples, 0),
+                             ('seed', seed, 0)): check_count(name, value, low)
     dataset, place = Dataset(dataset), Path(model)
     asked = load_conversations(dataset.path/FILES[split], dataset.path, samples, seed)
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')

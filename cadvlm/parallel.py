@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['time_limit', 'attempt', 'Lock', 'read_lock', 'Journal', 'maker', 'get_ready', 'available_workers', 'processes',
-           'cluster', 'Rows', 'run']
+           'cluster', 'Rows', 'met_limits', 'late_note', 'run']
 
 # %% ../nbs/05_parallel.ipynb #f91751cb
 import errno
@@ -11,6 +11,7 @@ import functools
 import gc
 import json
 import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -32,35 +33,68 @@ from pathlib import Path
 import orjson
 from tqdm.auto import tqdm
 
+try: import resource
+except ImportError: resource = None                    # Windows
+
 import cadvlm
-from .dataset import DatasetError, check_count
+from .dataset import DatasetError, check_count, is_ours, not_ours
 from .sequence import CadError
 
 # %% ../nbs/05_parallel.ipynb #b85bdad3
+_WALL = 60                                          # times the limit: by the clock on the wall
+
+
+@contextmanager
+def _alarm(clock, number, seconds, what):
+    "Raise `CadError('timeout')` in the block after so many seconds of a clock; an alarm set around it goes on."
+    def ring(*_): raise CadError('timeout', '', f'it takes more than {seconds:g} s{what}')
+    left = signal.getitimer(clock)[0]
+    if left and left < seconds: yield; return                          # the outer one rings first
+    before = signal.signal(number, ring)
+    signal.setitimer(clock, seconds)
+    try: yield
+    finally:
+        spent = seconds - signal.setitimer(clock, 0)[0]
+        signal.signal(number, before)
+        if left: signal.setitimer(clock, max(left - spent, 1e-6))
+
+
 @contextmanager
 def time_limit(seconds=None):
-    """Raise `CadError('timeout')` in the block when it takes longer than `seconds`; no limit for None, or where there are no alarms (threads, Windows)."""
+    """Raise `CadError('timeout')` in the block when it takes more than `seconds` of processor time.
+
+    It also raises after sixty times as long by the clock on the wall. No limit for None, or where there are no alarms
+    (threads, Windows).
+    """
     if not seconds or not hasattr(signal, 'setitimer') or threading.current_thread() is not threading.main_thread():
         yield
         return
-    def ring(*_): raise CadError('timeout', '', f'expected an answer within {seconds:g} s')
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try: yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with (_alarm(signal.ITIMER_REAL, signal.SIGALRM, _WALL*seconds, ''),
+          _alarm(signal.ITIMER_PROF, signal.SIGPROF, seconds, ' of processor time')): yield
 
 # %% ../nbs/05_parallel.ipynb #2b61f20e
-_HARD = 4                                           # times the limit
+_HARD = 2                                           # times the limit
 _NOWHERE = os.open(os.devnull, os.O_WRONLY)         # faulthandler wants a file that stays open
+
+
+@contextmanager
+def _processor_limit(seconds):
+    "Let the system end this process when the block takes more processor time; not on Windows."
+    if not resource: yield; return
+    before, most = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = math.ceil(time.process_time() + seconds)           # it counts whole seconds, from the start of the process
+    soft = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, most))
+    try: yield
+    finally: resource.setrlimit(resource.RLIMIT_CPU, (before, most))
 
 
 @contextmanager
 def _last_resort(seconds):
     "End this process when the block takes longer than `seconds`, even in a library that holds the interpreter."
-    faulthandler.dump_traceback_later(seconds, exit=True, file=_NOWHERE)
-    try: yield
+    faulthandler.dump_traceback_later(_WALL*seconds, exit=True, file=_NOWHERE)
+    try:
+        with _processor_limit(seconds): yield
     finally: faulthandler.cancel_dump_traceback_later()
 
 # %% ../nbs/05_parallel.ipynb #e4d75c7f
@@ -69,7 +103,10 @@ _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 
 def attempt(function, id, *args, timeout=None):
-    """The row of one model: `{id, value}`, or `{id, reason, message}` when `function(id, *args)` raises or takes longer than `timeout` seconds."""
+    """The row of one part: `{id, value}`; or `{id, reason, message}` when `function(id, *args)` raises or is late.
+
+    Late is what takes more than `timeout` seconds of processor time.
+    """
     try:
         with time_limit(timeout): return dict(id=id, value=function(id, *args))
     except CadError as e: return dict(id=id, reason=e.reason, message=f'{e.where}: {e.message}' if e.where else e.message)
@@ -135,6 +172,8 @@ class Lock:
         "Make the file, or take over that of a dead process: the last to write has it."
         try: self._write(self.path)
         except FileExistsError:
+            foreign = self.path.exists() and self.path.stat().st_size and not read_lock(self.path)
+            if foreign: raise not_ours(self.path) from None
             self._refuse(lambda owner: _lives(owner, self.path))
             beside = self.path.with_name(f'lock.{self.owner["token"]}')
             self._write(beside)
@@ -161,9 +200,10 @@ class Lock:
 
 
 def read_lock(path):
-    "Who took a lock, as a dict; empty when nobody did, or is about to write it."
-    try: return json.loads(Path(path).read_bytes())
+    "Who took a lock, as a dict; empty when nobody did, or is about to write it, or when it is no lock of ours."
+    try: owner = json.loads(Path(path).read_bytes())
     except (OSError, ValueError): return {}
+    return owner if type(owner) is dict and {'work', 'pid', 'machine', 'born', 'token'} <= owner.keys() else {}
 
 
 def _lives(owner, path):
@@ -175,7 +215,47 @@ def _lives(owner, path):
     return _born(owner['pid']) == owner['born'] if owner['machine'] == _machine() else silent < _DEAD
 
 # %% ../nbs/05_parallel.ipynb #29bac0c5
-class Journal:
+def _named_by(path):
+    "`(settings, set of ids)` of a journal that nobody writes to."
+    settings, ids = {}, set()
+    with open(path, 'rb') as file:
+        with suppress(orjson.JSONDecodeError): settings = orjson.loads(file.readline())['settings']
+        for line in file:
+            try: row = orjson.loads(line); ids.update(row['claims'] if 'claims' in row else [row['id']])
+            except (orjson.JSONDecodeError, KeyError, TypeError): break
+    return settings, ids
+
+
+class _Names:
+    "The part of a journal that says whose files are whose."
+    def _set_aside(self):
+        if self.file.seek(0, os.SEEK_END):
+            self.file.close()
+            os.rename(self.path, self.path.with_name(f'{self.path.stem}.{os.urandom(4).hex()}.aside.jsonl'))
+            self.file = open(self.path, 'a+b')
+
+    @property
+    def _aside(self):
+        found = self.path.parent.glob(f'{self.path.stem}.????????.aside.jsonl')
+        return sorted(filter(is_ours, found))
+
+    def claim(self, ids):
+        "Write down of which ids files are going to be made, before the first is: from now on they are ours."
+        if new := [i for i in ids if i not in self.places and i not in self.claims]:
+            self.claims.update(new)
+            self.file.seek(0, os.SEEK_END)
+            self.file.write(orjson.dumps(dict(claims=new), option=orjson.OPT_APPEND_NEWLINE)); self.file.flush()
+
+    def named(self):
+        "`(settings, set of ids)` of this journal, and of those set aside: what was made here, or was going to be."
+        return [(self.settings, self.claims.union(self.places)), *map(_named_by, self._aside)]
+
+    def forget(self):
+        "Remove the journals that were set aside, when what they name is gone."
+        for path in self._aside: path.unlink()
+
+# %% ../nbs/05_parallel.ipynb #fc062c64
+class Journal(_Names):
     """Rows on disk, by id; the last row of an id counts.
 
     Parameters
@@ -183,14 +263,16 @@ class Journal:
     path : str or Path
     settings : dict
         JSON values. Rows of an earlier run count only when it had the same.
+    keep : bool
+        Set a journal with other settings aside until `forget`, for the files that it names.
 
     Raises
     ------
     DatasetError
-        `busy` when another process has a journal open in the same folder.
+        `busy` when another process has a journal open in the same folder; `not_ours` where another file has its name.
     """
-    def __init__(self, path, settings):
-        self.path, self.places = Path(path), {}
+    def __init__(self, path, settings, keep=False):
+        self.path, self.places, self.claims, self.settings, self.keep = Path(path), {}, set(), settings, keep
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = Lock.take(self.path.with_name('lock'), self.path.stem)
         try: self._open(settings)
@@ -198,8 +280,10 @@ class Journal:
 
     def _open(self, settings):
         first = orjson.dumps(dict(settings=settings), option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+        if self.path.exists() and self.path.stat().st_size and not is_ours(self.path): raise not_ours(self.path)
         self.file = open(self.path, 'a+b')
         if not self._resumed(first):
+            if self.keep: self._set_aside()
             self.file.truncate(0)
             self.file.write(first); self.file.flush()
 
@@ -209,11 +293,15 @@ class Journal:
         place = len(first)
         if self.file.readline() != first: return False
         for line in self.file:
-            try: self.places[orjson.loads(line)['id']] = place
+            try: self._take_over(orjson.loads(line), place)
             except (orjson.JSONDecodeError, KeyError, TypeError): break
             place += len(line)
         self.file.truncate(place)
         return True
+
+    def _take_over(self, row, place):
+        if 'claims' in row: self.claims.update(row['claims'])
+        else: self.places[row['id']] = place
 
     def append(self, rows):
         "Write rows; they are in the file when this returns."
@@ -265,6 +353,7 @@ def _begin():
     "First thing in a worker: leave Ctrl-C to the parent, do not outlive it, and seldom look for garbage: what a model leaves is freed by counting."
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # where there is no fork server
     gc.set_threshold(100_000, 50, 50)
+    if resource: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))       # no core files
     _warm_up()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -291,6 +380,9 @@ def get_ready():
         finally: signal.pthread_sigmask(signal.SIG_SETMASK, before); del os.environ['CADVLM_WARM_UP']
 
 
+_WORKERS = 1024             # processes of one machine
+
+
 def available_workers(workers=None, scheduler=None):
     """The number asked for, or the number of processors this program may use, or the number of threads of the Dask cluster at `scheduler`.
 
@@ -302,7 +394,7 @@ def available_workers(workers=None, scheduler=None):
     if scheduler and workers is not None: raise DatasetError('bad_setting', 'workers', 'expected either workers or a scheduler, found both; a cluster has the workers it has')
     if scheduler:
         with cluster(scheduler) as client: return max(1, _threads(client))
-    if workers is not None: return check_count('workers', workers, 1)
+    if workers is not None: return check_count('workers', workers, 1, _WORKERS)
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../nbs/05_parallel.ipynb #2ff9c8e8
@@ -333,6 +425,17 @@ def _work(pipe):
             for answer in _answers(*pipe.recv()): pipe.send(answer)
 
 # %% ../nbs/05_parallel.ipynb #9fa3413c
+@contextmanager
+def _uninterrupted():
+    "Ctrl-C waits until the block ends: a process that is half started would print a traceback."
+    caught, before = [], signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before): yield; return
+    signal.signal(signal.SIGINT, lambda *signal: caught.append(signal))
+    try: yield
+    finally: signal.signal(signal.SIGINT, before)
+    if caught: before(*caught[0])
+
+
 class _Worker:
     "A worker process and the pipe to it."
     def __init__(self):
@@ -340,7 +443,7 @@ class _Worker:
         context = _context()
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
+        with _uninterrupted(): self.process.start()
         theirs.close()
         self.here = self._heard() == 'here'
 
@@ -385,7 +488,7 @@ class _Crew:
                 start = time.monotonic()
             if not queue: break
             causes.append(self._fired(worker))
-            late = time.monotonic() - start >= _HARD*timeout
+            late = causes[-1] == 'SIGXCPU' or time.monotonic() - start >= _WALL*_HARD*timeout
             if late or len(causes) > 1: rows.append(_fallen(queue.popleft()[0], late and timeout, causes)); causes.clear()
         return rows
 
@@ -420,7 +523,8 @@ class _Crew:
 
 def _fallen(id, timeout, causes):
     "The row of a model whose process died."
-    if timeout: return dict(id=id, reason='timeout', message=f'expected an answer within {timeout:g} s, ended the process after {_HARD*timeout:g} s')
+    late = f'it takes more than {timeout or 0:g} s of processor time; the process was ended'
+    if timeout: return dict(id=id, reason='timeout', message=late)
     return dict(id=id, reason='crashed', message=f'the process that worked on it died, twice: {causes[-1]}')
 
 # %% ../nbs/05_parallel.ipynb #c9537aed
@@ -516,42 +620,56 @@ def _there(order, timeout, items):
     return _residents().shard(order, timeout, items)
 
 # %% ../nbs/05_parallel.ipynb #42811d8f
-def _finished(submit, shards, room, lost=()):
+_ALONE = 4                  # times the limit, for a part that is done alone
+
+
+def _finished(submit, alone, shards, room, lost=()):
     "Rows of each shard, as they are finished; at most `room()` shards are on their way. `lost` are errors that say that nobody survived a shard."
-    shards, hand, suspects = iter(shards), {}, []
+    shards, hand, suspects, late = iter(shards), {}, [], []
     while True:
         for shard in islice(shards, max(0, room() - len(hand))): hand[submit(shard)] = shard
         if not hand: break
         for future in wait(hand, return_when=FIRST_COMPLETED).done:
             shard = hand.pop(future)
-            try: yield future.result()
+            try: yield _in_time(future.result(), shard, late)
             except lost: suspects += shard
-    yield from _one_by_one(submit, suspects, lost)
+    yield from _one_by_one(alone, suspects, lost)
+    for rows in _one_by_one(alone, late, lost): yield [row | dict(late=True) for row in rows]
 
 
-def _one_by_one(submit, suspects, lost):
-    "Rows of models of which one ends whoever works on it: each is alone in the cluster, so that no other is blamed."
+def _in_time(rows, shard, late):
+    "Rows without those of parts that took too long; these are put on the list of the late."
+    slow = {r['id'] for r in rows if r.get('reason') == 'timeout'}
+    late += [item for item in shard if item[0] in slow]
+    return [r for r in rows if r['id'] not in slow]
+
+
+def _one_by_one(alone, suspects, lost):
+    "Rows of parts of which one ends whoever works on it, or that were late: each is alone, so that no other is blamed."
     for item in suspects:
-        try: yield submit([item]).result()
+        try: yield alone([item]).result()
         except lost: yield [_fallen(item[0], None, ['each time with its Dask worker'])]
 
 # %% ../nbs/05_parallel.ipynb #9b4a631a
 def _locally(function, timeout, shards, workers):
     "Rows of shards that processes of this machine make."
-    order = _packed(function, timeout)
-    with processes(workers) as submit: yield from _finished(functools.partial(submit, order, timeout), shards, lambda: 2*workers)
+    with processes(workers) as submit:
+        orders = [functools.partial(submit, _packed(function, t), t) for t in (timeout, _ALONE*timeout)]
+        yield from _finished(*orders, shards, lambda: 2*workers)
 
 
 def _remotely(function, timeout, shards, scheduler, lock):
     "Rows of shards that a Dask cluster makes."
-    order = _packed(function, timeout, _Home(lock))
+    home = _Home(lock)
     with cluster(scheduler) as client:
         from distributed import KilledWorker
         executor, asked = client.get_executor(pure=False), [0, -_BEAT]
         def room():
             if time.monotonic() - asked[1] > _BEAT: asked[:] = _threads(client), time.monotonic()
             return max(2, 2*asked[0])
-        try: yield from _finished(functools.partial(executor.submit, _there, order, timeout), shards, room, KilledWorker)
+        limits = timeout, _ALONE*timeout
+        orders = [functools.partial(executor.submit, _there, _packed(function, t, home), t) for t in limits]
+        try: yield from _finished(*orders, shards, room, KilledWorker)
         except CadError: raise
         except Exception as e:
             if isinstance(e, OSError) and e.errno in _MACHINE: raise
@@ -571,7 +689,7 @@ def _trouble(error, scheduler):
 
 # %% ../nbs/05_parallel.ipynb #a96aa2ec
 _SHARD = 32                 # models; enough to make sending them cheap, few enough to lose
-_LIMIT = 120.               # seconds for one model where no stage says otherwise; the slowest that was ever seen took 11
+_LIMIT = 30.                # seconds for one part where no stage says otherwise; the slowest that was ever seen took 11
 
 
 class Rows:
@@ -595,7 +713,27 @@ class Rows:
         "Rows of the models that failed."
         return [r for r in self if 'value' not in r]
 
+    @property
+    def late(self):
+        "How many parts met the time limit and were done again, alone."
+        return sum('late' in r for r in self)
 
+# %% ../nbs/05_parallel.ipynb #fe5322c8
+def met_limits(failures):
+    "`{reason: ids}` of the parts that are left out because they met a limit of time, size or number."
+    found = {}
+    for r in failures:
+        if r['reason'] == 'timeout' or r['reason'].startswith('too_'): found.setdefault(r['reason'], []).append(r['id'])
+    return dict(sorted(found.items()))
+
+
+def late_note(rows, seconds=None):
+    "What a summary says of parts that met the time limit; a list of one line, or of none."
+    given_up, limit = sum(r['reason'] == 'timeout' for r in rows.failures), seconds or _LIMIT
+    again = f'{rows.late:,} met the time limit of {limit:g} s and were done again alone, with {_ALONE*limit:g} s'
+    return [f'{again}; {given_up:,} of them given up'] if rows.late else []
+
+# %% ../nbs/05_parallel.ipynb #b1ad998e
 def _quiet():
     "tqdm's `disable`: no bar in tests, and none where nobody looks (a pipe, a log file)."
     if os.environ.get('TQDM_DISABLE') or os.environ.get('IN_TEST') or os.environ.get('PYTEST_CURRENT_TEST'): return True
@@ -605,6 +743,7 @@ def _quiet():
 def _report(rows):
     "Log the failures; a traceback is for the log only."
     for r in rows:
+        if 'late' in r and 'value' in r: _log.info('%s met the time limit, and was done alone', r['id'])
         if 'reason' not in r: continue
         trace = r.pop('trace', '')
         _log.log(logging.WARNING if trace else logging.INFO, 'left out %s: %s [%s]%s', r['id'], r['message'], r['reason'], trace and '\n' + trace)
@@ -630,7 +769,8 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers=None, argu
     title : str
         In front of the progress bar.
     timeout : float, optional
-        Seconds that one model may take; by default two minutes.
+        Seconds of processor time that one part may take, by default 30; one that takes more is done again at the end,
+        alone and with four times the time.
     scheduler : str, optional
         Address of a Dask scheduler; its workers do the work.
 
@@ -644,7 +784,9 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers=None, argu
     DatasetError, OSError
         When the run cannot go on. The journal has what was finished.
     """
-    ids, workers, limit = list(ids), available_workers(None, scheduler) if workers is None else check_count('workers', workers, 1), timeout or _LIMIT
+    ids, limit = list(ids), timeout or _LIMIT
+    if workers is None: workers = available_workers(None, scheduler)
+    check_count('workers', workers, 1, _WORKERS)
     todo = [i for i in ids if not _is_done(journal, fresh, i)]
     size, reused = max(1, min(_SHARD, len(todo) // (4*workers))), len(ids) - len(todo)
     shards = ([(i, *arguments(i)) for i in todo[k:k + size]] for k in range(0, len(todo), size))
@@ -664,4 +806,6 @@ def _is_done(journal, fresh, id):
 
 def _in_this_process(function, limit, shards, warm):
     if warm: _warm_up()                      # compiling does not count
-    for shard in shards: yield [attempt(function, *item, timeout=limit) for item in shard]
+    late = []
+    for shard in shards: yield _in_time([attempt(function, *item, timeout=limit) for item in shard], shard, late)
+    for item in late: yield [attempt(function, *item, timeout=_ALONE*limit) | dict(late=True)]

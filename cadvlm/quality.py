@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Folder, FolderSource, Summary, atomic, failures, read_json, stamp, write_json
+from .dataset import (Dataset, DatasetError, Folder, FolderSource, Summary, atomic, check_places, check_seconds,
+                            counted, failures, read_json, stamp, write_json)
 from .language import encode
 from .normal import PLANES, direction_of
 from .parallel import Journal, available_workers, maker, run
@@ -423,7 +424,8 @@ def quality(folder: Folder, *, against: Path | None = None, output: Path | None 
     output : Path, optional
         The report, a .json file; the table and the picture lie beside it. By default in the dataset, or for a source in data/quality/NAME.
     timeout : float
-        Seconds that measuring one part may take.
+        Seconds of processor time that measuring one part may take, before it is tried again alone, with four times the
+        time.
     workers : int, optional
         Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
 
@@ -434,12 +436,19 @@ def quality(folder: Folder, *, against: Path | None = None, output: Path | None 
     Raises
     ------
     DatasetError
-        When the folder is neither a dataset nor a source.
+        When the folder is neither a dataset nor a source; `not_ours` where another program's file has the name of the
+        report.
     """
+    check_seconds('timeout', timeout)
     start, folder, workers = time.perf_counter(), Path(folder), available_workers(workers)
     path, (place, split) = _report_path(folder, output), _opened(folder)
+    journal = path.parent/'logs'/_beside(path, '.jsonl').name
+    check_places([path, _beside(path, '.parquet'), _beside(path, '.png')], [path, journal])
     if against and Path(against).suffix != '.json': quality(against, timeout=timeout, workers=workers)
     rows = _measured(place, split, path, workers, timeout)
     made = _reported(place, path, against and report(against))
     done = len(rows) - rows.reused - sum(made['failures'].values())
-    return Summary('quality', place.name, len(rows), done, rows.reused, made['failures'], _facts(made), seconds=round(time.perf_counter() - start, 3), workers=workers)
+    why = counted(made['failures']) or 'there is none'
+    return Summary('quality', place.name, len(rows), done, rows.reused, made['failures'], _facts(made),
+                   problems=[] if done + rows.reused else [f'no part could be measured: {why}'],
+                   seconds=round(time.perf_counter() - start, 3), workers=workers)

@@ -5,13 +5,15 @@ __all__ = ['draw', 'render']
 
 # %% ../nbs/12_render.ipynb #bda31927
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Folder, SPLITS, Views, at_work, check_count, record_failures, write_bytes, write_json
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, Views, at_work, brief, check_count, check_seconds,
+                            counted, forget_sums, is_ours, list_files, not_ours, read_json, record_failures,
+                            sweep_parts, whole_name, write_bytes, write_json)
 from .drawing import CANVAS, LINE_WIDTH, STYLES, VIEWS, encode_png, project
-from .parallel import Journal, available_workers, maker, run
+from .parallel import Journal, available_workers, late_note, maker, met_limits, run
 from .sequence import GeometryError, loads
 from .solid import FRAME_SIZE, build
 
@@ -59,11 +61,31 @@ def _is_drawn(dataset, views, id, value):
     except FileNotFoundError: return False
 
 
-def _sweep(dataset, expected):
+def _named(dataset, journal):
+    "`{view: ids}` of the images that records of this dataset name."
+    named, path = defaultdict(set), dataset.path/'rendering_metadata.json'
+    last = read_json(path) if is_ours(path) else {}
+    for settings, ids in (*journal.named(), (last, last.get('frames', ()))):
+        for view in settings.get('views', ()): named[view].update(ids)
+    return named
+
+
+def _check_places(dataset, ids, views, named):
+    "Raise where an image is to be drawn and somebody else's lies."
+    there = list_files(dataset.path/'images', '.png')
+    unknown = (dataset.image_path(i, v) for v in views for i in ids if i not in named[v] and f'{i}_{v}' in there)
+    for path in unknown:
+        if path.exists(): raise not_ours(path, 'that no record of this dataset names')
+
+
+def _sweep(dataset, named, expected):
     "Remove pictures that an earlier run left and that belong to no part and view of this one."
     for entry in os.scandir(dataset.path/'images') if (dataset.path/'images').exists() else ():
         for name in os.listdir(entry) if entry.is_dir() else ():
-            if f'images/{entry.name}/{name}' not in expected and name.endswith(('.png', '.png.part')): os.unlink(os.path.join(entry, name))
+            whole, (id, _, view) = whole_name(name), whole_name(name).removesuffix('.png').rpartition('_')
+            mine = id in named.get(view, ()) and f'images/{entry.name}/{whole}' == dataset.image_name(id, view)
+            unwanted = whole != name or f'images/{entry.name}/{name}' not in expected
+            if mine and unwanted: os.unlink(os.path.join(entry, name))
 
 # %% ../nbs/12_render.ipynb #f61e4835
 def _conventions(views, size, hidden_lines, line_width, **_):
@@ -80,6 +102,7 @@ def _metadata(dataset, views, pen, rows):
     return dict(cadvlm=cadvlm.__version__, models=len(values), images=len(values)*len(views), views=list(views), **pen,
                 bytes=sum(v['bytes'] for v in values.values()), counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
                 failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())),
+                met_limits=met_limits(rows.failures),
                 conventions=_conventions(views, **pen), frames={i: v['frame'] for i, v in values.items()})
 
 # %% ../nbs/12_render.ipynb #8fad0d6d
@@ -91,9 +114,10 @@ def _check_views(views):
 
 
 def _check_pen(size, style, hidden_lines, line_width):
-    if not 64 <= check_count('size', size, 64) <= 4096: raise DatasetError('bad_setting', 'size', f'expected 64 to 4096 pixels, found {size}')
+    check_count('size', size, 64, 4096)
     if style not in STYLES: raise DatasetError('bad_setting', 'style', f'expected one of {", ".join(STYLES)}, found {style}')
-    if not 0.1 <= line_width <= 20: raise DatasetError('bad_setting', 'line_width', f'expected 0.1 to 20 pixels, found {line_width:g}')
+    if type(line_width) not in (int, float) or not 0.1 <= line_width <= 20:
+        raise DatasetError('bad_setting', 'line_width', f'expected 0.1 to 20 pixels, found {brief(line_width)}')
     return dict(size=size, style=style, hidden_lines=hidden_lines, line_width=float(line_width))
 
 # %% ../nbs/12_render.ipynb #f3a5e276
@@ -116,7 +140,8 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     line_width : float
         Pixels of visible lines at a size of 512; hidden ones have half of it.
     timeout : float
-        Seconds that one part may take; a slower one is a failure.
+        Seconds of processor time that one part may take; a slower one is tried again alone at the end, with four times
+        the time, before it is given up.
     workers : int, optional
         Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
     scheduler : str, optional
@@ -129,15 +154,27 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     Raises
     ------
     DatasetError
-        When the folder is no dataset, or a setting makes no sense.
+        When the folder is no dataset, or a setting makes no sense; `nothing_drawn`; `not_ours` where somebody else's
+        file lies in the way.
     """
     dataset, views, workers = Dataset(dataset), _check_views(views), available_workers(workers, scheduler)
     pen = _check_pen(size=size, style=style, hidden_lines=hidden_lines, line_width=line_width)
+    check_seconds('timeout', timeout)
     ids, settings = dataset.ids, dict(views=views, **pen, maker=maker('sequence', 'solid', 'drawing', 'render'))
-    with at_work(dataset, 'render', workers, views=views, **pen) as summary, Journal(dataset.log_path('render', '.jsonl'), settings) as journal:
+    with (at_work(dataset, 'render', workers, views=views, **pen) as summary,
+          Journal(dataset.log_path('render', '.jsonl'), settings, keep=True) as journal):
+        named = _named(dataset, journal)
+        _check_places(dataset, ids, views, named)
+        forget_sums(dataset); journal.claim(ids)
         rows = run(partial(_render_one, dataset, views, pen), ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout, scheduler=scheduler)
         about = _metadata(dataset, views, pen, rows)
-        _sweep(dataset, {dataset.image_name(i, v) for i in about['frames'] for v in views})
+        summary.notes += late_note(rows, timeout)
+        if not about['models']:
+            why = counted(about['failures']) or 'the split is empty'
+            what = f'none of the {len(ids):,} parts can be drawn: {why} (logs/rendering.log)'
+            raise DatasetError('nothing_drawn', dataset.name, what)
+        _sweep(dataset, _named(dataset, journal), {dataset.image_name(i, v) for i in about['frames'] for v in views})
+        sweep_parts(dataset, 'render'); journal.forget()
         write_json(dataset.path/'rendering_metadata.json', about)
         record_failures(dataset, 'render', rows.failures)
         summary.asked, summary.reused, summary.done, summary.failures = len(ids), rows.reused, about['models'] - rows.reused, about['failures']

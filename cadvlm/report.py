@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .dataset import Dataset, DatasetError, Folder, STAGES, failures, read_json, write_bytes, write_json
+from .dataset import (Dataset, DatasetError, Folder, STAGES, check_places, failures, read_json, write_bytes,
+                            write_json)
 from .drawing import PALETTE, LOOK
 
 # %% ../nbs/20_report.ipynb #1dcc5e90
@@ -554,12 +555,14 @@ def report(datasets: list[Folder], *, output: Path | None = None):
     Raises
     ------
     DatasetError
-        When a stage has not been run, or two datasets have the same name.
+        When a stage has not been run, or two datasets have the same name; `not_ours` where another program's file has
+        the name of the page.
     """
     output = Path(output or Path(datasets[-1])/'report.html')
     if output.suffix != '.html': raise DatasetError('bad_setting', 'output', f'expected a file that ends with .html, found {output.name}')
     names = [Dataset(d).name for d in datasets]
     if len(set(names)) < len(names): raise DatasetError('bad_setting', 'datasets', f'expected folders of different names, found {", ".join(names)}')
+    check_places([output, output.with_suffix('.json')], [output])
     surveys = sorted(map(survey, datasets), key=parts_of)
     write_bytes(output, report_page(surveys).encode())
     write_json(output.with_suffix('.json'), surveys)

@@ -596,7 +596,7 @@ def loads(data, where=''):
     """
     try:
         if len(data) > _MAX_BYTES: raise FormatError('too_large', '', f'expected at most {_MAX_BYTES:,} bytes, found {len(data):,}')
-        return from_dict(orjson.loads(data))
+        return from_dict(orjson.loads(data[3:] if data[:3] == b'\xef\xbb\xbf' else data))         # no byte order mark
     except orjson.JSONDecodeError as e:
         raise FormatError('not_json', where, f'expected JSON, found {e}' if data.strip() else 'expected JSON, found an empty file') from None
     except FormatError as e: raise (e.within(f'{where}:') if where else e) from None

@@ -19,7 +19,8 @@ import orjson
 from manifold3d import Manifold, Mesh64
 
 import cadvlm
-from .dataset import DatasetError, Summary, check_count, check_folder, shelf, write_bytes, write_json
+from .dataset import (DatasetError, Summary, check_count, check_folder, check_places, counted, shelf, write_bytes,
+                            write_json)
 from .families import FAMILIES, RICH
 from .normal import normal_form
 from .parallel import Journal, available_workers, run
@@ -357,13 +358,22 @@ def _write(id, names, folder, seed):
     return dict(extrudes=len(sequence.extrudes), names=[*names, _name(sequence)])
 
 
-def _journal(output, seed):
+def _journal(output, seed, ids):
+    "The journal, when all files that will be written are new or its own."
     path = output/'logs'/'synthesis.jsonl'
-    if (output/'cad_json').exists() and not path.exists():
-        raise DatasetError('not_ours', str(output/'cad_json'), 'expected a new folder or one of synthetic parts, found parts of another origin; choose another output')
-    return Journal(path, dict(seed=seed, distinct=_GRID, cadvlm=cadvlm.__version__))
+    check_places([output/'cad_json', output/'train_val_test_split.json'], [path])
+    journal = Journal(path, dict(seed=seed, distinct=_GRID, cadvlm=cadvlm.__version__), keep=True)
+    try:
+        named = set().union(*(ids for _, ids in journal.named()))
+        check_places([output/'cad_json'/f'{shelf(i)}.json' for i in ids if i not in named], [])
+        journal.claim([*sorted(named), *ids]); journal.forget()
+    except BaseException: journal.close(); raise
+    return journal
 
 # %% ../nbs/10_synthesize.ipynb #822e0cb4
+_MOST = 10_000_000          # parts; their ids take a gigabyte of memory
+
+
 def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | None = None, scheduler: str | None = None) -> Summary:
     """Make a corpus of synthetic parts, laid out like a DeepCAD download.
 
@@ -372,7 +382,7 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
     output
         Folder for `cad_json/` and `train_val_test_split.json`.
     count
-        Number of parts, at least 3.
+        Number of parts, 3 to 10,000,000.
     seed
         Another seed, other parts.
     workers
@@ -386,8 +396,9 @@ def synthesize(output: Path, count: int = 200, seed: int = 0, workers: int | Non
         Counts, failures and time.
     """
     output, start, workers = check_folder(output), time.perf_counter(), available_workers(workers, scheduler)
-    check_count('count', count, 3); check_count('seed', seed)
-    folder, ids, journal = output/'cad_json', [f'{i:08d}' for i in range(count)], _journal(output, seed)
+    check_count('count', count, 3, _MOST); check_count('seed', seed)
+    folder, ids = output/'cad_json', [f'{i:08d}' for i in range(count)]
+    journal = _journal(output, seed, ids)
     try:
         first = rows = _drawn_once(ids, {}, folder, seed, journal, workers, scheduler)
         while again := _again(rows): rows = _drawn_once(ids, again, folder, seed, journal, workers, scheduler)
@@ -411,9 +422,13 @@ def _summary(rows, reused, output, seed, workers, start):
     "Write the split of the parts that were made, and count."
     made, extrudes, again = [], Counter(), 0
     for id, value in rows.values: made.append(id); extrudes[value['extrudes']] += 1; again += len(value['names']) > 1
+    why = dict(Counter(r['reason'] for r in rows.failures))
+    if not made:
+        what = f'none of {len(rows):,} parts could be made: {counted(why)}'
+        raise DatasetError('nothing_made', output.resolve().name, what)
     split = _split(made, seed)
     write_json(output/'train_val_test_split.json', split)
     facts = dict(split=' · '.join(f'{len(v):,} {k}' for k, v in split.items()), extrudes=' · '.join(f'{k}: {n:,}' for k, n in sorted(extrudes.items())),
                  again=f"{again:,} drawn again, else they were another's twins or lost on the grid")
-    return Summary('synthesize', output.resolve().name, len(rows), len(made) - reused, reused, dict(Counter(r['reason'] for r in rows.failures)), facts,
+    return Summary('synthesize', output.resolve().name, len(rows), len(made) - reused, reused, why, facts,
                    seconds=round(time.perf_counter() - start, 3), workers=workers)

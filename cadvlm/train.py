@@ -190,7 +190,8 @@ def load_pictures(dataset, samples, size=112, cache=None):
 
 
 def _write_pictures(path, paths, size):
-    for old in path.parent.glob('pictures_*.npy*'): old.unlink()
+    for old in path.parent.glob('pictures_*.npy*'):
+        if re.fullmatch(r'pictures_[0-9]+_[0-9a-f]{16}\.npy(\.part)?', old.name): old.unlink()
     beside = path.with_name(path.name + '.part')
     try:
         made = np.lib.format.open_memmap(beside, 'w+', np.uint8, (len(paths), size, size))
@@ -752,6 +753,7 @@ def train(dataset: Folder, output: Path | None = None, *, epochs: int = 5, steps
         `nan_loss`.
     """
     for name, value, low in (('epochs', epochs, 1), ('steps', steps or 1, 1), ('batch_size', batch_size, 1), ('train_samples', train_samples, 0), ('val_samples', val_samples, 0), ('max_length', max_length, 0), ('seed', seed, 0)): check_count(name, value, low)
+    check_image_size(image_size)
     if steps and steps < epochs: raise DatasetError('bad_setting', 'steps', f'expected at least one for each of {epochs} epochs, found {steps}')
     if not 0 < learning_rate < float('inf'): raise DatasetError('bad_setting', 'learning_rate', f'expected a number above 0, found {learning_rate}')
     dataset, device = Dataset(dataset), best_device(device)
@@ -860,6 +862,8 @@ def predict(checkpoint: Path, dataset: Folder, output: Path | None = None, *, sp
     Predictions
     """
     if split not in FILES: raise DatasetError('bad_setting', 'split', f'expected one of {", ".join(FILES)}, found {split!r}')
+    for name, value, low in (('samples', samples, 0), ('batch_size', batch_size, 1), ('max_tokens', max_tokens, 1),
+                             ('seed', seed, 0)): check_count(name, value, low)
     dataset, (_, model) = Dataset(dataset), read_checkpoint(checkpoint, best_device(device))
     wanted, checkpoint = load_samples(dataset, split, samples, seed), Path(checkpoint)
     output, texts = output or (checkpoint if checkpoint.is_dir() else checkpoint.parent)/f'predictions_{split}.jsonl', []

@@ -16,9 +16,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 import cadvlm
-from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, record_failures, stamp, write_json
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, check_ours, forget_sums, record_failures,
+                            stamp, sweep_parts, write_json)
 from .language import encode
-from .parallel import Journal, available_workers, maker, run
+from .parallel import Journal, Lock, available_workers, maker, run
 from .sequence import CodeError, loads
 from .solid import build
 
@@ -177,9 +178,15 @@ def find_twins(dataset, workers=None, turned=False, scheduler=None):
     known = list(prints)
     return sorted(sorted(known[k] for k in g) for g in found), dict(parts=len(ids), exact=len(exact), candidates=len(names), proven=len(proven), without_solid=failed)
 
-
+# %% ../nbs/11a_twins.ipynb #0598c4a2
 def _take_out(dataset, gone):
     "Remove parts from the split and from the folder, and say why they are missing."
+    lock = Lock.take(dataset.path/'logs'/'lock', 'twins')
+    try: forget_sums(dataset); _rewrite(dataset, gone)
+    finally: lock.release()
+
+
+def _rewrite(dataset, gone):
     split, place = dataset.split, {i: s for s in SPLITS for i in dataset.split[s]}
     record_failures(dataset, 'twins', [dict(id=i, reason='twin', message=f'the same part as {one} of the {place[one]} split') for i, one in sorted(gone.items())])
     kept = {s: [i for i in split[s] if i not in gone] for s in SPLITS}
@@ -187,6 +194,7 @@ def _take_out(dataset, gone):
     info = dataset.metadata('extract')
     write_json(dataset.path/'dataset_info.json', info | dict(counts={s: len(kept[s]) for s in SPLITS}, taken_out_as_twins=len(gone)))
     for i in gone: dataset.json_path(i).unlink(missing_ok=True)
+    sweep_parts(dataset, 'extract')
 
 
 def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers: int | None = None, scheduler: str | None = None):
@@ -212,11 +220,13 @@ def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers
     Raises
     ------
     DatasetError
-        When the folder is no dataset.
+        When the folder is no dataset; `not_ours` where parts would be taken out of a folder that `cadvlm extract` has
+        not made.
     """
     dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
     if dedup not in DEDUP: raise DatasetError('bad_setting', 'dedup', f'expected one of {", ".join(DEDUP)}, found {dedup!r}')
     split = dataset.split
+    if dedup != 'none': check_ours(dataset, 'extract')
     with at_work(dataset, 'twins', workers, dedup=dedup, turned=turned) as summary:
         found, counts = find_twins(dataset, workers, turned, scheduler)
         leak, gone = leaks(split, found), redundant(split, found, dedup)
@@ -226,4 +236,5 @@ def twins(dataset: Folder, *, dedup: str = 'none', turned: bool = False, workers
         sizes = Counter(map(len, found))
         summary.facts = dict(twins=f'{sum(map(len, found)):,} parts in {len(found):,} groups, the largest of {max(sizes, default=0):,}; {counts["exact"]:,} equal by text, {counts["proven"]:,} pairs of {counts["candidates"]:,} proven by their solids',
                              leaks=', '.join(f'{v["parts"]:,} of {v["of"]:,} {k}' for k, v in leak.items()), removed=f'{len(gone):,} parts ({dedup})')
+        if not summary.done: summary.problems = [f'none of the {counts["parts"]:,} parts makes a solid']
     return summary

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 
 from tqdm.auto import tqdm
 
-from .dataset import Dataset, DatasetError, Folder, Summary, _filesystem, check_count, shown
+from .dataset import Dataset, DatasetError, Folder, Summary, _filesystem, check_count, not_ours, shown
 from .parallel import Journal, _quiet
 
 # %% ../nbs/14b_upload.ipynb #ff56049a
@@ -76,6 +76,21 @@ def _listed(system, root):
     except FileNotFoundError: return {}
 
 
+def _named_there(system, root, there):
+    "Names in the `SHA256SUMS` of the store, when it is one of a dataset."
+    if 'SHA256SUMS' not in there: return set()
+    listed = system.cat_file(f'{root}/SHA256SUMS').decode(errors='replace')
+    found = [_LINE.fullmatch(line) for line in listed.splitlines()]
+    names = {m[2] for m in found if m}
+    return names | {'SHA256SUMS'} if all(found) and 'dataset_info.json' in names else set()
+
+
+def _check_store(url, there, sums, named):
+    "Raise when an object of somebody else has the name of one that is to be sent."
+    foreign = sorted(n for n in there if (n in sums or n == 'SHA256SUMS') and n not in named)
+    if foreign: raise not_ours(f'{shown(url).rstrip("/")}/{foreign[0]}', 'that was not sent from this dataset')
+
+
 def _send(put, todo, journal, threads, done, total):
     "Send files some at a time; their rows are in the journal when this returns. Ends early when the store takes none of them."
     todo, failed = iter(todo), []
@@ -87,7 +102,7 @@ def _send(put, todo, journal, threads, done, total):
             if all(r.get('reason') == 'not_stored' for r in rows): break
     return failed
 
-
+# %% ../nbs/14b_upload.ipynb #efcee9d2
 def upload(dataset: Folder, url: str, *, threads: int = 16):
     """Copy a validated dataset to an object store, whole or not at all.
 
@@ -108,15 +123,23 @@ def upload(dataset: Folder, url: str, *, threads: int = 16):
     Raises
     ------
     DatasetError
-        `not_validated`, `bad_sums`, `bad_url`, `missing_extra`; `not_stored` when the store does not answer.
+        `not_validated`, `bad_sums`, `bad_url`, `missing_extra`; `not_stored` when the store does not answer; `not_ours`
+        when an object of somebody else has the name of one that is to be sent.
     """
     start, dataset = time.perf_counter(), Dataset(dataset)
-    check_count('threads', threads, 1)
+    check_count('threads', threads, 1, 1024)
     sums, (system, root) = read_sums(dataset), _filesystem(url)
     if hasattr(system, 'auto_mkdir'): system.auto_mkdir = True                           # a folder, which is no store, needs its folders
     root = root.rstrip('/')
+    if not sums:
+        what = 'there is no file in the list; run `cadvlm validate` again'
+        raise DatasetError('bad_sums', str(dataset.path/'SHA256SUMS'), what)
     with _answering(url): there = _listed(system, root)
-    with Journal(dataset.path/'logs'/'upload.jsonl', dict(store=shown(url))) as journal:
+    with _answering(url): named = _named_there(system, root, there)
+    with Journal(dataset.path/'logs'/'upload.jsonl', dict(store=shown(url)), keep=True) as journal:
+        sent = (ids for settings, ids in journal.named() if settings == journal.settings)
+        _check_store(url, there, sums, named.union(*sent))
+        journal.claim([*sums, 'SHA256SUMS'])
         was = lambda name: journal[name].get('value', {}) if name in journal else {}
         todo = [n for n in sums if was(n) != dict(sum=sums[n], bytes=there.get(n, -1))]
         if todo and 'SHA256SUMS' in there:                                                   # until all are there again

@@ -9,6 +9,7 @@ import hashlib
 import heapq
 import itertools
 import os
+import time
 import zlib
 from collections import Counter
 from contextlib import ExitStack
@@ -24,7 +25,9 @@ import pyarrow.parquet as pq
 
 import cadvlm
 from .convert import CARD, FILES, check_answer
-from .dataset import Dataset, DatasetError, Folder, SPLITS, at_work, check_count, failures, is_id, iter_files, list_files, read_json, read_json_list, write_json
+from .dataset import (SPLITS, Dataset, DatasetError, Folder, at_work, beside, check_count, failures, is_id,
+                            is_ours, iter_files, list_files, read_json, read_json_list, sums_digest, sweep_parts,
+                            write_json)
 from .language import decode
 from .parallel import Journal, available_workers, run
 from .render import draw
@@ -167,6 +170,7 @@ def check_samples(dataset, split, views):
 def _check_split(dataset):
     "A part that is listed twice, in one split or in two."
     times = Counter(dataset.ids)
+    if not times: return [['train_val_split.json', 'empty', 'there is no part in any split']]
     return [[i, 'leaked', f'expected every part once in the split, found it {n} times'] for i, n in times.items() if n > 1]
 
 
@@ -301,9 +305,9 @@ def _changed(old, new):
 
 def _check_sums(dataset, sums, known):
     "Problems of files that are not what they were; `known` are places that have a problem already. Without any, and without earlier sums, these are written."
-    path, new = dataset.path/'SHA256SUMS', dataset.log_path('validate', '.sums')
+    path, new = dataset.path/'SHA256SUMS', beside(dataset.log_path('validate', '.sums'))
     try:
-        with new.open('wb') as f: f.writelines(_in_order((f'{h}  {n}\n'.encode() for n, h in sums if h), new.parent))
+        with new.open('xb') as f: f.writelines(_in_order((f'{h}  {n}\n'.encode() for n, h in sums if h), new.parent))
         if not path.exists():
             if not known: os.replace(new, path)
             return []
@@ -311,6 +315,13 @@ def _check_sums(dataset, sums, known):
         with path.open('rb') as old, new.open('rb') as now:
             return [[n, 'changed_file', f'expected what SHA256SUMS says, found {found}'] for n, found in _changed(_in_order(old, new.parent), now) if not any(n.startswith(k) or Path(n).stem == k for k in known)]
     finally: new.unlink(missing_ok=True)
+
+
+def _known_sums(dataset, problems, quick):
+    "Digest of a `SHA256SUMS` that this validation has written or agrees with; else what the one before said of it."
+    found, report = sums_digest(dataset), dataset.path/'validation_report.json'
+    if not (problems or quick): return found
+    return read_json(report).get('sums', found) if is_ours(report) else None
 
 # %% ../nbs/14_validate.ipynb #75323614
 def _check_whole(dataset, info, drawing, talk):
@@ -328,8 +339,7 @@ def _check_parts(dataset, drawing, talk, codes, known, workers, scheduler):
     "Problems of the parts, each looked at by itself, and of sums; `known` problems are there already. Nothing is taken over from an earlier run."
     pen = {k: drawing[k] for k in ('size', 'style', 'hidden_lines', 'line_width')}
     journal, look = dataset.log_path('validate', '.jsonl'), partial(_validate_one, dataset, drawing['views'], pen, talk['language'])
-    journal.unlink(missing_ok=True)
-    with Journal(journal, {}) as journal:
+    with Journal(journal, dict(begun=time.time_ns())) as journal:
         rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers, arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate', scheduler=scheduler)
         problems = [p for _, value in rows.values for p in value['problems']] + [[r['id'], r['reason'], r['message']] for r in rows.failures]
         sums = itertools.chain(_whole_sums(dataset), (pair for _, value in rows.values for pair in value['sums']))
@@ -345,11 +355,14 @@ def _glance(dataset, drawing):
     lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids) if i not in have]
     return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a picture, found none'] for i, there in drawn.items() for v, bit in bits.items() if not there & bit]
 
-
-def _report(dataset, problems, counts, tokens):
+# %% ../nbs/14_validate.ipynb #9a0fd4e3
+def _report(dataset, problems, counts, tokens, sums):
     rows = [dict(where=w, reason=r, message=m) for w, r, m in problems]
     by_reason = dict(sorted(Counter(r['reason'] for r in rows).items()))
-    write_json(dataset.path/'validation_report.json', dict(ok=not rows, cadvlm=cadvlm.__version__, checked=counts, tokens=tokens, problems=by_reason, list=rows))
+    about = dict(ok=not rows, cadvlm=cadvlm.__version__, checked=counts, tokens=tokens, problems=by_reason, sums=sums,
+                 list=rows)
+    write_json(dataset.path/'validation_report.json', about)
+    sweep_parts(dataset, 'validate')
 
 
 def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, quick: bool = False,
@@ -396,7 +409,7 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
             problems += wrong
         ids = set(dataset.ids)
         counts = dict(models=len(ids), images=sum(i in drawing['frames'] for i in ids)*len(drawing['views']), samples=checked)
-        _report(dataset, problems, counts, tokens)
+        _report(dataset, problems, counts, tokens, _known_sums(dataset, problems, quick))
         summary.asked = summary.done = len(ids)
         summary.facts = dict(images=f'{counts["images"]:,}', samples=', '.join(f'{n:,} {FILES[s]}' for s, n in checked.items()),
                              result=f'{len(problems):,} problems' if problems else 'all is well, as far as names and conversations go' if quick else 'all is well')
