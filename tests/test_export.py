@@ -113,7 +113,7 @@ def test_programs_have_the_size_of_their_numbers(real, tmp_path):
             except CadError:
                 continue
             (tmp_path / "part.txt").write_text(text)
-            made = export(tmp_path / "part.txt", tmp_path / "part.step")
+            made = export(tmp_path / "part.txt", tmp_path / "part.step", overwrite=True)
             assert made.volume == pytest.approx(solid.volume, rel=VOLUME), (name, language)
             assert occ.occ_volume(occ.occ_step(made.path), unit=1) == pytest.approx(made.volume, rel=1e-9), (name, language)
             compared += 1

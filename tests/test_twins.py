@@ -68,7 +68,7 @@ def planted(tmp_path_factory):
         write_json(dataset.json_path(id), to_deepcad(sequence))
     ids = list(made)
     write_json(dataset.path / "train_val_split.json", dict(train=[i for k, i in enumerate(ids) if k % 6 not in (2, 5)], validation=ids[5::6], test=ids[2::6]))
-    write_json(dataset.path / "dataset_info.json", {})
+    write_json(dataset.path / "dataset_info.json", dict(cadvlm="1.0"))
     return dataset, same, on_side, near
 
 

@@ -1,0 +1,76 @@
+"""Where the pictures of conversations are looked for: the dataset, or its `images`, as the public report's command names it."""
+import json, shutil
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("peft")
+from cadvlm.cli import main
+from cadvlm.convert import convert
+from cadvlm.dataset import DatasetError, read_json
+from cadvlm.extract import extract
+from cadvlm.finetune import load_conversations
+from cadvlm.render import render
+from cadvlm.synthesize import synthesize
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    top = tmp_path_factory.mktemp("images")
+    synthesize(top / "corpus", 6, workers=1)
+    extract(top / "corpus", top / "dataset", workers=1)
+    render(top / "dataset", size=64, workers=1)
+    convert(top / "dataset", workers=1, language="compact")
+    return top / "dataset"
+
+
+def pictures(dataset, folder):
+    return [c.image for c in load_conversations(dataset / "train.json", folder)]
+
+
+@pytest.mark.parametrize("folder", ["images", "images/", "./images", "images/../images"])
+def test_the_folder_of_the_pictures_itself(dataset, monkeypatch, folder):
+    wanted = [dataset / row["image"] for row in read_json(dataset / "train.json")]
+    assert pictures(dataset, dataset) == pictures(dataset, dataset / folder) == wanted
+    monkeypatch.chdir(dataset)
+    assert pictures(dataset, folder) == wanted
+
+
+def test_a_folder_inside_wins(dataset, tmp_path):
+    "`images/images/…` is where the path says that it is."
+    inner = shutil.copytree(dataset / "images", tmp_path / "images/images")
+    assert all(p.is_relative_to(inner) for p in pictures(dataset, tmp_path / "images"))
+
+
+def test_no_path_leads_out(dataset, tmp_path):
+    row = read_json(dataset / "train.json")[0]
+    for image in ("images/../../train.json", "../train.json", "/etc/hostname", "images//etc/hostname"):
+        (tmp_path / "bad.json").write_text(json.dumps([row | dict(image=image)]))
+        with pytest.raises(DatasetError) as caught:
+            load_conversations(tmp_path / "bad.json", dataset / "images")
+        assert caught.value.reason == "bad_sample", image
+    for folder in (dataset / "cad_json", tmp_path):
+        with pytest.raises(DatasetError) as caught:
+            load_conversations(dataset / "train.json", folder)
+        assert caught.value.reason == "missing_file" and "--image-folder" in caught.value.message
+
+
+def test_the_command_of_the_report(dataset, tmp_path):
+    flags = ["--train-data", dataset / "train.json", "--val-data", dataset / "val.json", "--image-folder", dataset / "images", "--output", tmp_path / "run"]
+    assert main(["finetune", *map(str, flags), "--tiny", "--epochs", "0.1", "--train-samples", "4", "--val-samples", "2", "--batch-size", "2", "--device", "cpu"]) == 0
+    assert (tmp_path / "run/finetuning.json").is_file()
+
+
+def test_a_cache_holds_other_files_too(dataset, tmp_path):
+    "Pictures that the small model has read are kept in a file; the next file sweeps the one before, and nothing else."
+    from cadvlm.dataset import Dataset
+    from cadvlm.train import load_pictures, load_samples
+
+    mine = tmp_path / "pictures_of_mine.npy"
+    mine.write_bytes(b"mine")
+    samples = load_samples(Dataset(dataset))
+    for count in (2, 3):
+        assert len(load_pictures(Dataset(dataset), samples[:count], 32, tmp_path)) == count
+    assert mine.read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 2
