@@ -22,6 +22,7 @@ from matplotlib.path import Path as Polylines
 from matplotlib.transforms import Affine2D
 from zlib_ng import zlib_ng
 
+from . import bounds
 from .sequence import GeometryError
 
 # %% ../nbs/02_drawing.ipynb #78595f92
@@ -102,14 +103,23 @@ def _range(t, axis, low, per_unit, n):
     return range(_square(first, low[axis], per_unit, n), _square(last, low[axis], per_unit, n) + 1)
 
 
+_MAX_OVER = 2_000_000       # triangles over squares, each counted once for each square
+
+
 @_compiled
 def _squares(triangles, low, size):
-    "`(squares per unit, squares a side, starts, items)`: triangles `items[starts[s]:starts[s+1]]` lie over square s."
+    """`(squares per unit, squares a side, starts, items)`: triangles `items[starts[s]:starts[s+1]]` lie over square s.
+
+    There are no squares where they would take too much memory.
+    """
     n = int(max(1, min(128, math.sqrt(len(triangles)) / 1.5)))
-    per_unit, starts = n / size, np.zeros(n*n + 1, np.int64)
+    per_unit, starts, total = n / size, np.zeros(n*n + 1, np.int64), 0
     for t in triangles:
         for j in _range(t, 1, low, per_unit, n):
-            for i in _range(t, 0, low, per_unit, n): starts[j*n + i + 1] += 1
+            columns = _range(t, 0, low, per_unit, n)
+            total += len(columns)
+            for i in columns: starts[j*n + i + 1] += 1
+        if total > _MAX_OVER: return per_unit, 0, starts, starts
     starts = np.cumsum(starts)
     items, at = np.empty(starts[-1], np.int64), starts.copy()
     for k in range(len(triangles)):
@@ -140,12 +150,12 @@ def _insert(shadows, count, a, b):
 
 @_compiled
 def _gather(e, p, q, sides, triangles, nearest, owners, low, per_unit, n, starts, items, seen, shadows):
-    "All shadows on edge e: `(shadows, count)`."
-    count = 0
+    "All shadows on edge e: `(shadows, count, looks)`, the last the number of triangles looked at."
+    count = looks = 0
     for j in range(_square(min(p[1], q[1]), low[1], per_unit, n), _square(max(p[1], q[1]), low[1], per_unit, n) + 1):
         for i in range(_square(min(p[0], q[0]), low[0], per_unit, n), _square(max(p[0], q[0]), low[0], per_unit, n) + 1):
             for s in range(starts[j*n + i], starts[j*n + i + 1]):
-                t = items[s]
+                t, looks = items[s], looks + 1
                 if nearest[t] < min(p[2], q[2]) + _BEHIND: break             # and so are all that follow in this square
                 if seen[t] == e: continue
                 seen[t] = e
@@ -153,11 +163,11 @@ def _gather(e, p, q, sides, triangles, nearest, owners, low, per_unit, n, starts
                 a, b = _shadow(p, q, triangles[t])
                 if a <= 0 and b >= 1:
                     shadows[0, 0], shadows[0, 1] = 0., 1.
-                    return shadows, 1
+                    return shadows, 1, looks
                 if a < b:
                     shadows = _insert(shadows, count, a, b)
-                    count += 1
-    return shadows, count
+                    count, looks = count + 1, looks + count//16              # that many are moved
+    return shadows, count, looks
 
 
 @_compiled
@@ -179,17 +189,25 @@ def _unite(shadows, count, slip):
     return long
 
 
+_MAX_LOOKS = 10_000_000     # from edges to triangles that may hide them, in one view
+
+
 @_compiled
 def _hide(points, ends, sides, buried, triangles, nearest, owners, low, size):
-    "Cut edges into pieces: (k, 5) float rows x0, y0, x1, y1, hidden."
+    "Cut edges into pieces: (k, 5) float rows x0, y0, x1, y1, hidden, and the looks that were left; none are where it ended early."
     per_unit, n, starts, items = _squares(triangles, low, size)
+    left = _MAX_LOOKS if n else -1
     seen, shadows, pieces, k = np.full(len(triangles), -1), np.empty((64, 2)), np.empty((4*len(sides) + 64, 5)), 0
     for e in range(len(sides)):
+        if left < 0: break
         p, q = points[ends[e, 0]], points[ends[e, 1]]
         length = math.sqrt((q[0] - p[0])**2 + (q[1] - p[1])**2)
         if length < 1e-3: continue                                   # seen end-on: a point
         if buried[e]: shadows[0, 0], shadows[0, 1], count = 0., 1., 1
-        else: shadows, count = _gather(e, p, q, sides[e], triangles, nearest, owners, low, per_unit, n, starts, items, seen, shadows)
+        else:
+            shadows, count, looks = _gather(e, p, q, sides[e], triangles, nearest, owners,
+                                            low, per_unit, n, starts, items, seen, shadows)
+            left -= looks
         count = _unite(shadows, count, min(_SLIP / length, 0.5))
         if k + 2*count + 1 > len(pieces):
             larger = np.empty((2*len(pieces) + 2*count, 5))
@@ -204,7 +222,7 @@ def _hide(points, ends, sides, buried, triangles, nearest, owners, low, size):
                     pieces[k, 4] = hidden
                     k += 1
             if s < count: at = shadows[s, 1]
-    return pieces[:k]
+    return pieces[:k], left
 
 # %% ../nbs/02_drawing.ipynb #d04f2aa1
 def _screen(points, faces, facing):
@@ -225,13 +243,21 @@ def hidden_lines(solid, view):
     -------
     (k, 5) float
         Rows `x0, y0, x1, y1, hidden`, in frame units on paper; the pieces of an edge add up to the edge.
+
+    Raises
+    ------
+    GeometryError
+        `too_complex` when too many edges pass behind too many triangles.
     """
     (vertices, faces), edges = solid.mesh, solid.edges
     points = vertices @ VIEWS[view].T
     drawn, facing = outline(solid, view)
     sides, low = edges.faces[drawn], points[:, :2].min(axis=0)
     buried = (facing[sides] < 0).all(axis=1)
-    return _hide(points, edges.ends[drawn], sides, buried, *_screen(points, faces, facing), low, (points[:, :2].max(axis=0) - low).max())
+    size = (points[:, :2].max(axis=0) - low).max()
+    pieces, left = _hide(points, edges.ends[drawn], sides, buried, *_screen(points, faces, facing), low, size)
+    if left < 0: raise GeometryError('too_complex', view, 'too many edges pass behind too many faces; use a simpler part')
+    return pieces
 
 # %% ../nbs/02_drawing.ipynb #02a0fd14
 _ANGLE = 3e-4               # radians: directions closer than this are one
@@ -539,7 +565,9 @@ def encode_png(image):
 def warm_up():
     "Load the compiled kernels, or compile them where that was never done."
     triangle, one = np.array([[[0., 0., 0.], [1., 0., 0.], [0., 1., 0.]]]), np.zeros(1)
-    pieces = _hide(triangle[0], np.array([[0, 1]]), np.array([[0, 0]]), np.array([False]), triangle, one, np.array([0]), np.zeros(2), 1.)
+    bounds.warm_up()
+    edge, sides, buried = np.array([[0, 1]]), np.array([[0, 0]]), np.array([False])
+    pieces, _ = _hide(triangle[0], edge, sides, buried, triangle, one, np.array([0]), np.zeros(2), 1.)
     chain(merge_collinear(pieces))
 
 
@@ -595,7 +623,7 @@ def project(solid, view, style='lines'):
     Raises
     ------
     GeometryError
-        `blank` when nothing is to be seen.
+        `blank` when nothing is to be seen, `too_complex` when too much is behind something.
     """
     if style not in STYLES: raise ValueError(f'style: expected one of {", ".join(STYLES)}, found {style!r}')
     if view == 'sheet': return _sheet(solid, style)

@@ -21,6 +21,7 @@ import pandas as pd
 
 import cadvlm
 from . import compact
+from .bounds import warm_up
 from .dataset import Dataset, DatasetError, Folder, SPLITS, Summary, atomic, failures, lot, write_json
 from .language import LANGUAGES, decode
 from .normal import normal_form, to_sequence
@@ -401,6 +402,7 @@ def compare(code, language, truth, protocol='cadvlm', seed=0, timeout=3.):
         `valid`, the measures of the protocol, or `reason` and `message` why there are none.
     """
     rule, found = PROTOCOLS[protocol], {}
+    warm_up()                                                  # compiling is no work of the prediction
     try:
         if language == 'rows' and 'acc_cmd' in rule.measures and truth.rows is not None: found = dict(zip(_ACC, accuracy(_table(code), truth.rows)))      # also of rows that build nothing
         with time_limit(timeout): sequence, solid = _answer(_read_part(code, language, truth, rule), language, truth)

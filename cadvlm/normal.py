@@ -127,9 +127,13 @@ def _is_sound(profiles):
     return sum(len(p.loops) for p in profiles) < 2 or nest([l for p in profiles for l in p.loops]) == profiles
 
 
+_MANY = 150                 # profiles that are not united one by one: each costs as much as all before it
+
+
 def _made_sound(profiles):
     "The region of profiles that overlap, or whose holes touch or cross what is around them; what cannot be untangled is left as it is."
     whole = ()
+    if len(profiles) > _MANY: return profiles
     try:
         for p in sorted(profiles, key=lambda p: round(p.area, 6)):
             holes = ()

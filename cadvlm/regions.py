@@ -141,12 +141,23 @@ def _ends(curves):
     return np.array([p for c in curves if not isinstance(c, Circle) for p in (c.start, c.end)] or np.empty((0, 2)))
 
 
+def _split_near(curve, corners, order, sorted_x):
+    "The curve, split at corners that lie on it; only those between its left and right end are looked at."
+    if isinstance(curve, Circle): return [curve]
+    xs = [x for x, _ in curve.extremes]
+    first, last = np.searchsorted(sorted_x, (min(xs) - _SAME, max(xs) + _SAME))
+    near = np.sort(order[first:last])
+    return split(curve, corners[near], _SAME) if len(near) else [curve]
+
+
 def _cut(labelled, corners):
     """`[(curve, label), ...]` with lines and arcs cut at the corners that lie on them: `[(curve, label, key), ...]`.
 
     Curves that meet have equal ends, and `key` (start, end, third point) is equal for pieces that are the same.
     """
-    pieces = [(p, label) for c, label in labelled for p in ([c] if isinstance(c, Circle) else split(c, corners, _SAME))]
+    order = np.argsort(corners[:, 0], kind='stable')
+    sorted_x = corners[order, 0]
+    pieces = [(p, label) for c, label in labelled for p in _split_near(c, corners, order, sorted_x)]
     points = np.array([p for c, _ in pieces for p in ((c.center, c.center) if isinstance(c, Circle) else (c.start, c.end)) + (_third(c),)])
     keys = [tuple(map(tuple, k)) for k in weld(points, _SAME).reshape(-1, 3, 2).tolist()]
     return [(c if isinstance(c, Circle) else replace(c, start=k[0], end=k[1]), label, k) for (c, label), k in zip(pieces, keys)]
