@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['FRAME_SIZE', 'TOLERANCE', 'SHARP', 'Frame', 'chords', 'polygon', 'polygon_area', 'weld', 'split', 'share_corners',
-           'region', 'prism', 'Solid', 'build', 'Edges', 'mesh_edges', 'iou']
+           'keep_areas', 'region', 'prism', 'Solid', 'build', 'Edges', 'mesh_edges', 'iou']
 
 # %% ../nbs/01_solid.ipynb #fc6046b2
 import math
@@ -177,6 +177,46 @@ def share_corners(sequence, tolerance):
             pieces[i] = split(c, (ends - plane.origin) @ np.array([plane.x_axis, plane.y_axis]).T, tolerance)
     return _rebuilt(sequence, iter(pieces))
 
+# %% ../nbs/01_solid.ipynb #8377766e
+_LOSS = 5e-3                # share of the area of a sketch that its chords may change
+_FINEST, _CORNERS = 64, 4000  # times as many chords at most, and corners of a sketch that is made finer
+
+
+def _chord_loss(curve, scale):
+    "`(area that the chords of a curve lose, number of chords)`, at a scale; 0 for a line."
+    if isinstance(curve, Line): return 0., 1
+    curve = curve.scaled(scale)
+    points = _circle_points(curve) if isinstance(curve, Circle) else np.concatenate((_arc_points(curve), [curve.end]))
+    ends = 0. if isinstance(curve, Circle) else (curve.end[0]*points[0, 1] - points[0, 0]*curve.end[1])/2       # what polygon_area closes with
+    return curve.area - polygon_area(points) + ends, len(points)
+
+
+def _finer(curve, scale, count):
+    "An arc or circle cut at those corners of a circle that lie on it, in about `count` pieces; the circle has a power of two times the chords it would have."
+    n, sweep = chords(curve.radius*scale), abs(curve.sweep) if isinstance(curve, Arc) else 2*math.pi
+    n *= 2**max(0, math.ceil(math.log2(count*2*math.pi/(n*sweep))))
+    first = math.atan2(curve.start[1] - curve.center[1], curve.start[0] - curve.center[0]) * n/(2*math.pi)
+    low, high = sorted((first, first + math.copysign(sweep, getattr(curve, 'sweep', 1))*n/(2*math.pi)))
+    angle = np.arange(math.ceil(low + .1), math.floor(high - .1) + 1)*(2*math.pi/n)
+    return split(curve, np.column_stack((np.cos(angle), np.sin(angle)))*curve.radius + curve.center, 1e-9*curve.radius)
+
+
+def _fine_curves(profiles, scale):
+    "The curves of the profiles of a sketch, each as a list of curves whose chords keep the area of all."
+    sides = [(c, math.copysign(1, l.area)*(-1 if i else 1)) for p in profiles for i, l in enumerate(p.loops) for c in l.curves]
+    losses = [_chord_loss(c, scale) for c, _ in sides]
+    area, lost = sum(p.area for p in profiles)*scale**2, abs(sum(side*loss for (_, side), (loss, _) in zip(sides, losses)))
+    if area <= 0 or lost <= _LOSS*area: return [[c] for c, _ in sides]
+    times = min(_FINEST, max(1, _CORNERS/sum(n for _, n in losses)), math.sqrt(1.5*lost/(_LOSS*area)))
+    rounds = sum(not isinstance(c, Line) for c, _ in sides)
+    return [_finer(c, scale, times*n) if abs(loss) > _LOSS*area/(2*rounds) else [c] for (c, _), (loss, n) in zip(sides, losses)]
+
+
+def keep_areas(sequence, scale):
+    "Cut round curves where their chords, at a scale, would change the area of a sketch by more than half a percent."
+    pieces = [p for e in sequence.extrudes for p in _fine_curves(e.sketch.profiles, scale)]
+    return sequence if all(len(p) == 1 for p in pieces) else _rebuilt(sequence, iter(pieces))
+
 # %% ../nbs/01_solid.ipynb #f1adf091
 def _rings(profile, scale):
     "Polygons of a profile: the outer one counter-clockwise, holes clockwise."
@@ -343,16 +383,36 @@ def _manifold(vertices, faces, where):
     if manifold.status() != Error.NoError: raise GeometryError('not_manifold', where, f'expected a closed prism, found {manifold.status().name}')
     return manifold
 
+# %% ../nbs/01_solid.ipynb #228e1685
+_THIN = 1e-5                # units of volume for each of area: a solid with less has no thickness
+
+
+def _is_nothing(manifold):
+    return manifold.is_empty() or abs(manifold.volume()) <= _THIN*manifold.surface_area()
+
+
+def _without_shards(manifold):
+    "The solid without pieces that have no volume."
+    pieces = manifold.decompose()
+    kept = [p for p in pieces if not _is_nothing(p)]
+    return manifold if len(kept) == len(pieces) else Manifold.compose(kept)
+
+
+def _check_left(whole, step):
+    "Make sure that a step of a program leaves something."
+    if _is_nothing(whole): raise GeometryError('empty_solid', f'extrudes[{step}]', 'nothing is left after this step, and CadQuery would go on with the solid before it: leave the step out')
+
 # %% ../nbs/01_solid.ipynb #20bc8d99
 def _combined(sequence, frame):
     whole, *rest = _prisms(sequence, frame)
-    for extrude, part in zip(sequence.extrudes[1:], rest):
+    for i, (extrude, part) in enumerate(zip(sequence.extrudes[1:], rest), start=1):
+        if 'cadquery' in sequence.flags: _check_left(whole, i - 1)
         match extrude.operation:
             case Operation.CUT: whole = whole - part
             case Operation.INTERSECT: whole = whole ^ part
             case _: whole = whole + part
-    if whole.is_empty(): raise GeometryError('empty_solid', '', 'expected a solid, found that nothing is left of it')
-    return whole
+    if _is_nothing(whole): raise GeometryError('empty_solid', '', 'expected a solid, found that nothing is left of it')
+    return _without_shards(whole) if rest else whole
 
 # %% ../nbs/01_solid.ipynb #37e6b8e8
 def build(sequence):
@@ -374,6 +434,7 @@ def build(sequence):
         `zero_thickness`, `no_area`, `crossing_loops`, `not_manifold` or `empty_solid`, with the number of the extrude.
     """
     frame, rough = _rough_frame(sequence), None
+    if math.isfinite(frame.scale): sequence = keep_areas(sequence, frame.scale)
     sequence = share_corners(sequence, _NOISE / frame.scale)
     while rough is None or frame.scale > 1.01*rough.scale:
         if not math.isfinite(frame.scale): raise GeometryError('zero_thickness', '', 'expected a part with a size, found a point')
