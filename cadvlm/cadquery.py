@@ -19,7 +19,7 @@ from itertools import accumulate
 import numpy as np
 
 from .normal import EXACT, direction_of, middle_of, plane_of, written
-from .regions import combine, crosses_itself, lies_on, near_pairs, nest, parted, shared, tidy
+from .regions import close_pairs, combine, crosses_itself, holes_near_rim, lies_on, near_pairs, nest, parted, shared, tidy
 from .sequence import Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch
 from .sequence import UnsupportedError
 
@@ -610,10 +610,7 @@ def _nested(loops, spent):
 
 def _close_by(loops, spent):
     "Pairs of loops whose boxes meet."
-    if len(loops) < 2: return []
-    x0, y0, x1, y1 = _boxes(loops)
-    meet = (x0[:, None] <= x1 + _SAME) & (y0[:, None] <= y1 + _SAME) & (x0 <= x1[:, None] + _SAME) & (y0 <= y1[:, None] + _SAME)
-    pairs = [(loops[i], loops[j]) for i, j in np.argwhere(np.triu(meet, 1)).tolist()]
+    pairs = close_pairs(loops)
     _spend(spent, 'work', sum(60 + len(a.curves) + len(b.curves) for a, b in pairs))
     return pairs
 
@@ -635,20 +632,9 @@ def _check_outlines(outlines, drawn, spent):
         if common > _OVERLAP: raise _overlap()
 
 
-def _near_the_rim(holes, outer):
-    "Which holes have a box that reaches the outline, or the box of one of its curves: (n,) bool."
-    x0, y0, x1, y1 = (v[:, None] for v in _boxes(holes))
-    if isinstance(rim := outer.curves[0], Circle):
-        (x, y), reach = rim.center, lambda low, high, c: np.maximum(abs(low - c), abs(high - c))
-        return np.hypot(reach(x0, x1, x), reach(y0, y1, y))[:, 0] >= rim.radius
-    u0, v0, u1, v1 = np.array([Loop((c,)).bounds for c in outer.curves]).reshape(-1, 4).T
-    return ((x0 <= u1) & (y0 <= v1) & (u0 <= x1) & (v0 <= y1)).any(axis=1)
-
-
 def _check_holes(profile, drawn, spent):
     "Make sure that holes lie in their outline and apart. Most lie so deep in it that their boxes tell."
-    if not profile.holes: return
-    near = [h for h, n in zip(profile.holes, _near_the_rim(profile.holes, profile.outer)) if n]
+    near = holes_near_rim(profile)
     _spend(spent, 'work', sum(60 + len(h.curves) + len(profile.outer.curves) for h in near))
     if any(shared(h, profile.outer) < 1 - _OVERLAP for h in near): raise _overlap()
     if any(lies_on(drawn[profile.outer], h) for h in near): raise _touching_middles()

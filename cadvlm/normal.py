@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from .regions import combine, in_order, merge_profiles, nest, tidy
+from .regions import are_apart, combine, crosses_itself, in_order, merge_profiles, nest, tidy
 from .sequence import Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch
 from .solid import build
 
@@ -124,7 +124,7 @@ def _on_grid(profiles, grid):
 
 def _is_sound(profiles):
     "Do the loops by themselves, without being told which are holes, say the same region?"
-    return sum(len(p.loops) for p in profiles) < 2 or nest([l for p in profiles for l in p.loops]) == profiles
+    return sum(len(p.loops) for p in profiles) < 2 or (nest([l for p in profiles for l in p.loops]) == profiles and are_apart(profiles))
 
 
 def _made_sound(profiles):
@@ -187,6 +187,8 @@ def _features(extrude, operation, grid):
     direction = direction_of(extrude.sketch.plane.normal, 7 if grid == EXACT else 3)
     profiles, low, high = _carried(extrude, direction)
     profiles = _settled(profiles, grid)
+    if grid != EXACT and any(crosses_itself(l) for p in profiles for l in p.loops):
+        raise CodeError('lost_to_grid', '', f'rounded to a grid of {grid:g}, an outline crosses itself: use a finer grid')
     groups = [profiles] if _is_sound(profiles) or operation is Operation.INTERSECT else [(p,) for p in profiles]
     return [Feature(operation, *direction, *_heights(low, high, grid), g) for g in groups if g]
 
@@ -230,7 +232,7 @@ def normal_form(sequence, grid=1., frame=None):
     Raises
     ------
     CodeError
-        `lost_to_grid` when nothing is left that could be added.
+        `lost_to_grid` when nothing is left that could be added, or an outline crosses itself.
     GeometryError
         When there is no solid.
     """

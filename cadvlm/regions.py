@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['MAX_NESTED', 'tidy', 'in_order', 'nest', 'merge_profiles', 'combine', 'near_pairs', 'crosses_itself', 'parted',
-           'shared', 'lies_on']
+           'shared', 'lies_on', 'close_pairs', 'holes_near_rim', 'are_apart']
 
 # %% ../nbs/03a_regions.ipynb #9ddcb1e3
 import math
@@ -361,6 +361,7 @@ def _at_size(*loops):
 
 def crosses_itself(loop, pairs=None):
     "Does a loop enclose a part of its region twice, or from the wrong side? `pairs` are its `near_pairs`, where they are known."
+    if len(loop.curves) == 1: return False
     pairs = near_pairs(loop.curves) if pairs is None else pairs
     if not len(pairs): return False
     if _line_crossings(loop.curves, pairs) > _MANY: return True
@@ -409,3 +410,33 @@ def lies_on(loop, other):
     scale = 2.**round(7 - math.log2(max(math.dist(*l.bounds) for l in (loop, other))))
     middles = np.array([_middle(c) if not isinstance(c, Circle) else (c.center[0] - c.radius, c.center[1]) for c in loop.scaled(scale).curves])
     return bool(np.any([_on(c, middles) for c in other.scaled(scale).curves], axis=0).all())
+
+# %% ../nbs/03a_regions.ipynb #1ae67480
+def close_pairs(loops):
+    "Pairs of loops whose boxes meet: a list of `(loop, loop)`."
+    if len(loops) < 2: return []
+    low, high = np.array([l.bounds for l in loops]).swapaxes(0, 1)
+    meet = np.logical_and.reduce([low[:, None, k] <= high[:, k] for k in (0, 1)])
+    return [(loops[i], loops[j]) for i, j in np.argwhere(np.triu(meet & meet.T, 1)).tolist()]
+
+
+def holes_near_rim(profile):
+    "The holes whose box reaches the box of a curve of the outer loop, or leaves the circle. All others lie well inside."
+    if not profile.holes: return []
+    low, high = np.array([h.bounds for h in profile.holes]).swapaxes(0, 1)
+    if isinstance(rim := profile.outer.curves[0], Circle): near = np.hypot(*np.maximum(abs(low - rim.center), abs(high - rim.center)).T) >= rim.radius
+    else:
+        start, end = np.array([Loop((c,)).bounds for c in profile.outer.curves]).swapaxes(0, 1)
+        near = np.logical_and.reduce([(low[:, None, k] <= end[:, k]) & (start[:, k] <= high[:, None, k]) for k in (0, 1)]).any(axis=1)
+    return [h for h, n in zip(profile.holes, near.tolist()) if n]
+
+
+def are_apart(profiles):
+    "Do holes lie in their outlines, and holes and outlines apart from each other?"
+    if any(shared(h, p.outer) < 1 - _SHARE for p in profiles for h in holes_near_rim(p)): return False
+    return not any(shared(a, b) > _SHARE for p in profiles for a, b in close_pairs(p.holes)) and not any(shared(a, b) > _SHARE and _in_no_hole(a, b, profiles) for a, b in close_pairs([p.outer for p in profiles]))
+
+
+def _in_no_hole(a, b, profiles):
+    "Is neither of two outlines an island in a hole of the other?"
+    return not any(shared(inner, h) > 1 - _SHARE for inner, outer in ((a, b), (b, a)) for p in profiles if p.outer is outer for h in p.holes)
