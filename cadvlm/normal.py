@@ -187,9 +187,9 @@ def _features(extrude, operation, grid):
     direction = direction_of(extrude.sketch.plane.normal, 7 if grid == EXACT else 3)
     profiles, low, high = _carried(extrude, direction)
     profiles = _settled(profiles, grid)
-    if grid != EXACT and any(crosses_itself(l) for p in profiles for l in p.loops):
-        raise CodeError('lost_to_grid', '', f'rounded to a grid of {grid:g}, an outline crosses itself: use a finer grid')
     groups = [profiles] if _is_sound(profiles) or operation is Operation.INTERSECT else [(p,) for p in profiles]
+    if grid != EXACT and not all(_is_sound(g) and not any(crosses_itself(l) for p in g for l in p.loops) for g in groups):
+        raise CodeError('lost_to_grid', '', f'rounded to a grid of {grid:g}, outlines cross: use a finer grid')
     return [Feature(operation, *direction, *_heights(low, high, grid), g) for g in groups if g]
 
 # %% ../nbs/03b_normal.ipynb #97fcbec5
@@ -232,7 +232,7 @@ def normal_form(sequence, grid=1., frame=None):
     Raises
     ------
     CodeError
-        `lost_to_grid` when nothing is left that could be added, or an outline crosses itself.
+        `lost_to_grid` when nothing is left that could be added, or outlines cross.
     GeometryError
         When there is no solid.
     """
