@@ -280,7 +280,7 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     Parameters
     ----------
     source : str or Path
-        Folder or tar archive (also .tar.gz), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or a plain folder of such JSON files.
+        Folder or tar archive (also .tar.gz), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or a plain folder of such JSON files, or of tables (.h5).
     output : Path
         Folder of the dataset.
     train_size : int

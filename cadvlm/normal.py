@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from .regions import are_apart, combine, crosses_itself, in_order, merge_profiles, nest, tidy
+from .regions import combine, crosses_itself, holes_apart, in_order, merge_profiles, nest, tidy
 from .sequence import Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch
 from .solid import build
 
@@ -124,7 +124,7 @@ def _on_grid(profiles, grid):
 
 def _is_sound(profiles):
     "Do the loops by themselves, without being told which are holes, say the same region?"
-    return sum(len(p.loops) for p in profiles) < 2 or (nest([l for p in profiles for l in p.loops]) == profiles and are_apart(profiles))
+    return sum(len(p.loops) for p in profiles) < 2 or (nest([l for p in profiles for l in p.loops]) == profiles and holes_apart(profiles))
 
 
 def _made_sound(profiles):

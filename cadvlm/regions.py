@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['MAX_NESTED', 'tidy', 'in_order', 'nest', 'merge_profiles', 'combine', 'near_pairs', 'crosses_itself', 'parted',
-           'shared', 'lies_on', 'close_pairs', 'holes_near_rim', 'are_apart']
+           'shared', 'lies_on', 'close_pairs', 'holes_near_rim', 'holes_apart']
 
 # %% ../nbs/03a_regions.ipynb #9ddcb1e3
 import math
@@ -431,12 +431,7 @@ def holes_near_rim(profile):
     return [h for h, n in zip(profile.holes, near.tolist()) if n]
 
 
-def are_apart(profiles):
-    "Do holes lie in their outlines, and holes and outlines apart from each other?"
+def holes_apart(profiles):
+    "Do holes lie in their outlines, and apart from each other?"
     if any(shared(h, p.outer) < 1 - _SHARE for p in profiles for h in holes_near_rim(p)): return False
-    return not any(shared(a, b) > _SHARE for p in profiles for a, b in close_pairs(p.holes)) and not any(shared(a, b) > _SHARE and _in_no_hole(a, b, profiles) for a, b in close_pairs([p.outer for p in profiles]))
-
-
-def _in_no_hole(a, b, profiles):
-    "Is neither of two outlines an island in a hole of the other?"
-    return not any(shared(inner, h) > 1 - _SHARE for inner, outer in ((a, b), (b, a)) for p in profiles if p.outer is outer for h in p.holes)
+    return not any(shared(a, b) > _SHARE for p in profiles for a, b in close_pairs(p.holes))

@@ -180,9 +180,9 @@ def _row_curve(row, start, to_sketch):
     "`(curve or None, end point)` of a row, in sketch units."
     end = to_sketch(row[1:3])
     match row[0]:
-        case 2: return Circle(end, row[5]/_SKETCH), start
+        case 2: return Circle(end, float(row[5])/_SKETCH), start
         case 1 if end != start:
-            sweep, sign = row[3]/_LEVELS*2*math.pi, 1 if row[4] else -1
+            sweep, sign = float(row[3])/_LEVELS*2*math.pi, 1 if row[4] else -1
             radius, chord = math.dist(start, end)/2 / math.sin(sweep/2), np.subtract(end, start)
             normal = np.array((-chord[1], chord[0])) / math.hypot(*chord)
             center = np.add(start, end)/2 + sign*normal*radius*math.cos(sweep/2)
@@ -203,7 +203,7 @@ def _row_loop(rows):
 def _row_extrude(loops, row, first):
     theta, phi, gamma = (row[6:9]/_LEVELS*2 - 1)*math.pi
     x, y = (tuple(np.round(axis, 9).tolist()) for axis in _angle_axes(theta, phi, gamma))
-    origin, size = tuple((row[9:12]/_LEVELS*2 - 1).tolist()), row[12]/_LEVELS*2
+    origin, size = tuple((row[9:12]/_LEVELS*2 - 1).tolist()), float(row[12])/_LEVELS*2
     one, two = (row[13:15]/_LEVELS*2 - 1).tolist()
     operation, extent = Operation.NEW if first else _OPERATIONS[row[15]], _EXTENTS[row[16]]
     profiles = tuple(p.scaled(size) for p in nest([_row_loop(l) for l in loops]))

@@ -13,7 +13,7 @@ import pytest
 
 from cadvlm.cadquery import MAX_EXTRUDES, MAX_TEXT, read, write
 from cadvlm.normal import EXACT, normal_form
-from cadvlm.sequence import CadError, CadSequence, CodeError, GeometryError, Line
+from cadvlm.sequence import CadError, CadSequence, CodeError, GeometryError, Line, UnsupportedError
 from cadvlm.sequence import read as read_file
 from cadvlm.solid import Frame, build
 from cadvlm.synthesize import part
@@ -282,6 +282,9 @@ def test_hostile_texts_are_refused_in_no_time(name):
 def test_the_place_and_the_words_are_told():
     error, _ = refusal("import cadquery as cq\n# a comment\nr = (cq.Workplane('XY')\n     .circle(5)  # a disc\n     .sphere(3))\n")
     assert str(error).startswith("line 5, column 7: expected one of moveTo") and "found sphere" in str(error)
+    error, _ = refusal('"""Räder: ⌀ 5."""\nr = cq.Workplane("XY").box(9, 9, 9).faces(">Z").workplane()  # oben\n')
+    assert str(error).startswith("line 2, column 37: expected one of moveTo") and "found faces [not_allowed]" in str(error)
+    assert "found '\"<XY>\"'" in str(refusal('r = cq.Workplane("<XY>")')[0]) and "found '9.5*2'" in str(refusal("r = cq.Workplane('XY').circle(9.5*2 + x)")[0])
     assert str(refusal("r = cq.Workplane('XY').circle(1, both=True)")[0]) == "line 1, column 24: expected the arguments radius, found 'circle(1, both=True)' [bad_arguments]"
 
 
@@ -498,3 +501,73 @@ def builds(text):
         return build(read(text)).volume > 0
     except GeometryError:
         return False
+
+
+# --- what is not read, and what is wrong
+
+UNSUPPORTED = {
+    "a named number": "h = 5\nr = cq.Workplane('XY').box(1, 2, h)",
+    "an imported number": "from math import pi\nr = cq.Workplane('XY').circle(pi).extrude(1)",
+    "arithmetic": W + ".circle((1 + 2) * 3).extrude(1)",
+    "a loop": W + ".box(1, 1, 1)\nfor x in (1, 2):\n    r = r.union(r)",
+    "a function": "def part():\n    return cq.Workplane('XY').box(1, 1, 1)\nr = part()",
+    "a face": W + ".box(1, 1, 1).faces('>Z').workplane().hole(0.5)",
+    "a fillet": W + ".box(9, 9, 9).edges('|Z').fillet(1)",
+    "a taper": W + ".circle(5).extrude(1, taper=5)",
+    "a cut with a cut": W + ".box(9, 9, 9).cut(cq.Workplane('YZ').box(9, 1, 1).cut(cq.Workplane('XY').box(1, 1, 1)))",
+    "a dictionary": "d = {'a': 1}\nr = cq.Workplane('XY').box(1, 1, 1)",
+    "a comparison": "r = 1 if 2 > 1 else 2",
+    "a condition around what is shown": W + ".box(1, 1, 1)\nif 'show_object' in globals():\n    show_object(r)",
+}
+BROKEN = {
+    "prose": "Here is a plate with two holes.",
+    "prose with a keyword": "This is for the plate.",
+    "cut off": W + ".moveTo(0, 0).lineTo(1, 0).lineTo(1",
+    "cut off in a string": W + ".box(1, 1, 1).faces('>",
+    "a bracket of another kind": W + ".moveTo(1, 2]",
+    "a sign that Python has not": "r = 5 $ 3",
+    "an unknown name": "r = w.box(1, 1, 1)",
+    "an open outline": W + ".lineTo(1, 0).lineTo(1, 1).extrude(1)",
+    "a word for a number": W + ".circle('five')",
+    "no solid": W + ".circle(5)",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_what_is_not_read_is_unsupported(name):
+    error, _ = refusal(UNSUPPORTED[name])
+    assert isinstance(error, UnsupportedError), error
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_wrong_is_no_more_than_wrong(name):
+    error, _ = refusal(BROKEN[name])
+    assert isinstance(error, CodeError) and not isinstance(error, UnsupportedError), error
+
+
+# --- solids that CadQuery has another opinion of
+
+EMPTY = {
+    "two cylinders that touch": "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9))",
+    "nothing left of a box": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5))",
+    "boxes that share an edge": "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(2, 2).box(2, 2, 2))",
+    "a cut of everything, and then more": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5)).union(cq.Workplane('XY').box(1, 1, 9))",
+    "boxes that do not meet, and then more": "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(9, 9).box(2, 2, 2))\nr = r.cut(cq.Workplane('XY').box(1, 1, 5))",
+    "a touch, and then more": "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9)).union(cq.Workplane('XY').box(1, 1, 9))",
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_what_leaves_nothing_is_an_empty_solid(name):
+    "CadQuery would go on with the solid before a step that leaves nothing."
+    with pytest.raises(GeometryError) as error:
+        build(read(START + EMPTY[name]))
+    assert error.value.reason == "empty_solid" and error.value.where == ("extrudes[1]" if "then more" in name else "")
+
+
+def test_a_touch_leaves_no_shards():
+    "A sliver without a volume is no piece of a solid."
+    text = "a = cq.Workplane('ZY').circle(5).extrude(8).union(cq.Workplane('XY').moveTo(40, 0).box(9, 9, 9))\nr = a.intersect(cq.Workplane('YZ').circle(7).extrude(60))"
+    solid = build(read(START + text))
+    assert solid.pieces == 1 and solid.volume == pytest.approx(729, rel=ROUND)
