@@ -19,7 +19,8 @@ from itertools import accumulate
 import numpy as np
 
 from .normal import EXACT, direction_of, middle_of, plane_of, written
-from .regions import close_pairs, combine, crosses_itself, holes_near_rim, lies_on, near_pairs, nest, parted, shared, tidy
+from .regions import (close_pairs, combine, crosses_itself, holes_near_rim, lies_on, near_pairs, nest, parted,
+                            shared, tidy)
 from .sequence import Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch
 from .sequence import UnsupportedError
 
@@ -170,12 +171,14 @@ _LIMITS = {'calls': (MAX_CALLS, 'too_many_calls', 'calls'), 'curves': (MAX_CURVE
 _PER_SIGN = 7               # microseconds
 
 
-_UNREAD = {'not_allowed', 'nested_boolean', 'too_long', 'too_deep', 'too_complex', 'too_many_calls', 'too_many_curves', 'too_many_extrudes', 'too_many_nested'}
+_UNREAD = {'not_allowed', 'nested_boolean', 'too_long', 'too_deep', 'too_complex', 'too_many_calls', 'too_many_curves',
+           'too_many_extrudes', 'too_many_nested'}
 
 
 def _error(reason, where, message, unread=None):
     "A refusal: of a program that may be right, but says what is not read, or of one that is wrong."
-    return (UnsupportedError if (reason in _UNREAD if unread is None else unread) else CodeError)(reason, where, message)
+    return (UnsupportedError if (reason in _UNREAD if unread is None else unread) else CodeError)(reason, where,
+                                                                                                  message)
 
 
 class _Refused(Exception):
@@ -198,7 +201,8 @@ _PREFIX = r'(?: [rRuU] | [bBfF][rR]?+ | [rR][bBfF] )?+'
 _STRING = r'''(?: \"{3} (?: [^"\\] | \\. | "(?!"") )*+ \"{3} | "(?!"") (?: [^"\\\r\n] | \\. )*+ "
     | \'{3} (?: [^'\\] | \\. | '(?!\'{2}) )*+ \'{3} | '(?!\'{2}) (?: [^'\\\r\n] | \\. )*+ ' )'''
 _CLOSED = re.compile(rf'''(?: [^\#'"]++ | \#[^\r\n]*+ | {_STRING} )*+''', re.DOTALL | re.VERBOSE)
-_MASKED = re.compile(rf'''\#[^\r\n]*+ | (?<!\w) (?P<prefix> {_PREFIX} ) (?P<string> {_STRING} ) | (?P<odd> {_STRING} )''', re.DOTALL | re.VERBOSE)
+_MASKED = re.compile(rf'''\#[^\r\n]*+ | (?<!\w) (?P<prefix> {_PREFIX} ) (?P<string> {_STRING} ) | (?P<odd> {_STRING} )''',
+                     re.DOTALL | re.VERBOSE)
 _PLAIN = re.compile(r'''['"][\w .:/-]{0,40}+['"]''', re.ASCII)
 
 
@@ -214,9 +218,10 @@ _KEYWORDS = '|'.join(sorted({*keyword.kwlist} - {'True', 'False', 'None', 'impor
 _WORDS = re.compile(rf'''(?: [ \t\r\n]++ | \\\r?\n
     | (?! (?:{_KEYWORDS})\b) [A-Za-z_]\w{{0,39}}+ (?![\w'"])                                               # a name
     | (?: \d{{1,20}}+(?:\.\d{{0,20}}+)? | \.\d{{1,20}}+ ) (?:[eE][-+]?\d{{1,3}}+)? (?![\w.])              # a number
-    | \"{{3}}[\w\s]*+\"{{3}} | '{{3}}[\w\s]*+'{{3}} | '[\w .:/-]*+' | "[\w .:/-]*+"                             # a string
+    | \"{{3}}[\w\s]*+\"{{3}} | '{{3}}[\w\s]*+'{{3}} | '[\w .:/-]*+' | "[\w .:/-]*+"              # a string
     | [-+](?!\s*[-+]\s*[-+]) | \*(?!\*) | /(?!/) | =(?!=) | :(?!=) | [().,\[\]{{}}] )*+''', re.ASCII | re.VERBOSE)
-_SIGNS, _BRACKETS, _WORD = re.compile(r'[\n(\[{,=+*/:-]|\.(?=[A-Za-z_])'), re.compile(r'[()\[\]{}]'), re.compile(r'\w+|[-+*/=<>!%&|^@:]+|.', re.DOTALL)
+_SIGNS, _BRACKETS = re.compile(r'[\n(\[{,=+*/:-]|\.(?=[A-Za-z_])'), re.compile(r'[()\[\]{}]')
+_WORD = re.compile(r'\w+|[-+*/=<>!%&|^@:]+|.', re.DOTALL)
 _ALL = '|'.join(keyword.kwlist)
 _PROSE = re.compile(rf'(?<![\w.])(?!(?:{_ALL}|match|case|type)\b)[A-Za-z]\w*+[ \t]++(?!(?:{_ALL})\b)[A-Za-z]', re.ASCII)
 
@@ -226,7 +231,7 @@ def _place(text, at):
 
 # %% ../nbs/03c_cadquery.ipynb #39690389
 def _not_python(text):
-    "Where a text is not Python, because of two words in a row or of brackets that do not match; None where that cannot be seen."
+    "Where a text is not Python, for two words in a row or for brackets that do not match; None where it seems to be."
     if prose := _PROSE.search(text): return prose.start()
     opened = []
     for b in _BRACKETS.finditer(text):
@@ -243,15 +248,20 @@ def _depth(text):
 def _clean(text):
     "The text without comments, after making sure that it is short and flat, and has only words and signs of the language."
     if not isinstance(text, str): raise CodeError('not_text', '', f'expected text, found {type(text).__name__}')
-    if len(text) > MAX_TEXT: raise _error('too_long', '', f'expected at most {MAX_TEXT:,} characters, found {len(text):,}')
-    if text.count('"') + text.count("'") > MAX_SIGNS: raise _error('too_long', '', f'expected at most {MAX_SIGNS:,} quotes, found more')
+    if len(text) > MAX_TEXT:
+        raise _error('too_long', '', f'expected at most {MAX_TEXT:,} characters, found {len(text):,}')
+    if text.count('"') + text.count("'") > MAX_SIGNS:
+        raise _error('too_long', '', f'expected at most {MAX_SIGNS:,} quotes, found more')
     if (end := _CLOSED.match(text).end()) < len(text):
-        raise CodeError('syntax', _place(text, end), f'expected strings that are closed, found {_line_at(text, end)[:40]!r}')
+        raise CodeError('syntax', _place(text, end),
+                        f'expected strings that are closed, found {_line_at(text, end)[:40]!r}')
     text = _MASKED.sub(_blank, text)
     if (end := _WORDS.match(text).end()) < len(text): raise _strange(text, end)
     if len(_SIGNS.findall(text)) > MAX_SIGNS:
-        raise _error('too_long', '', f'expected at most {MAX_SIGNS:,} lines, brackets, commas, dots and operators, found more')
-    if (depth := _depth(text)) > MAX_DEPTH: raise _error('too_deep', '', f'expected at most {MAX_DEPTH} brackets in each other, found {depth:,}')
+        raise _error('too_long', '',
+                     f'expected at most {MAX_SIGNS:,} lines, brackets, commas, dots and operators, found more')
+    if (depth := _depth(text)) > MAX_DEPTH:
+        raise _error('too_deep', '', f'expected at most {MAX_DEPTH} brackets in each other, found {depth:,}')
     return text
 
 
@@ -262,16 +272,19 @@ def _line_at(text, at):
 def _strange(text, at):
     "The refusal of a text with a word or a sign that is not of the language."
     wrong, found = _not_python(text), _WORD.match(text, at)[0]
-    if wrong is not None: return CodeError('syntax', _place(text, wrong), f'expected Python, found {_line_at(text, wrong)[:40]!r}')
+    if wrong is not None:
+        return CodeError('syntax', _place(text, wrong), f'expected Python, found {_line_at(text, wrong)[:40]!r}')
     python = found.isascii() and (found.isidentifier() or not set(found) - set('=<>!%&|^@:~;*/+-'))
-    return _error('not_allowed', _place(text, at), f'expected names, numbers and ( ) [ ] , . = + - * /, found {found[:40]!r}', unread=python)
+    return _error('not_allowed', _place(text, at),
+                  f'expected names, numbers and ( ) [ ] , . = + - * /, found {found[:40]!r}', unread=python)
 
 
 def _tree(text):
     "The syntax tree of a clean text. After an error the parser looks for a file; its name is empty, and there is none."
     try: return ast.parse(text, filename='')
     except SyntaxError as e: raise CodeError('syntax', f'line {e.lineno or 1}, column {e.offset or 1}', f'expected Python, found {e.msg[:80]}') from None
-    except (RecursionError, MemoryError): raise _error('too_deep', '', 'expected a flat program, found one nested too deeply') from None
+    except (RecursionError, MemoryError):
+        raise _error('too_deep', '', 'expected a flat program, found one nested too deeply') from None
     except ValueError as e: raise CodeError('syntax', '', f'expected Python, found {str(e)[:80]}') from None
 
 # %% ../nbs/03c_cadquery.ipynb #fbd1fd06
@@ -302,7 +315,8 @@ _MODULE = ('cq', 'cadquery')
 
 
 def _is_cq(node, name):
-    return type(node) is ast.Attribute and node.attr == name and type(node.value) is ast.Name and node.value.id in _MODULE
+    if type(node) is not ast.Attribute or node.attr != name: return False
+    return type(node.value) is ast.Name and node.value.id in _MODULE
 
 
 def _vector(n):
@@ -350,7 +364,8 @@ def _one_of(*allowed):
 _METHODS = {}               # kind of object -> name of the method -> (function, {parameter: inspect.Parameter})
 
 
-_UNREAD_ARGUMENTS = {'angleDegrees', 'centerOption', 'direct', 'forConstruction', 'glue', 'invert', 'obj', 'tag', 'taper', 'tol', 'upToFace'}       # CadQuery has them
+_UNREAD_ARGUMENTS = {'angleDegrees', 'centerOption', 'direct', 'forConstruction', 'glue', 'invert', 'obj', 'tag',
+                     'taper', 'tol', 'upToFace'}       # CadQuery has them
 
 
 def _method(kind, name):
@@ -368,7 +383,8 @@ def _arguments(call, parameters, names):
     given = dict(zip(positional, call.args)) | {k.arg: k.value for k in call.keywords}
     required = {name for name, p in parameters.items() if p.default is p.empty}
     if len(given) < len(call.args) + len(call.keywords) or not required <= given.keys() <= parameters.keys():
-        raise _Refused('bad_arguments', f'the arguments {", ".join(parameters) or "none"}', node=call, unread=bool(_UNREAD_ARGUMENTS & given.keys() - parameters.keys()))
+        raise _Refused('bad_arguments', f'the arguments {", ".join(parameters) or "none"}', node=call,
+                       unread=bool(_UNREAD_ARGUMENTS & given.keys() - parameters.keys()))
     return {name: parameters[name].annotation(value, names) for name, value in given.items()}
 
 # %% ../nbs/03c_cadquery.ipynb #d70e9bf2
@@ -533,7 +549,7 @@ _OVERLAP = 1e-3             # of the smaller loop's area: loops that share less 
 
 def _simple(curves, spent):
     "The loops that an outline makes: one, or several that meet in corners to which it comes back."
-    _spend(spent, 'work', 20 + len(curves)**2//100)
+    _spend(spent, 'work', 20 + len(curves)**2//50)
     loop, arcs = Loop(tuple(curves)), [c.radius for c in curves if type(c) is Arc]
     if arcs and max(arcs) > _FLAT*math.dist(*loop.bounds): raise _Refused('straight_arc', 'an arc', 'one that is nearly straight')
     pairs = near_pairs(curves)
@@ -620,15 +636,18 @@ def _overlap():
 
 
 def _touching_middles():
-    return _Refused('touching_loops', 'loops in one chain that do not touch in the middle of all their curves', 'two that do')
+    return _Refused('touching_loops', 'loops in one chain that do not touch in the middle of all their curves',
+                    'two that do')
 
 
 def _check_outlines(outlines, drawn, spent):
     "Make sure that outlines lie apart; `drawn` tells how they were drawn."
     for a, b in _close_by(outlines, spent):
         common = shared(a, b)
-        if not _OVERLAP < common < 1 - _OVERLAP and (lies_on(drawn[a], b) or lies_on(drawn[b], a)): raise _touching_middles()
-        if common > 1 - _OVERLAP and abs(abs(a.area/b.area) - 1) > _OVERLAP: raise _Refused('island_in_hole', 'no island in a hole: extrude it by itself', 'one')
+        if not _OVERLAP < common < 1 - _OVERLAP and (lies_on(drawn[a], b) or lies_on(drawn[b], a)):
+            raise _touching_middles()
+        if common > 1 - _OVERLAP and abs(abs(a.area/b.area) - 1) > _OVERLAP:
+            raise _Refused('island_in_hole', 'no island in a hole: extrude it by itself', 'one')
         if common > _OVERLAP: raise _overlap()
 
 
@@ -916,7 +935,8 @@ def _chained(curves):
     key = lambda p: (round(p[0], 6), round(p[1], 6))
     for i, c in left.items():
         for end in (c.start, c.end): at.setdefault(key(end), []).append(i)
-    if any(len(meeting) % 2 for meeting in at.values()): raise _Refused('open_loop', 'closed loops of segments and arcs', 'an end that none goes on from')
+    if any(len(meeting) % 2 for meeting in at.values()):
+        raise _Refused('open_loop', 'closed loops of segments and arcs', 'an end that none goes on from')
     while left:
         walk, i = [], next(iter(left))
         while i is not None:
@@ -991,9 +1011,10 @@ def _value(node, names):
 
 
 def _unknown(node, names):
-    "The refusal of what no chain begins with. Python itself does not know a name that nobody assigned, imported or built in."
+    "The refusal of what no chain begins with. A name that nobody assigned, imported or built in Python does not know."
     wrong = type(node) is ast.Name and node.id not in names.imported and not hasattr(builtins, node.id)
-    return _Refused('unknown_name' if wrong else 'not_allowed', 'cq.Workplane(...) or a name that was assigned', node=node)
+    return _Refused('unknown_name' if wrong else 'not_allowed', 'cq.Workplane(...) or a name that was assigned',
+                    node=node)
 
 
 def _apply(value, call, names):
@@ -1021,7 +1042,8 @@ def _output(call, names):
     "Pass over a call that shows, prints or exports, and remember the solid that it is given."
     given = (*call.args, *(k.value for k in call.keywords))
     calls = [n for part in (call.func, *given) for n in ast.walk(part) if type(n) is ast.Call]
-    if any(type(c.func) is ast.Attribute and c.func.attr == 'add' for c in calls): raise _Refused('not_allowed', 'nothing that changes the part', node=call)
+    if any(type(c.func) is ast.Attribute and c.func.attr == 'add' for c in calls):
+        raise _Refused('not_allowed', 'nothing that changes the part', node=call)
     names.ended = names.ended or bool(calls)
     names.shown = next((a.id for a in given if type(a) is ast.Name and _is_solid(names.get(a.id))), names.shown)
 
@@ -1030,7 +1052,8 @@ def _imported(node, names):
     "Pass over an import. What it names can be read no more."
     for alias in node.names:
         name = alias.asname or alias.name.partition('.')[0]
-        if name in _MODULE and not (type(node) is ast.Import and alias.name.partition('.')[0] == 'cadquery' and (not alias.asname or alias.name == 'cadquery')):
+        if name in _MODULE and not (type(node) is ast.Import and alias.name.partition('.')[0] == 'cadquery'
+                                    and (not alias.asname or alias.name == 'cadquery')):
             raise _Refused('not_allowed', '`import cadquery as cq`', node=node)
         names.pop(name, None)
         names.imported.add(name)
@@ -1046,10 +1069,13 @@ def _statement(node, names):
         case ast.Import() | ast.ImportFrom(): return _imported(node, names)
         case ast.Expr(value=ast.Constant(value=str()) | ast.Name()): return
         case ast.Expr(value=ast.Call() as call) if _is_output(call): return _output(call, names)
-    if names.ended: raise _Refused('not_allowed', 'the part before anything that is shown or exported by a call in a call', node=node)
+    if names.ended:
+        raise _Refused('not_allowed', 'the part before anything that is shown or exported by a call in a call',
+                       node=node)
     match node:
         case ast.Expr(value=ast.Call() as call): _value(call, names)
-        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name not in _MODULE: _assign(name, _value(value, names), names)
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name not in _MODULE:
+            _assign(name, _value(value, names), names)
         case _: raise _Refused('not_allowed', '`import cadquery as cq` or `name = ...`', node=node)
 
 
@@ -1064,7 +1090,8 @@ def _part(names):
     "The solid that a program makes."
     solids = [name for name, value in names.items() if _is_solid(value)]
     if not solids: raise _Refused('no_solid', 'a solid that is assigned to r', 'none')
-    meant = [name for name in solids if name in ('r', 'result')] or [names.shown if names.shown in solids else solids[-1]]
+    meant = [name for name in solids if name in ('r', 'result')] or [names.shown
+                                                                     if names.shown in solids else solids[-1]]
     return names[meant[-1]].solid
 
 

@@ -630,7 +630,9 @@ VECTORS = Layout('vectors', 'cad_vec', 'train_val_test_split.json', shelves=True
 
 
 class VectorSource(FolderSource):
-    """A folder of DeepCAD's tables, `00000007.h5` or `00000007_vec.h5`, in `cad_vec`, in the folder itself, or one level down. Without a split all are for training.
+    """A folder of DeepCAD's tables, `00000007.h5` or `00000007_vec.h5`, in `cad_vec`, in itself, or one level down.
+
+    Without a split all are for training.
 
     Raises
     ------
@@ -645,7 +647,8 @@ class VectorSource(FolderSource):
     def _tables(self):
         "`{id: path below the source}`, also of names that are no ids."
         top = self.path/'cad_vec' if (self.path/'cad_vec').is_dir() else self.path
-        return {f.stem.removesuffix('_vec'): f.relative_to(self.path).as_posix() for f in sorted([*top.glob('*/*.h5'), *top.glob('*.h5')])}
+        return {f.stem.removesuffix('_vec'): f.relative_to(self.path).as_posix() for f in sorted([*top.glob('*/*.h5'),
+                                                                                                  *top.glob('*.h5')])}
 
     @cached_property
     def ids(self):
@@ -680,7 +683,8 @@ def _folder_source(location):
     path = Path(location)
     names = set(os.listdir(path)) if path.is_dir() else set()
     json = {DEEPCAD.parts, FUSION360.parts} & names or any(map(FLAT.id, names))
-    tables = not json and ('cad_vec' in names or any(n.endswith('.h5') for n in names) or next(path.glob('????/*.h5'), None))
+    tables = not json and ('cad_vec' in names or any(n.endswith('.h5') for n in names) or next(path.glob('????/*.h5'),
+                                                                                               None))
     return VectorSource(location) if tables else FolderSource(location)
 
 # %% ../nbs/04_dataset.ipynb #636c6fc3
@@ -704,7 +708,8 @@ def open_source(location, cache=None):
         When there is nothing, or nothing that is known.
     """
     location = str(location).removeprefix('file://')
-    if '://' not in location: return TarSource(location, cache) if Path(location).is_file() else _folder_source(location)
+    if '://' not in location:
+        return TarSource(location, cache) if Path(location).is_file() else _folder_source(location)
     system, path = _filesystem(location)
     try: return TarSource(location, cache) if system.isfile(path) else UrlSource(location)
     except (DatasetError, MemoryError): raise

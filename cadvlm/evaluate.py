@@ -313,16 +313,19 @@ def _compared(code, language, truth, protocol, seed, timeout):
     "What `compare` finds of code that was taken out of its answer."
     rule, found = PROTOCOLS[protocol], {}
     try:
-        if language == 'rows' and 'acc_cmd' in rule.measures and truth.rows is not None: found = dict(zip(_ACC, accuracy(_table(code), truth.rows)))      # also of rows that build nothing
+        if language == 'rows' and 'acc_cmd' in rule.measures and truth.rows is not None:
+            found = dict(zip(_ACC, accuracy(_table(code), truth.rows)))      # also of rows that build nothing
         with time_limit(timeout): sequence, solid = _answer(code, language, truth)
         with time_limit(_MEASURING):
             if {*_ACC, *_F1, 'exact'} & {*rule.measures}: found |= _words(sequence, code, language, truth, rule)
             return dict(valid=True) | found | _shapes(solid, truth, rule, np.random.default_rng(seed))
     except CadError as e: return dict(valid=False, reason=e.reason, message=str(e)[:300]) | found
-    except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as e: return dict(valid=False, reason='internal_error', message=f'{type(e).__name__}: {e}'[:300]) | found
+    except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as e:
+        return dict(valid=False, reason='internal_error', message=f'{type(e).__name__}: {e}'[:300]) | found
 
 # %% ../nbs/17_evaluate.ipynb #c1001bf0
-_ELSEWHERE = .05            # IoU of parts as they lie, below which they are compared once more after centring and scaling
+# IoU of parts as they lie, below which they are compared once more after centring and scaling
+_ELSEWHERE = .05
 _ALIKE = .5                 # and IoU after that, from which an answer is taken for its part in another frame
 
 
@@ -362,14 +365,16 @@ def compare(code, language, truth, protocol='cadvlm', seed=0, timeout=3.):
     Returns
     -------
     dict
-        `valid`, the measures of the protocol, or `reason` and `message` why there are none. `unsupported` is True when the code may be right, but says what is not read;
-        `taken_from` tells where the code was, when it was not alone; `iou_aligned` is there for a solid like the truth that lies elsewhere or has another size.
+        `valid`, the measures of the protocol, or `reason` and `message` why there are none. `unsupported` is True when
+        the code may be right, but says what is not read; `taken_from` tells where the code was, when it was not alone;
+        `iou_aligned` is there for a solid like the truth that lies elsewhere or has another size.
     """
     code, where = taken_out(code, language)
     found = _compared(code, language, truth, protocol, seed, timeout)
     if not found['valid']:
         with time_limit(timeout): found |= _unsupported(code, language, truth)
-    elif PROTOCOLS[protocol].align is None and language != 'rows': found |= _aligned(code, language, truth, found)      # rows have a frame of their own
+    # rows have a frame of their own
+    elif PROTOCOLS[protocol].align is None and language != 'rows': found |= _aligned(code, language, truth, found)
     return found | (dict(taken_from=where) if where else {})
 
 # %% ../nbs/17_evaluate.ipynb #2e5e0b5b
@@ -393,7 +398,9 @@ def _no_number(word):
 def _vectors(folder):
     "`(place, prediction)` of each table in a folder; one that cannot be read is an answer, too."
     paths = sorted(folder.rglob('*.h5'))
-    if not paths: raise DatasetError('missing_file', str(folder), 'expected a file of predictions, or a folder with tables that are named ID.h5 or ID_vec.h5, found neither')
+    if not paths:
+        raise DatasetError('missing_file', str(folder),
+                           'expected a file of predictions, or a folder with tables named ID.h5 or ID_vec.h5')
     for path in paths:
         try: code = load_rows(path).tolist()
         except CodeError as e: code = str(e)
@@ -474,12 +481,14 @@ def _score(dataset, protocol, seed, timeout, usual, id, part, answer):
 
 # %% ../nbs/17_evaluate.ipynb #7b53537e
 _COUNTS = ('extrudes', 'rows', *(f'{n}s' for n in _KINDS))
-_COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'unsupported', 'taken_from', 'iou_aligned', 'no_truth', *_COUNTS)
+_COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'unsupported', 'taken_from',
+            'iou_aligned', 'no_truth', *_COUNTS)
 
 
 def _tabled(rows, protocol):
     columns = [*_COLUMNS, *PROTOCOLS[protocol].measures]
-    kinds = dict.fromkeys(_COUNTS, 'Int64') | dict.fromkeys(columns[:4] + ['reason', 'message', 'taken_from', 'no_truth'], 'string') | dict(valid=bool, unsupported='boolean', iou_aligned=float) | dict.fromkeys(PROTOCOLS[protocol].measures, float)
+    kinds = dict.fromkeys(_COUNTS, 'Int64') | dict.fromkeys(columns[:4] + ['reason', 'message', 'taken_from',
+                                                                           'no_truth'], 'string') | dict(valid=bool, unsupported='boolean', iou_aligned=float) | dict.fromkeys(PROTOCOLS[protocol].measures, float)
     return pd.DataFrame([r | dict(protocol=protocol) for r in rows], columns=columns).astype(kinds)
 
 
@@ -529,19 +538,24 @@ def _kinds(scored):
     silent = ~scored.valid & scored.reason.isin(('no_prediction', 'no_code'))
     outside = ~scored.valid & scored.unsupported.fillna(False).astype(bool)
     elsewhere = scored.iou_aligned.dropna()
-    return dict(invalid=dict(outside_the_language=int(outside.sum()), broken=int((~scored.valid & ~silent & ~outside).sum()), not_answered=int(silent.sum())),
+    broken = ~scored.valid & ~silent & ~outside
+    return dict(invalid=dict(outside_the_language=int(outside.sum()), broken=int(broken.sum()), not_answered=int(silent.sum())),
                 taken_from={k: int((scored.taken_from == k).sum()) for k in ('fence', 'text')},
-                another_frame=dict(samples=len(elsewhere), iou_aligned=float(elsewhere.mean()) if len(elsewhere) else None))
+                another_frame=dict(samples=len(elsewhere),
+                                   iou_aligned=float(elsewhere.mean()) if len(elsewhere) else None))
 
 
 def _remarks(made):
     "What is worth knowing of the answers, in sentences."
     fence, text, frame, invalid = *made['taken_from'].values(), made['another_frame'], made['invalid']
-    if fence or text: yield f'code was taken out of {fence:,} answers with Markdown fences and {text:,} with sentences around it'
+    if fence or text:
+        yield f'code was taken out of {fence:,} answers with Markdown fences and {text:,} with sentences around it'
     if frame['samples']:
-        yield (f'{frame["samples"]:,} answers are like their part, but in another frame: IoU {frame["iou_aligned"]:.3g} after centring and scaling, under {_ELSEWHERE} as they lie; '
+        yield (f'{frame["samples"]:,} answers are like their part, but in another frame: '
+               f'IoU {frame["iou_aligned"]:.3g} after centring and scaling, under {_ELSEWHERE} as they lie; '
                'if the frame does not matter, score with --protocol cadrille')
-    if any(invalid.values()): yield 'invalid: ' + ', '.join(f'{n:,} {kind.replace("_", " ")}' for kind, n in invalid.items())
+    if any(invalid.values()):
+        yield 'invalid: ' + ', '.join(f'{n:,} {kind.replace("_", " ")}' for kind, n in invalid.items())
 
 # %% ../nbs/17_evaluate.ipynb #2fb58e80
 _RESAMPLES = 1000
@@ -615,7 +629,9 @@ def summarize(table, seed=0):
     Returns
     -------
     dict
-        The protocol, numbers of samples, `invalid_ratio` with `reasons` and the kinds of `invalid` answers, where code was `taken_from`, answers in `another_frame`, `measures` with means, medians and intervals, and all by number of `extrudes`.
+        The protocol, numbers of samples, `invalid_ratio` with `reasons` and the kinds of `invalid` answers, where code was
+        `taken_from`, answers in `another_frame`, `measures` with means, medians and intervals, and all by number of
+        `extrudes`.
     """
     if not len(table): raise DatasetError('no_samples', '', 'expected samples, found none; look at the split')
     protocol, scored = table.protocol.iloc[0], table[table.no_truth.isna()]
@@ -623,7 +639,8 @@ def summarize(table, seed=0):
     bands = scored.groupby(scored.extrudes.map(lambda n: _BANDS.get(n, 'more')), sort=True) if len(scored) else []
     count = lambda words: {k: int(n) for k, n in sorted(Counter(words.dropna()).items(), key=lambda kv: (-kv[1], kv[0]))}
     return dict(protocol=protocol, about=PROTOCOLS[protocol].about, samples=len(scored), parts=int(scored.part.nunique()), languages=count(scored.language), valid=int(scored.valid.sum()),
-                invalid_ratio=float(bad.mean()) if len(scored) else None, invalid_ratio_interval=interval(bad, scored.part, seed=seed), reasons=count(scored.reason), without_truth=count(table.no_truth), **_kinds(scored),
+                invalid_ratio=float(bad.mean()) if len(scored) else None, invalid_ratio_interval=interval(bad,
+                                                                                                          scored.part, seed=seed), reasons=count(scored.reason), without_truth=count(table.no_truth), **_kinds(scored),
                 measures={m: _measured(scored, m, seed) for m in measures}, extrudes={k: _band(rows, measures) for k, rows in bands})
 
 # %% ../nbs/17_evaluate.ipynb #a3b7ec06
@@ -685,5 +702,6 @@ def evaluate_file(predictions: Path, dataset: Folder, *, protocol: str = 'cadvlm
     made, settings = summarize(table, seed), dict(predictions=predictions.name, dataset=Dataset(dataset).name, split=split, seed=seed, timeout=timeout)
     write_json(output/'evaluation.json', dict(cadvlm=cadvlm.__version__, settings=settings) | made)
     with atomic(output/'evaluation.parquet') as file: table.to_parquet(file, index=False)
-    notes = [*_remarks(made)] + [f'{n:,} samples are left out, for their truth makes no solid [{reason}]' for reason, n in made['without_truth'].items()]
+    notes = [*_remarks(made)] + [f'{n:,} samples are left out, for their truth makes no solid [{reason}]' for reason,
+                                 n in made['without_truth'].items()]
     return Summary('evaluate', Dataset(dataset).name, len(table), made['valid'], 0, made['reasons'], _facts(made), notes, seconds=round(time.perf_counter() - start, 3), workers=workers)

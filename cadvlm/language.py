@@ -71,10 +71,13 @@ def decode(text, language='cadquery'):
     return from_rows(text) if _known(language) == 'rows' else _TEXT[language].read(text)
 
 # %% ../nbs/03_language.ipynb #57ec405c
-_FENCED = re.compile(r'(?P<fence>`{3,}|~{3,})(?:[ \t]*(?P<tag>[\w+#.-]*)[^\S\n]*\n)?(?P<code>.*?)(?:(?P=fence)|\Z)', re.DOTALL)
-_LOOKS = dict(cadquery=re.compile(r'\b(?:cq|cadquery)\.|Workplane|^[ \t]*\w+[ \t]*=[ \t]*\w+\.', re.MULTILINE), compact=re.compile(r'^\+ [xyzn] ', re.MULTILINE), rows=re.compile(r'\[\s*\['))
+_FENCED = re.compile(r'(?P<fence>`{3,}|~{3,})(?:[ \t]*(?P<tag>[\w+#.-]*)[^\S\n]*\n)?(?P<code>.*?)(?:(?P=fence)|\Z)',
+                     re.DOTALL)
+_LOOKS = dict(cadquery=re.compile(r'\b(?:cq|cadquery)\.|Workplane|^[ \t]*\w+[ \t]*=[ \t]*\w+\.', re.MULTILINE),
+              compact=re.compile(r'^\+ [xyzn] ', re.MULTILINE), rows=re.compile(r'\[\s*\['))
 _STARTS = re.compile(r'[ \t]*(?:import|from)[ \t]+\w|[ \t]*\w+[ \t]*=[ \t]*\(?[ \t]*(?:cq|cadquery)\.')
-_SENTENCE = re.compile(r'(?![ \t]*(?:import|from)\b)(?:[^#\'"]*?[A-Za-z,]+[ \t]+[A-Za-z]+[ \t]+[A-Za-z]|[^#=(){}\[\],\'"]*[A-Za-z][^#=(){}\[\]\'"]*$)')
+_SENTENCE = re.compile(r'''(?![ \t]*(?:import|from)\b) (?: [^#'"]*?[A-Za-z,]+[ \t]+[A-Za-z]+[ \t]+[A-Za-z]      # three words
+    | [^#=(){}\[\],'"]*[A-Za-z][^#=(){}\[\]'"]*$ )''', re.VERBOSE)                                            # no sign of code
 _NAME = re.compile(r'\s*\w*\s*')
 MAX_ANSWER, _BLOCKS = 300_000, 50        # characters, and blocks that are looked at
 
@@ -97,7 +100,8 @@ def _lines_like(text, language):
     if language == 'cadquery': return _program_lines(text)
     found = _LOOKS[language].search(text)
     if not found: return ''
-    return text[found.start():text.rfind(']') + 1] if language == 'rows' else re.match(r'.*(?:\n[-+&] [xyzn] .*)*', text[found.start():])[0]
+    return text[found.start():text.rfind(']') + 1] if language == 'rows' else re.match(r'.*(?:\n[-+&] [xyzn] .*)*',
+                                                                                       text[found.start():])[0]
 
 
 def _pieces(answer, language):
@@ -127,8 +131,10 @@ def taken_out(answer, language='cadquery'):
     Returns
     -------
     (str, str)
-        The code, and where it was: `''` when the answer is code and nothing else, or no code was found; `'fence'` between fences of Markdown; `'text'` among sentences.
+        The code, and where it was: `''` when the answer is code and nothing else, or no code was found; `'fence'`
+        between fences of Markdown; `'text'` among sentences.
     """
     if not isinstance(answer, str) or len(answer) > MAX_ANSWER or _reads(answer, _known(language)): return answer, ''
     pieces = list(_pieces(answer, language))
-    return next((p for p in pieces if _reads(p[0], language)), pieces[0] if pieces and pieces[0][1] == 'fence' else (answer, ''))
+    return next((p for p in pieces if _reads(p[0], language)), pieces[0]
+                if pieces and pieces[0][1] == 'fence' else (answer, ''))

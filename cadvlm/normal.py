@@ -124,7 +124,8 @@ def _on_grid(profiles, grid):
 
 def _is_sound(profiles):
     "Do the loops by themselves, without being told which are holes, say the same region?"
-    return sum(len(p.loops) for p in profiles) < 2 or (nest([l for p in profiles for l in p.loops]) == profiles and holes_apart(profiles))
+    return sum(len(p.loops) for p in profiles) < 2 or (nest([l for p in profiles
+                                                             for l in p.loops]) == profiles and holes_apart(profiles))
 
 
 def _made_sound(profiles):
@@ -188,7 +189,8 @@ def _features(extrude, operation, grid):
     profiles, low, high = _carried(extrude, direction)
     profiles = _settled(profiles, grid)
     groups = [profiles] if _is_sound(profiles) or operation is Operation.INTERSECT else [(p,) for p in profiles]
-    if grid != EXACT and not all(_is_sound(g) and not any(crosses_itself(l) for p in g for l in p.loops) for g in groups):
+    if grid != EXACT and not all(_is_sound(g) and not any(crosses_itself(l)
+                                                          for p in g for l in p.loops) for g in groups):
         raise CodeError('lost_to_grid', '', f'rounded to a grid of {grid:g}, outlines cross: use a finer grid')
     return [Feature(operation, *direction, *_heights(low, high, grid), g) for g in groups if g]
 

@@ -336,10 +336,17 @@ _SHARE = 1e-3               # of an area: what overlaps by less does not
 _MANY = 50                  # crossings from which the area need not be measured, which would take long
 
 
+def _meeting(a, b):
+    "Which of some boxes (n, 2, 2), lowest and highest corner, meet which of others: (n, m) bool."
+    (x0, y0), (x1, y1) = np.moveaxis(a, 0, 2)[..., None]
+    (u0, v0), (u1, v1) = np.ascontiguousarray(np.moveaxis(b, 0, 2))
+    return (x0 <= u1) & (y0 <= v1) & (u0 <= x1) & (v0 <= y1)
+
+
 def near_pairs(curves):
     "Pairs (k, 2) of the curves of a loop that may cross, for their boxes overlap; neighbours only where one is an arc."
-    low, high = np.array([Loop((c,)).bounds for c in curves]).swapaxes(0, 1)
-    near = np.triu(np.logical_and.reduce([(low[:, k] <= high[:, None, k]) & (low[:, None, k] <= high[:, k]) for k in (0, 1)]), 1)
+    boxes = np.array([Loop((c,)).bounds for c in curves])
+    near = np.triu(_meeting(boxes, boxes), 1)
     pairs, arc = np.argwhere(near), np.array([isinstance(c, Arc) for c in curves])
     apart = pairs[:, 1] - pairs[:, 0]
     return pairs[((apart > 1) & (apart < len(curves) - 1)) | arc[pairs].any(axis=1)]
@@ -360,7 +367,7 @@ def _at_size(*loops):
 
 
 def crosses_itself(loop, pairs=None):
-    "Does a loop enclose a part of its region twice, or from the wrong side? `pairs` are its `near_pairs`, where they are known."
+    "Does a loop enclose a part of its region twice, or from the wrong side? `pairs` are its `near_pairs`, if known."
     if len(loop.curves) == 1: return False
     pairs = near_pairs(loop.curves) if pairs is None else pairs
     if not len(pairs): return False
@@ -388,7 +395,8 @@ def shared(a, b):
     "How much of the smaller of two loops lies in the other: from 0, apart, to 1, inside."
     p, q = _at_size(a, b)
     smaller = min(abs(polygon_area(p)), abs(polygon_area(q)))
-    return (CrossSection([p], FillRule.NonZero) ^ CrossSection([q], FillRule.NonZero)).area() / smaller if smaller else 0.
+    return (CrossSection([p], FillRule.NonZero) ^ CrossSection([q],
+                                                               FillRule.NonZero)).area() / smaller if smaller else 0.
 
 
 def _on(curve, points):
@@ -401,33 +409,32 @@ def _on(curve, points):
     ring = np.abs(np.hypot(*arms.T) - curve.radius) < _SAME
     if isinstance(curve, Circle): return ring
     ends = [np.hypot(*(points - end).T) < _SAME for end in (curve.start, curve.end)]
-    turn = np.sign(curve.sweep)*(np.arctan2(arms[:, 1], arms[:, 0]) - math.atan2(*np.subtract(curve.start, curve.center)[::-1])) % (2*math.pi)
+    begin = math.atan2(curve.start[1] - curve.center[1], curve.start[0] - curve.center[0])
+    turn = np.sign(curve.sweep)*(np.arctan2(arms[:, 1], arms[:, 0]) - begin) % (2*math.pi)
     return ring & ((turn < abs(curve.sweep)) | ends[0] | ends[1])
 
 
 def lies_on(loop, other):
     "Do the middles of all curves of a loop lie on another? A circle has its middle opposite of where it starts."
     scale = 2.**round(7 - math.log2(max(math.dist(*l.bounds) for l in (loop, other))))
-    middles = np.array([_middle(c) if not isinstance(c, Circle) else (c.center[0] - c.radius, c.center[1]) for c in loop.scaled(scale).curves])
+    middles = np.array([_middle(c) if not isinstance(c, Circle) else (c.center[0] - c.radius,
+                                                                      c.center[1]) for c in loop.scaled(scale).curves])
     return bool(np.any([_on(c, middles) for c in other.scaled(scale).curves], axis=0).all())
 
 # %% ../nbs/03a_regions.ipynb #1ae67480
 def close_pairs(loops):
     "Pairs of loops whose boxes meet: a list of `(loop, loop)`."
     if len(loops) < 2: return []
-    low, high = np.array([l.bounds for l in loops]).swapaxes(0, 1)
-    meet = np.logical_and.reduce([low[:, None, k] <= high[:, k] for k in (0, 1)])
-    return [(loops[i], loops[j]) for i, j in np.argwhere(np.triu(meet & meet.T, 1)).tolist()]
+    boxes = np.array([l.bounds for l in loops])
+    return [(loops[i], loops[j]) for i, j in np.argwhere(np.triu(_meeting(boxes, boxes), 1)).tolist()]
 
 
 def holes_near_rim(profile):
-    "The holes whose box reaches the box of a curve of the outer loop, or leaves the circle. All others lie well inside."
+    "The holes whose box meets that of a curve of the outer loop, or leaves the circle. All others lie well inside."
     if not profile.holes: return []
-    low, high = np.array([h.bounds for h in profile.holes]).swapaxes(0, 1)
-    if isinstance(rim := profile.outer.curves[0], Circle): near = np.hypot(*np.maximum(abs(low - rim.center), abs(high - rim.center)).T) >= rim.radius
-    else:
-        start, end = np.array([Loop((c,)).bounds for c in profile.outer.curves]).swapaxes(0, 1)
-        near = np.logical_and.reduce([(low[:, None, k] <= end[:, k]) & (start[:, k] <= high[:, None, k]) for k in (0, 1)]).any(axis=1)
+    boxes, rim = np.array([h.bounds for h in profile.holes]), profile.outer.curves[0]
+    if isinstance(rim, Circle): near = np.hypot(*np.abs(boxes - rim.center).max(axis=1).T) >= rim.radius
+    else: near = _meeting(boxes, np.array([Loop((c,)).bounds for c in profile.outer.curves])).any(axis=1)
     return [h for h, n in zip(profile.holes, near.tolist()) if n]
 
 

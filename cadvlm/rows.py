@@ -169,10 +169,13 @@ def as_rows(values):
         `bad_rows`.
     """
     try: rows = np.asarray(values)
-    except (ValueError, TypeError, OverflowError): raise CodeError('bad_rows', '', f'{_WHOLE}, found rows of different lengths') from None
-    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in 'iuf' or len(rows) > MAX_LENGTH: raise CodeError('bad_rows', '', f'{_WHOLE}, found {rows.dtype} {rows.shape}')
-    whole = (np.abs(rows) < 2**53) & (rows == np.round(rows)) if rows.dtype.kind == 'f' else np.abs(rows.astype(float)) < 2**53
-    if not whole.all(): raise CodeError('bad_rows', f'row {int(np.argmin(whole.all(axis=1)))}', f'{_WHOLE}, found {rows[~whole][0]:g}')
+    except (ValueError, TypeError, OverflowError):
+        raise CodeError('bad_rows', '', f'{_WHOLE}, found rows of different lengths') from None
+    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in 'iuf' or len(rows) > MAX_LENGTH:
+        raise CodeError('bad_rows', '', f'{_WHOLE}, found {rows.dtype} {rows.shape}')
+    whole = (np.abs(rows.astype(float)) < 2**53) & (rows == np.round(rows))
+    if not whole.all():
+        raise CodeError('bad_rows', f'row {int(np.argmin(whole.all(axis=1)))}', f'{_WHOLE}, found {rows[~whole][0]:g}')
     return rows.astype(np.int64)
 
 # %% ../nbs/03e_rows.ipynb #324f9bfe
@@ -264,7 +267,8 @@ def load_rows(path):
     try:
         with h5py.File(path) as file:
             vec = file.get('vec' if 'vec' in file else 'out_vec', getlink=False)
-            if not isinstance(vec, h5py.Dataset) or vec.ndim != 2 or vec.shape[1] != 17 or len(vec) > MAX_LENGTH or vec.dtype.kind not in 'iuf':
+            if not isinstance(vec,
+                              h5py.Dataset) or vec.ndim != 2 or vec.shape[1] != 17 or len(vec) > MAX_LENGTH or vec.dtype.kind not in 'iuf':
                 raise CodeError('bad_rows', str(path), f'{expected}, found {vec.dtype if isinstance(vec, h5py.Dataset) else "none"} {getattr(vec, "shape", "")}')
             return as_rows(vec[:])
     except CodeError as e: raise (e if e.where == str(path) else e.within(f'{path}:')) from None

@@ -187,12 +187,13 @@ def _chord_loss(curve, scale):
     if isinstance(curve, Line): return 0., 1
     curve = curve.scaled(scale)
     points = _circle_points(curve) if isinstance(curve, Circle) else np.concatenate((_arc_points(curve), [curve.end]))
-    ends = 0. if isinstance(curve, Circle) else (curve.end[0]*points[0, 1] - points[0, 0]*curve.end[1])/2       # what polygon_area closes with
+    # what polygon_area closes with
+    ends = 0. if isinstance(curve, Circle) else (curve.end[0]*points[0, 1] - points[0, 0]*curve.end[1])/2
     return curve.area - polygon_area(points) + ends, len(points)
 
 
 def _finer(curve, scale, count):
-    "An arc or circle cut at those corners of a circle that lie on it, in about `count` pieces; the circle has a power of two times the chords it would have."
+    "An arc or circle in about `count` pieces, cut at corners of a circle with a power of two times its chords."
     n, sweep = chords(curve.radius*scale), abs(curve.sweep) if isinstance(curve, Arc) else 2*math.pi
     n *= 2**max(0, math.ceil(math.log2(count*2*math.pi/(n*sweep))))
     first = math.atan2(curve.start[1] - curve.center[1], curve.start[0] - curve.center[0]) * n/(2*math.pi)
@@ -203,13 +204,16 @@ def _finer(curve, scale, count):
 
 def _fine_curves(profiles, scale):
     "The curves of the profiles of a sketch, each as a list of curves whose chords keep the area of all."
-    sides = [(c, math.copysign(1, l.area)*(-1 if i else 1)) for p in profiles for i, l in enumerate(p.loops) for c in l.curves]
+    sides = [(c, math.copysign(1, l.area)*(-1 if i else 1)) for p in profiles for i,
+             l in enumerate(p.loops) for c in l.curves]
     losses = [_chord_loss(c, scale) for c, _ in sides]
-    area, lost = sum(p.area for p in profiles)*scale**2, abs(sum(side*loss for (_, side), (loss, _) in zip(sides, losses)))
+    area, lost = sum(p.area for p in profiles)*scale**2, abs(sum(side*loss for (_, side), (loss, _) in zip(sides,
+                                                                                                           losses)))
     if area <= 0 or lost <= _LOSS*area: return [[c] for c, _ in sides]
     times = min(_FINEST, max(1, _CORNERS/sum(n for _, n in losses)), math.sqrt(1.5*lost/(_LOSS*area)))
     rounds = sum(not isinstance(c, Line) for c, _ in sides)
-    return [_finer(c, scale, times*n) if abs(loss) > _LOSS*area/(2*rounds) else [c] for (c, _), (loss, n) in zip(sides, losses)]
+    return [_finer(c, scale, times*n) if abs(loss) > _LOSS*area/(2*rounds) else [c] for (c, _), (loss, n) in zip(sides,
+                                                                                                                 losses)]
 
 
 def keep_areas(sequence, scale):
@@ -400,7 +404,10 @@ def _without_shards(manifold):
 
 def _check_left(whole, step):
     "Make sure that a step of a program leaves something."
-    if _is_nothing(whole): raise GeometryError('empty_solid', f'extrudes[{step}]', 'nothing is left after this step, and CadQuery would go on with the solid before it: leave the step out')
+    if _is_nothing(whole):
+        raise GeometryError('empty_solid', f'extrudes[{step}]',
+                            'nothing is left after this step, and CadQuery would go on with the solid before it: '
+                            'leave the step out')
 
 # %% ../nbs/01_solid.ipynb #20bc8d99
 def _combined(sequence, frame):
