@@ -69,13 +69,17 @@ STYLES = {
     "a corner of a sketch visited twice": (
         "w=cq.Workplane('XY')\nr=w.sketch().segment((0,0),(4,0)).segment((4,4)).segment((8,4)).segment((8,8)).segment((4,8)).segment((4,4)).segment((0,4)).close().assemble().finalize().extrude(1)", 32),
     "a bow tie with a corner where it crosses": ("r = cq.Workplane('XY').lineTo(5, 5).lineTo(10, 10).lineTo(10, 0).lineTo(5, 5).lineTo(0, 8).close().extrude(1)", 45),
-    "a flat arc": ("r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, .2), (100, 0)).close().extrude(5)", 133.3334),
+    "a flat arc": ("r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, .2), (100, 0)).close().extrude(5)",
+                   133.3334),
     "a flat arc on a thin plate": ("r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, 1.5), (100, 0)).lineTo(100, -.05).lineTo(-100, -.05).close().extrude(5)", None),
-    "a large hole in a small plate": ("r = cq.Workplane('XY').rect(10, 10).circle(4.99).extrude(1)", 100 - 4.99**2 * math.pi),
-    "a rim that a hole touches": ("r = cq.Workplane('XY').rect(20, 20).moveTo(5, 0).circle(5).extrude(1)", 400 - 25 * math.pi),
+    "a large hole in a small plate": ("r = cq.Workplane('XY').rect(10, 10).circle(4.99).extrude(1)",
+                                      100 - 4.99**2 * math.pi),
+    "a rim that a hole touches": ("r = cq.Workplane('XY').rect(20, 20).moveTo(5, 0).circle(5).extrude(1)",
+                                  400 - 25 * math.pi),
     "outlines that share sides": ("r = cq.Workplane('XY').rect(4, 4).moveTo(4, 1).rect(4, 4).moveTo(0, 4).rect(4, 4).extrude(1)", 48),
     "r and then result": ("r = cq.Workplane('XY').box(9, 9, 2)\nresult = r.cut(cq.Workplane('XY').box(3, 3, 9))", 144),
-    "result and then r": ("result = cq.Workplane('XY').box(3, 3, 9)\nr = cq.Workplane('XY').box(9, 9, 2).cut(result)", 144),
+    "result and then r": ("result = cq.Workplane('XY').box(3, 3, 9)\nr = cq.Workplane('XY').box(9, 9, 2).cut(result)",
+                          144),
     "r first and last": ("r = cq.Workplane('XY').box(3, 3, 9)\nresult = cq.Workplane('XY').box(9, 9, 2)\nr = result.cut(r)", 144),
     "what is shown": ("plate = cq.Workplane('XY').box(9, 9, 2)\ntool = cq.Workplane('XY').box(3, 3, 9)\nshow_object(plate, name='plate', options={'color': 'red', 'alpha': 0.5})", 162),
     "a docstring, imports and exports": (
@@ -220,14 +224,19 @@ HOSTILE = {
     "nothing drawn": (W + ".extrude(1)", "no_area"),
     "an outline without an area": (W + ".lineTo(1, 0).close()", "no_area"),
     "a bow tie": (W + ".lineTo(10, 10).lineTo(10, 0).lineTo(0, 10).close()", "self_intersecting_loop"),
-    "a bow tie with a small half": (W + ".lineTo(12, 10).lineTo(12, 0).lineTo(0, 6).close().extrude(5)", "self_intersecting_loop"),
-    "a star": (W + ".moveTo(0, 9).lineTo(6, -8).lineTo(-9, 3).lineTo(9, 3).lineTo(-6, -8).close()", "self_intersecting_loop"),
-    "an arc that crosses a line": (W + ".threePointArc((5, -5), (10, 0)).lineTo(5, -9).close()", "self_intersecting_loop"),
+    "a bow tie with a small half": (W + ".lineTo(12, 10).lineTo(12, 0).lineTo(0, 6).close().extrude(5)",
+                                    "self_intersecting_loop"),
+    "a star": (W + ".moveTo(0, 9).lineTo(6, -8).lineTo(-9, 3).lineTo(9, 3).lineTo(-6, -8).close()",
+               "self_intersecting_loop"),
+    "an arc that crosses a line": (W + ".threePointArc((5, -5), (10, 0)).lineTo(5, -9).close()",
+                                   "self_intersecting_loop"),
     "an outline that is walked twice": (W + ".lineTo(9, 0).lineTo(9, 9).lineTo(0, 9).lineTo(0, 0).lineTo(5, 0).lineTo(5, 5).lineTo(0, 5).close()", "self_intersecting_loop"),
     "a bow tie in a sketch": (W + ".sketch().segment((0, 0), (9, 9)).segment((9, 0)).segment((0, 6)).close().assemble()", "self_intersecting_loop"),
-    "many crossings": (W + ".polyline([" + ",".join(f"({i * 7919 % 1000}, {i * 104729 % 997})" for i in range(150)) + "]).close()", "self_intersecting_loop"),
+    "many crossings": (W + ".polyline([" + ",".join(f"({i * 7919 % 1000}, {i * 104729 % 997})"
+                                                    for i in range(150)) + "]).close()", "self_intersecting_loop"),
     "a hole over the rim": (W + ".circle(10).moveTo(1.1, 0).circle(9).extrude(5)", "overlapping_loops"),
-    "holes that overlap": (W + ".rect(30, 30).moveTo(-2, 0).circle(5).moveTo(2, 0).circle(5).extrude(1)", "overlapping_loops"),
+    "holes that overlap": (W + ".rect(30, 30).moveTo(-2, 0).circle(5).moveTo(2, 0).circle(5).extrude(1)",
+                           "overlapping_loops"),
     "outlines that overlap": (W + ".rect(30, 30).moveTo(15, 0).rect(30, 10).extrude(1)", "overlapping_loops"),
     "an outline twice": (W + ".rect(30, 30).moveTo(0, 0).rect(30, 30).extrude(1)", "overlapping_loops touching_loops"),
     "an island in a hole": (W + ".circle(10).circle(8).circle(5).extrude(1)", "island_in_hole"),
@@ -456,7 +465,8 @@ def run(texts):
     import resource
 
     assigned = {name: re.findall(r"^(\w+) ?=", text, re.M) for name, text in texts.items()}
-    part = {name: SHOWN.get(name) or [*names, *(n for n in names if n in ("r", "result"))][-1] for name, names in assigned.items()}
+    part = {name: SHOWN.get(name) or [*names, *(n for n in names if n in ("r", "result"))][-1] for name,
+            names in assigned.items()}
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
     done = subprocess.run([sys.executable, "-c", SCRIPT], input=json.dumps({n: (t, part[n]) for n, t in texts.items()}), capture_output=True, text=True, timeout=400, preexec_fn=limit)
     assert done.returncode == 0, done.stderr[-2000:]

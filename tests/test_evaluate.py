@@ -406,11 +406,13 @@ def wrapped(code):
     "A text of code as chat models put it, with where the code is."
     return {
         "alone": (code, ""),
-        "a fence with a language": (f"Sure! Here is the part:\n\n```python\n{code}\n```\n\nIt has **one** hole.", "fence"),
+        "a fence with a language": (f"Sure! Here is the part:\n\n```python\n{code}\n```\n\nIt has **one** hole.",
+                                    "fence"),
         "a fence without a language": (f"```\n{code}\n```", "fence"),
         "tildes": (f"~~~ text\n{code}\n~~~", "fence"),
         "a fence that is not closed": (f"Here it is.\n```py\n{code}", "fence"),
-        "a list": ("1. The code:\n\n   ```python\n" + "".join(f"   {line}\n" for line in code.splitlines()) + "   ```\n2. Done.", "fence"),
+        "a list": ("1. The code:\n\n   ```python\n" + "".join(f"   {line}\n"
+                                                              for line in code.splitlines()) + "   ```\n2. Done.", "fence"),
         "a shell command first": (f"```bash\npip install cadquery\n```\n```\n{code}\n```", "fence"),
         "thoughts with a draft": (f"<think>Maybe\n```\n{code[:25]}\n```\nno.</think>\n```\n{code}\n```", "fence"),
         "a sentence before": (f"The part is as follows:\n\n{code}", "text"),
@@ -421,7 +423,8 @@ def wrapped(code):
 @pytest.mark.parametrize("language", ["cadquery", "compact", "rows"])
 def test_code_is_taken_out_of_fences_and_sentences(sequences, language):
     for sequence in list(sequences.values())[:4]:
-        code = json.dumps(to_rows(sequence, limits=False).tolist()) if language == "rows" else encode(sequence, language)
+        code = json.dumps(to_rows(sequence, limits=False).tolist()) if language == "rows" else encode(sequence,
+                                                                                                      language)
         truth = as_truth(sequence, language)
         alone = compare(code, language, truth)
         for name, (text, where) in wrapped(code.strip()).items():
@@ -430,7 +433,8 @@ def test_code_is_taken_out_of_fences_and_sentences(sequences, language):
 
 def test_a_bare_program_stays_what_it_is(sequences):
     for sequence in sequences.values():
-        for text in (encode(sequence), "# ```\n" + encode(sequence), '"""Not ```python\nr = cq.\n``` but this."""\n' + encode(sequence), encode(sequence).rstrip("\n") + "  \n\n"):
+        for text in (encode(sequence), "# ```\n" + encode(sequence),
+                     '"""Not ```python\nr = cq.\n``` but this."""\n' + encode(sequence), encode(sequence).rstrip("\n") + "  \n\n"):
             code, where = taken_out(text)
             assert code is text and where == ""
 
@@ -443,7 +447,8 @@ def test_blocks_that_explain_step_by_step_and_corrections():
 
 
 def test_hostile_answers_cost_no_time():
-    for text in ("```" * 90_000, "~~~\n" * 70_000, "[[" * 140_000, " \n" * 140_000, "import a\n" + "a" * 250_000, ("import a\n" + '"' * 3 + "\n") * 20_000, "x=(\n" * 60_000, "+ z " * 70_000):
+    for text in ("```" * 90_000, "~~~\n" * 70_000, "[[" * 140_000, " \n" * 140_000, "import a\n" + "a" * 250_000,
+                 ("import a\n" + '"' * 3 + "\n") * 20_000, "x=(\n" * 60_000, "+ z " * 70_000):
         for language in ("cadquery", "compact", "rows"):
             start = time.process_time()
             taken_out(text, language)
@@ -458,7 +463,8 @@ def test_the_report_tells_what_was_taken_out_not_read_broken_or_elsewhere(sequen
     predictions = written(tmp_path / "said.jsonl", [dict(id=i, code=c, language="cadquery") for i, c in zip(IDS, said)])
     table = evaluate(predictions, dataset.path, workers=1).set_index("id")
     made = summarize(table.reset_index())
-    assert made["invalid"] == dict(outside_the_language=2, broken=2, not_answered=2) and made["taken_from"] == dict(fence=1, text=1)
+    assert made["invalid"] == dict(outside_the_language=2, broken=2,
+                                   not_answered=2) and made["taken_from"] == dict(fence=1, text=1)
     assert table.unsupported.fillna(False).tolist() == [False] * 4 + [True] * 2 + [False] * 6 and table.taken_from.dropna().tolist() == ["fence", "text"]
     assert made["another_frame"]["samples"] == 2 and made["another_frame"]["iou_aligned"] > 0.9 and table.iou[IDS[2]] < 1e-3
     assert main(["evaluate", str(predictions), str(dataset.path), "--workers", "1"]) in (0, None)
@@ -468,7 +474,8 @@ def test_the_report_tells_what_was_taken_out_not_read_broken_or_elsewhere(sequen
 
 def test_half_a_letter_is_an_answer_and_no_end(sequences, dataset, tmp_path):
     good = dict(id=IDS[0], code=encode(sequences[IDS[0]]), language="cadquery")
-    lines = [json.dumps(good).encode(), b'{"id": "%s", "language": "cadquery", "code": "r = \\ud83d"}' % IDS[1].encode(), json.dumps(dict(good, id=IDS[2], code="r = \ud800"), ensure_ascii=False).encode("utf-8", "surrogatepass")]
+    lines = [json.dumps(good).encode(),
+             b'{"id": "%s", "language": "cadquery", "code": "r = \\ud83d"}' % IDS[1].encode(), json.dumps(dict(good, id=IDS[2], code="r = \ud800"), ensure_ascii=False).encode("utf-8", "surrogatepass")]
     path = tmp_path / "said.jsonl"
     path.write_bytes(b"\n".join(lines))
     table = evaluate(path, dataset.path, workers=1)

@@ -1,7 +1,7 @@
-"""Random programs in the language that the reader takes: what we read and build is what CadQuery builds, or it is refused.
+"""Random programs in the language of the reader: what is read and built is what CadQuery builds, or it is refused.
 
-CadQuery executes the programs in a process of its own. It is a reference only where each solid that it makes on the way is valid; where it
-raises an error, or nothing is left, there must be a refusal.
+CadQuery executes the programs in a process of its own. It is a reference only where each solid that it makes on the
+way is valid; where it raises an error, or nothing is left, there must be a refusal.
 """
 import importlib.util
 import json
@@ -18,6 +18,7 @@ from cadvlm.solid import build
 
 COUNT, SEED = 250, 20_000
 VOLUME, AREA = 6e-3, 8e-3       # shares that chords may differ from arcs
+WRONG = ("another volume", "another area", "built what CadQuery does not build")
 PLANES = "XY YZ ZX XZ YX ZY front back left right top bottom".split(" ")
 
 
@@ -50,8 +51,10 @@ def outline(rng):
         f".moveTo({x}, {y}).hLineTo({x + w}).vLineTo({y - r}).line({-w / 2}, {-r / 2}).close()",
         f".moveTo{corners[0]}" + "".join(f".lineTo{p}" for p in corners[1:]) + ".close()",
         f".polyline([{', '.join(corners)}]).close()",
-        f".moveTo({x - r}, {y}).threePointArc(({x}, {y + rng.choice((r, r / 2, 0.1 * r, 0.02 * r))}), ({x + r}, {y})).lineTo({x}, {y - 2 * r}).close()",
-        f".moveTo({x}, {y}).line({w}, 0).threePointArc(({x + w + r}, {y + r}), ({x + w}, {y + 2 * r})).line({-w}, 0).threePointArc(({x - r}, {y + r}), ({x}, {y})).close()",
+        f".moveTo({x - r}, {y}).threePointArc(({x}, {y + rng.choice((r, r / 2, 0.1 * r, 0.02 * r))}), ({x + r}, {y}))"
+        f".lineTo({x}, {y - 2 * r}).close()",
+        f".moveTo({x}, {y}).line({w}, 0).threePointArc(({x + w + r}, {y + r}), ({x + w}, {y + 2 * r})).line({-w}, 0)"
+        f".threePointArc(({x - r}, {y + r}), ({x}, {y})).close()",
     ))
 
 
@@ -59,7 +62,8 @@ def shape(rng):
     "Calls that draw one shape, or some at points."
     corner = rng.choice(("", "", ", centered=False", ", centered=(True, False)"))
     at = f".pushPoints([{', '.join(point(rng) for _ in range(rng.randint(1, 3)))}])"
-    return rng.choice((f".circle({size(rng)})", f".rect({size(rng)}, {size(rng)}{corner})", at + f".circle({size(rng, 4)})", at + f".rect({size(rng, 4)}, {size(rng, 4)})", outline(rng), outline(rng)))
+    return rng.choice((f".circle({size(rng)})", f".rect({size(rng)}, {size(rng)}{corner})",
+                       at + f".circle({size(rng, 4)})", at + f".rect({size(rng, 4)}, {size(rng, 4)})", outline(rng), outline(rng)))
 
 
 def with_holes(rng):
@@ -68,7 +72,8 @@ def with_holes(rng):
     loop = lambda a: rng.choice((f".circle({a})", f".rect({2 * a}, {2 * a})", f".rect({2 * a}, {a})"))
     calls = f".moveTo({x}, {y})" + rng.choice((f".circle({a})", f".rect({2 * a}, {2 * a})"))
     for dx in rng.sample((-a / 2, 0, a / 2), rng.randint(1, 3)):
-        calls += f".moveTo({x + dx}, {y + rng.choice((0, 0, 1))})" + loop(rng.choice((a / 4, 1, 1.5, 2) if rng.random() < 0.8 else (a / 2, a - 1)))
+        sizes = (a / 4, 1, 1.5, 2) if rng.random() < 0.8 else (a / 2, a - 1)
+        calls += f".moveTo({x + dx}, {y + rng.choice((0, 0, 1))})" + loop(rng.choice(sizes))
     return calls
 
 
@@ -79,9 +84,11 @@ def sketch(rng):
         calls += rng.choice((f".push([{', '.join(point(rng) for _ in range(rng.randint(1, 3)))}])", ".reset()", ""))
         mode = rng.choice(("", "", ", mode='s'", ", mode='i'")) if i else ""
         corners = star(rng, rng.randint(3, 5))
-        segments = f".segment({corners[0]}, {corners[1]})" + "".join(f".segment({p})" for p in corners[2:]) + f".close().assemble({mode[2:]})"
+        more = "".join(f".segment({p})" for p in corners[2:])
+        segments = f".segment({corners[0]}, {corners[1]}){more}.close().assemble({mode[2:]})"
         turned = rng.choice(("", ", 90", ", 30"))
-        calls += rng.choice((f".circle({size(rng)}{mode})", f".rect({size(rng)}, {size(rng)}{turned}{mode})", segments if ".segment" not in calls else f".circle({size(rng)}{mode})"))
+        calls += rng.choice((f".circle({size(rng)}{mode})", f".rect({size(rng)}, {size(rng)}{turned}{mode})",
+                             segments if ".segment" not in calls else f".circle({size(rng)}{mode})"))
     return calls + ".finalize()"
 
 
@@ -98,7 +105,9 @@ def prism(rng):
     extrude = f".extrude({rng.choice((1, 2, 5, -3, 4.5, 10))}{rng.choice(('', '', '', ', both=True'))})"
     middle = rng.choice(("", "", ", centered=(True, True, False)", ", centered=False"))
     drawn = "".join(move() + shape(rng) for _ in range(rng.choice((1, 1, 2, 3))))
-    return plane(rng) + rng.choice((move() + f".box({size(rng)}, {size(rng)}, {size(rng)}{middle})", move() + f".cylinder({size(rng)}, {size(rng)})", move() + sketch(rng) + extrude, with_holes(rng) + extrude, drawn + extrude, drawn + extrude))
+    return plane(rng) + rng.choice((move() + f".box({size(rng)}, {size(rng)}, {size(rng)}{middle})",
+                                    move() + f".cylinder({size(rng)}, {size(rng)})", move() + sketch(rng) + extrude,
+                                    with_holes(rng) + extrude, drawn + extrude, drawn + extrude))
 
 
 def program(rng):
@@ -125,7 +134,8 @@ def watched(method):
         sound.append(all(s.isValid() for s in shapes(made)))
         return made
     return call
-for name in ('extrude', 'cutBlind', 'box', 'cylinder', 'union', 'cut', 'intersect'): setattr(Workplane, name, watched(getattr(Workplane, name)))
+for name in ('extrude', 'cutBlind', 'box', 'cylinder', 'union', 'cut', 'intersect'):
+    setattr(Workplane, name, watched(getattr(Workplane, name)))
 
 class Slow(Exception): pass
 def ring(*_): raise Slow
@@ -136,7 +146,8 @@ for text in json.load(sys.stdin):
     signal.setitimer(signal.ITIMER_REAL, 10)
     try:
         exec(text, names)
-        found.append(dict(volume=sum(s.Volume() for s in shapes(names['r'])), area=sum(s.Area() for s in shapes(names['r'])), sound=all(sound)))
+        part = shapes(names['r'])
+        found.append(dict(volume=sum(s.Volume() for s in part), area=sum(s.Area() for s in part), sound=all(sound)))
     except Slow: found.append(None)
     except Exception as e: found.append(dict(volume=0, error=repr(e)[:200], sound=all(sound)))
     finally: signal.setitimer(signal.ITIMER_REAL, 0)
@@ -149,7 +160,8 @@ def executed(texts):
     import resource
 
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
-    done = subprocess.run([sys.executable, "-c", SCRIPT], input=json.dumps(texts), capture_output=True, text=True, timeout=900, preexec_fn=limit)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], input=json.dumps(texts), capture_output=True, text=True,
+                          timeout=900, preexec_fn=limit)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -178,8 +190,8 @@ def test_what_is_read_is_what_cadquery_builds():
     verdicts = [judged(theirs, ours(text)) for theirs, text in zip(executed(texts), texts)]
     counts = {v: verdicts.count(v) for v in sorted(set(verdicts), key=verdicts.count, reverse=True)}
     print(f"\n{COUNT} programs: {counts}")
-    wrong = {SEED + k: (v, t) for k, (v, t) in enumerate(zip(verdicts, texts)) if v in ("another volume", "another area", "built what CadQuery does not build")}
-    assert not wrong
+    assert not {SEED + k: (v, t) for k, (v, t) in enumerate(zip(verdicts, texts)) if v in WRONG}
     reasons = {v.partition(": ")[2] for v in verdicts if v.startswith("refused: ")}
-    assert reasons <= {"overlapping_loops", "island_in_hole", "touching_loops", "self_intersecting_loop", "crossing_loop", "nested_boolean", "empty_solid", "no_area", "open_loop"}
+    assert reasons <= {"overlapping_loops", "island_in_hole", "touching_loops", "self_intersecting_loop",
+                       "crossing_loop", "nested_boolean", "empty_solid", "no_area", "open_loop"}
     assert counts["equal"] > COUNT / 2

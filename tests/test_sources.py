@@ -13,8 +13,10 @@ from cadvlm.dataset import Dataset, FolderSource, TarSource, UrlSource, failures
 from cadvlm.download import download
 from cadvlm.extract import extract, shuffled, stratum
 from cadvlm.rows import from_rows, save_rows, to_rows
-from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, read, to_deepcad
-from cadvlm.synthesize import part, synthesize
+from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, read
+from cadvlm.sequence import to_deepcad
+from cadvlm.synthesize import part as synthetic
+from cadvlm.synthesize import synthesize
 from test_stages import contents
 
 IDS = [f"{i // 20:04}{i:04}" for i in range(60)]
@@ -543,9 +545,10 @@ def test_a_killed_download_goes_on(server, tmp_path):
 
 @pytest.mark.parametrize("form", ["cad_vec", "shelves", "flat", "predictions"])
 def test_a_folder_of_tables_is_a_source(form, tmp_path):
-    "Parts of synthetic tables: what is extracted is what the tables say; a bad table is a failure, and a second run does nothing."
-    place = {"cad_vec": "cad_vec/0000/{}.h5", "shelves": "0000/{}.h5", "flat": "{}.h5", "predictions": "{}_vec.h5"}[form]
-    tables = {f"{i:08}": to_rows(part(0, i), limits=False) for i in range(5)}
+    "What is extracted is what the tables say; a bad table is a failure, and a second run does nothing."
+    place = {"cad_vec": "cad_vec/0000/{}.h5", "shelves": "0000/{}.h5", "flat": "{}.h5",
+             "predictions": "{}_vec.h5"}[form]
+    tables = {f"{i:08}": to_rows(synthetic(0, i), limits=False) for i in range(5)}
     for id, rows in tables.items():
         path = tmp_path / "source" / place.format(id)
         path.parent.mkdir(parents=True, exist_ok=True)
