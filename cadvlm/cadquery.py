@@ -6,19 +6,23 @@ __all__ = ['MAX_TEXT', 'MAX_SIGNS', 'MAX_DEPTH', 'MAX_CALLS', 'MAX_CURVES', 'MAX
 
 # %% ../nbs/03c_cadquery.ipynb #fab7a1a7
 import ast
+import builtins
 import inspect
 import keyword
 import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
 
 from .normal import EXACT, direction_of, middle_of, plane_of, written
-from .regions import combine, nest
+from .regions import (close_pairs, combine, crosses_itself, holes_near_rim, lies_on, near_pairs, nest, parted,
+                            shared, tidy)
 from .sequence import Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch
+from .sequence import UnsupportedError
 
 # %% ../nbs/03c_cadquery.ipynb #2bae4a01
 def _call(method, *values):
@@ -154,7 +158,7 @@ def write(features, grid=1.):
 
 # %% ../nbs/03c_cadquery.ipynb #3512258e
 MAX_TEXT = 65_536           # characters
-MAX_SIGNS = 8_000           # lines, commas, operators, opening brackets, dots before names
+MAX_SIGNS = 8_000           # lines, commas, operators, opening brackets, dots before names; quotes
 MAX_DEPTH = 40              # brackets in brackets
 MAX_CALLS = 5_000
 MAX_CURVES = 5_000          # lines, arcs, circles, and points to draw at
@@ -167,10 +171,23 @@ _LIMITS = {'calls': (MAX_CALLS, 'too_many_calls', 'calls'), 'curves': (MAX_CURVE
 _PER_SIGN = 7               # microseconds
 
 
+_UNREAD = {'not_allowed', 'nested_boolean', 'too_long', 'too_deep', 'too_complex', 'too_many_calls', 'too_many_curves',
+           'too_many_extrudes', 'too_many_nested'}
+
+
+def _error(reason, where, message, unread=None):
+    "A refusal: of a program that may be right, but says what is not read, or of one that is wrong."
+    return (UnsupportedError if (reason in _UNREAD if unread is None else unread) else CodeError)(reason, where,
+                                                                                                  message)
+
+
 class _Refused(Exception):
-    "Why a text is refused, what was expected and found, and the node of the tree, where that is known."
-    def __init__(self, reason, expected, found='', node=None):
-        self.reason, self.expected, self.found, self.node = reason, expected, found, node
+    """Why a text is refused, what was expected and found, and the node of the tree, where that is known.
+
+    `unread` says whether the program may be right all the same; by default the reason decides.
+    """
+    def __init__(self, reason, expected, found='', node=None, unread=None):
+        self.reason, self.expected, self.found, self.node, self.unread = reason, expected, found, node, unread
 
 
 def _spend(spent, what, n=1):
@@ -180,38 +197,94 @@ def _spend(spent, what, n=1):
     if spent[what] > limit: raise _Refused(reason, f'at most {limit:,} {name}', 'more')
 
 # %% ../nbs/03c_cadquery.ipynb #fa88a575
-_KEYWORDS = '|'.join(sorted({*keyword.kwlist} - {'True', 'False'}))
+_PREFIX = r'(?: [rRuU] | [bBfF][rR]?+ | [rR][bBfF] )?+'
+_STRING = r'''(?: \"{3} (?: [^"\\] | \\. | "(?!"") )*+ \"{3} | "(?!"") (?: [^"\\\r\n] | \\. )*+ "
+    | \'{3} (?: [^'\\] | \\. | '(?!\'{2}) )*+ \'{3} | '(?!\'{2}) (?: [^'\\\r\n] | \\. )*+ ' )'''
+_CLOSED = re.compile(rf'''(?: [^\#'"]++ | \#[^\r\n]*+ | {_STRING} )*+''', re.DOTALL | re.VERBOSE)
+_MASKED = re.compile(rf'''\#[^\r\n]*+ | (?<!\w) (?P<prefix> {_PREFIX} ) (?P<string> {_STRING} ) | (?P<odd> {_STRING} )''',
+                     re.DOTALL | re.VERBOSE)
+_PLAIN = re.compile(r'''['"][\w .:/-]{0,40}+['"]''', re.ASCII)
+
+
+def _blank(match):
+    "A comment without its text; a string that no method takes, in the same place without its letters."
+    prefix, string = match['prefix'] or '', match['string'] or match['odd'] or ''
+    if not string or (not prefix and _PLAIN.fullmatch(string)): return string
+    n = 3 if string[:3] in ('\'\'\'', '\"\"\"') else 1
+    return string[:n] + re.sub(r'[^\r\n]', '_', prefix + string[n:-n]) + string[:n]
+
+
+_KEYWORDS = '|'.join(sorted({*keyword.kwlist} - {'True', 'False', 'None', 'import', 'from', 'as'}))
 _WORDS = re.compile(rf'''(?: [ \t\r\n]++ | \\\r?\n
-    | import[ \t]+cadquery[ \t]+as[ \t]+cq\b
     | (?! (?:{_KEYWORDS})\b) [A-Za-z_]\w{{0,39}}+ (?![\w'"])                                               # a name
     | (?: \d{{1,20}}+(?:\.\d{{0,20}}+)? | \.\d{{1,20}}+ ) (?:[eE][-+]?\d{{1,3}}+)? (?![\w.])              # a number
-    | '[\w .:/-]{{0,40}}+'(?!['"]) | "[\w .:/-]{{0,40}}+"(?!['"])                                         # a string
-    | [-+](?!\s*[-+]\s*[-+]) | \*(?!\*) | /(?!/) | =(?!=) | [().,\[\]] )*+''', re.ASCII | re.VERBOSE)
-_SIGNS, _BRACKETS, _WORD = re.compile(r'[\n(\[,=+*/-]|\.(?=[A-Za-z_])'), re.compile(r'[()\[\]]'), re.compile(r'\w+|[-+*/=]+|.', re.DOTALL)
+    | \"{{3}}[\w\s]*+\"{{3}} | '{{3}}[\w\s]*+'{{3}} | '[\w .:/-]*+' | "[\w .:/-]*+"              # a string
+    | [-+](?!\s*[-+]\s*[-+]) | \*(?!\*) | /(?!/) | =(?!=) | :(?!=) | [().,\[\]{{}}] )*+''', re.ASCII | re.VERBOSE)
+_SIGNS, _BRACKETS = re.compile(r'[\n(\[{,=+*/:-]|\.(?=[A-Za-z_])'), re.compile(r'[()\[\]{}]')
+_WORD = re.compile(r'\w+|[-+*/=<>!%&|^@:]+|.', re.DOTALL)
+_ALL = '|'.join(keyword.kwlist)
+_PROSE = re.compile(rf'(?<![\w.])(?!(?:{_ALL}|match|case|type)\b)[A-Za-z]\w*+[ \t]++(?!(?:{_ALL})\b)[A-Za-z]', re.ASCII)
 
 
 def _place(text, at):
     return f'line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}'
 
+# %% ../nbs/03c_cadquery.ipynb #39690389
+def _not_python(text):
+    "Where a text is not Python, for two words in a row or for brackets that do not match; None where it seems to be."
+    if prose := _PROSE.search(text): return prose.start()
+    opened = []
+    for b in _BRACKETS.finditer(text):
+        if b[0] in '([{': opened.append(b)
+        elif not opened or opened.pop()[0] + b[0] not in ('()', '[]', '{}'): return b.start()
+    return opened[-1].start() if opened else None
+
+
+def _depth(text):
+    "Brackets in each other, at most."
+    return max(accumulate(1 if b in '([{' else -1 for b in _BRACKETS.findall(text)), default=0)
+
 
 def _clean(text):
     "The text without comments, after making sure that it is short and flat, and has only words and signs of the language."
     if not isinstance(text, str): raise CodeError('not_text', '', f'expected text, found {type(text).__name__}')
-    if len(text) > MAX_TEXT: raise CodeError('too_long', '', f'expected at most {MAX_TEXT:,} characters, found {len(text):,}')
-    if '#' in text: text = re.sub('#[^\n]*', '', text)
-    end = _WORDS.match(text).end()
-    if end < len(text): raise CodeError('not_allowed', _place(text, end), f'expected names, numbers and ( ) [ ] , . = + - * /, found {_WORD.match(text, end)[0][:40]!r}')
-    if len(_SIGNS.findall(text)) > MAX_SIGNS: raise CodeError('too_long', '', f'expected at most {MAX_SIGNS:,} lines, brackets, commas, dots and operators, found more')
-    depth = max(accumulate(1 if b in '([' else -1 for b in _BRACKETS.findall(text)), default=0)
-    if depth > MAX_DEPTH: raise CodeError('too_deep', '', f'expected at most {MAX_DEPTH} brackets in each other, found {depth:,}')
+    if len(text) > MAX_TEXT:
+        raise _error('too_long', '', f'expected at most {MAX_TEXT:,} characters, found {len(text):,}')
+    if text.count('"') + text.count("'") > MAX_SIGNS:
+        raise _error('too_long', '', f'expected at most {MAX_SIGNS:,} quotes, found more')
+    if (end := _CLOSED.match(text).end()) < len(text):
+        raise CodeError('syntax', _place(text, end),
+                        f'expected strings that are closed, found {_line_at(text, end)[:40]!r}')
+    text = _MASKED.sub(_blank, text)
+    if (end := _WORDS.match(text).end()) < len(text): raise _strange(text, end)
+    if len(_SIGNS.findall(text)) > MAX_SIGNS:
+        raise _error('too_long', '',
+                     f'expected at most {MAX_SIGNS:,} lines, brackets, commas, dots and operators, found more')
+    if (depth := _depth(text)) > MAX_DEPTH:
+        raise _error('too_deep', '', f'expected at most {MAX_DEPTH} brackets in each other, found {depth:,}')
     return text
+
+
+def _line_at(text, at):
+    return re.match(r'[^\r\n]*', text[at:at + 80])[0]
+
+
+def _strange(text, at):
+    "The refusal of a text with a word or a sign that is not of the language."
+    wrong, found = _not_python(text), _WORD.match(text, at)[0]
+    if wrong is not None:
+        return CodeError('syntax', _place(text, wrong), f'expected Python, found {_line_at(text, wrong)[:40]!r}')
+    python = found.isascii() and (found.isidentifier() or not set(found) - set('=<>!%&|^@:~;*/+-'))
+    return _error('not_allowed', _place(text, at),
+                  f'expected names, numbers and ( ) [ ] , . = + - * /, found {found[:40]!r}', unread=python)
 
 
 def _tree(text):
     "The syntax tree of a clean text. After an error the parser looks for a file; its name is empty, and there is none."
     try: return ast.parse(text, filename='')
     except SyntaxError as e: raise CodeError('syntax', f'line {e.lineno or 1}, column {e.offset or 1}', f'expected Python, found {e.msg[:80]}') from None
-    except (RecursionError, MemoryError): raise CodeError('too_deep', '', 'expected a flat program, found one nested too deeply') from None
+    except (RecursionError, MemoryError):
+        raise _error('too_deep', '', 'expected a flat program, found one nested too deeply') from None
     except ValueError as e: raise CodeError('syntax', '', f'expected Python, found {str(e)[:80]}') from None
 
 # %% ../nbs/03c_cadquery.ipynb #fbd1fd06
@@ -223,7 +296,7 @@ def _in_range(value, node):
 def _literal(node):
     if type(node) is ast.Constant and type(node.value) in (int, float): return _in_range(node.value, node)
     if type(node) is ast.UnaryOp and type(node.op) in (ast.USub, ast.UAdd): return -_literal(node.operand) if type(node.op) is ast.USub else _literal(node.operand)
-    raise _Refused('not_a_number', 'a number', node=node)
+    raise _Refused('not_a_number', 'a number', node=node, unread=type(node) is not ast.Constant)
 
 
 def _number(node, names=None):
@@ -238,8 +311,12 @@ def _number(node, names=None):
     raise _Refused('not_a_number', 'a number', 'a division by zero', node)
 
 # %% ../nbs/03c_cadquery.ipynb #62f6ce0d
+_MODULE = ('cq', 'cadquery')
+
+
 def _is_cq(node, name):
-    return type(node) is ast.Attribute and node.attr == name and type(node.value) is ast.Name and node.value.id == 'cq'
+    if type(node) is not ast.Attribute or node.attr != name: return False
+    return type(node.value) is ast.Name and node.value.id in _MODULE
 
 
 def _vector(n):
@@ -287,6 +364,10 @@ def _one_of(*allowed):
 _METHODS = {}               # kind of object -> name of the method -> (function, {parameter: inspect.Parameter})
 
 
+_UNREAD_ARGUMENTS = {'angleDegrees', 'centerOption', 'direct', 'forConstruction', 'glue', 'invert', 'obj', 'tag',
+                     'taper', 'tol', 'upToFace'}       # CadQuery has them
+
+
 def _method(kind, name):
     "Register a function as a method of a kind of objects."
     def register(function):
@@ -302,7 +383,8 @@ def _arguments(call, parameters, names):
     given = dict(zip(positional, call.args)) | {k.arg: k.value for k in call.keywords}
     required = {name for name, p in parameters.items() if p.default is p.empty}
     if len(given) < len(call.args) + len(call.keywords) or not required <= given.keys() <= parameters.keys():
-        raise _Refused('bad_arguments', f'the arguments {", ".join(parameters) or "none"}', node=call)
+        raise _Refused('bad_arguments', f'the arguments {", ".join(parameters) or "none"}', node=call,
+                       unread=bool(_UNREAD_ARGUMENTS & given.keys() - parameters.keys()))
     return {name: parameters[name].annotation(value, names) for name, value in given.items()}
 
 # %% ../nbs/03c_cadquery.ipynb #d70e9bf2
@@ -462,19 +544,34 @@ def _polyline(work, listOfXYTuple: _points):
 # %% ../nbs/03c_cadquery.ipynb #7e0180f1
 _SAME = 1e-6                # ends of an outline that are closer than this meet
 _FLAT = 1e6                 # an arc with a radius of more than this times the size of its loop is no arc
+_OVERLAP = 1e-3             # of the smaller loop's area: loops that share less are apart
 
 
-def _loop(curves):
-    loop = Loop(tuple(curves))
-    if abs(loop.area) < 1e-12: raise _Refused('no_area', 'a loop around an area', 'none')
-    arcs = [c.radius for c in curves if type(c) is Arc]
+def _simple(curves, spent):
+    "The loops that an outline makes: one, or several that meet in corners to which it comes back."
+    _spend(spent, 'work', 20 + len(curves)**2//50)
+    loop, arcs = Loop(tuple(curves)), [c.radius for c in curves if type(c) is Arc]
     if arcs and max(arcs) > _FLAT*math.dist(*loop.bounds): raise _Refused('straight_arc', 'an arc', 'one that is nearly straight')
-    return loop
+    pairs = near_pairs(curves)
+    _spend(spent, 'work', 3*len(pairs) + 30*len(arcs) if len(pairs) else 0)
+    loops = parted(loop) if (crossing := crosses_itself(loop, pairs)) else [loop]
+    if crossing and (len(loops) == 1 or any(map(crosses_itself, loops)) or not _all_apart(loops, spent)):
+        raise _Refused('self_intersecting_loop', 'a loop that does not cross itself', 'one that does')
+    loops = [l for l in loops if abs(l.area) >= 1e-12]
+    if not loops: raise _Refused('no_area', 'a loop around an area', 'none')
+    return loops
 
 
-def _add_loops(work, loops):
+def _all_apart(loops, spent):
+    "Does no part of any loop lie in another?"
+    loops = [l for l in loops if abs(l.area) >= 1e-12]
+    _spend(spent, 'work', 40*len(loops)**2)
+    return all(shared(a, b) < _OVERLAP for i, a in enumerate(loops) for b in loops[:i])
+
+
+def _add_loops(work, loops, stack=None):
     work.paper.loops += [(l, work.origin[2]) for l in loops]
-    return _after(work, loops)
+    return _after(work, loops if stack is None else stack)
 
 
 @_method(_Work, 'close')
@@ -484,7 +581,7 @@ def _close(work):
     if math.dist(here, curves[0].start) > _SAME: curves.append(Line(here, curves[0].start))
     else: curves[-1] = replace(curves[-1], end=curves[0].start)
     work.paper.curves = []
-    return _add_loops(work, [_loop(curves)])
+    return _add_loops(work, _simple(curves, work.paper.spent), [Loop(tuple(curves))])
 
 @_method(_Work, 'rect')
 def _rect(work, xLen: _number, yLen: _number, centered: _flags(2) = (True, True)):
@@ -519,8 +616,48 @@ def _nested(loops, spent):
     x0, y0, x1, y1 = _boxes(loops)
     holding = (x0[:, None] <= x0) & (y0[:, None] <= y0) & (x1[:, None] >= x1) & (y1[:, None] >= y1)
     _spend(spent, 'work', 130*int((holding.sum(axis=1) > 1).sum()))
-    try: return nest(loops)
+    try: profiles = nest(loops)
     except FormatError as e: raise _Refused(e.reason, e.message.removeprefix('expected ').partition(', found')[0], 'others') from None
+    drawn = {tidy(l): l for l in loops}
+    _check_outlines([p.outer for p in profiles], drawn, spent)
+    for p in profiles: _check_holes(p, drawn, spent)
+    return profiles
+
+
+def _close_by(loops, spent):
+    "Pairs of loops whose boxes meet."
+    pairs = close_pairs(loops)
+    _spend(spent, 'work', sum(60 + len(a.curves) + len(b.curves) for a, b in pairs))
+    return pairs
+
+
+def _overlap():
+    return _Refused('overlapping_loops', 'loops in one chain that lie apart, or one in the other', 'two that overlap')
+
+
+def _touching_middles():
+    return _Refused('touching_loops', 'loops in one chain that do not touch in the middle of all their curves',
+                    'two that do')
+
+
+def _check_outlines(outlines, drawn, spent):
+    "Make sure that outlines lie apart; `drawn` tells how they were drawn."
+    for a, b in _close_by(outlines, spent):
+        common = shared(a, b)
+        if not _OVERLAP < common < 1 - _OVERLAP and (lies_on(drawn[a], b) or lies_on(drawn[b], a)):
+            raise _touching_middles()
+        if common > 1 - _OVERLAP and abs(abs(a.area/b.area) - 1) > _OVERLAP:
+            raise _Refused('island_in_hole', 'no island in a hole: extrude it by itself', 'one')
+        if common > _OVERLAP: raise _overlap()
+
+
+def _check_holes(profile, drawn, spent):
+    "Make sure that holes lie in their outline and apart. Most lie so deep in it that their boxes tell."
+    near = holes_near_rim(profile)
+    _spend(spent, 'work', sum(60 + len(h.curves) + len(profile.outer.curves) for h in near))
+    if any(shared(h, profile.outer) < 1 - _OVERLAP for h in near): raise _overlap()
+    if any(lies_on(drawn[profile.outer], h) for h in near): raise _touching_middles()
+    if any(shared(a, b) > _OVERLAP for a, b in _close_by(profile.holes, spent)): raise _overlap()
 
 
 def _size(profiles):
@@ -794,25 +931,27 @@ def _sketch_close(sketch): return _sketch_draw(sketch, Line(_sketch_end(sketch),
 # %% ../nbs/03c_cadquery.ipynb #e86e50e8
 def _chained(curves):
     "Closed loops from curves."
-    at, left, loops = {}, dict(enumerate(curves)), []
+    at, left, walks = {}, dict(enumerate(curves)), []
     key = lambda p: (round(p[0], 6), round(p[1], 6))
     for i, c in left.items():
         for end in (c.start, c.end): at.setdefault(key(end), []).append(i)
-    if any(len(meeting) != 2 for meeting in at.values()): raise _Refused('open_loop', 'closed loops of segments and arcs', 'an end where not two of them meet')
+    if any(len(meeting) % 2 for meeting in at.values()):
+        raise _Refused('open_loop', 'closed loops of segments and arcs', 'an end that none goes on from')
     while left:
         walk, i = [], next(iter(left))
         while i is not None:
             c = left.pop(i)
             walk.append(c.reversed() if walk and key(c.start) != key(walk[-1].end) else c)
             i = next((j for j in at[key(walk[-1].end)] if j in left), None)
-        loops.append(_loop(walk))
-    return loops
+        walks.append(walk)
+    return walks
 
 
 @_method(_Sketch, 'assemble')
 def _assemble(sketch, mode: _mode = 'a'):
     if not sketch.curves: raise _Refused('no_area', 'segments or arcs to assemble', 'none')
-    return _put(sketch, _nested(_chained(sketch.curves), sketch.parent.paper.spent), mode)
+    spent = sketch.parent.paper.spent
+    return _put(sketch, _nested([l for walk in _chained(sketch.curves) for l in _simple(walk, spent)], spent), mode)
 
 
 def _sketch_value(node, names):
@@ -835,7 +974,7 @@ _PLANES = {'XY': (_X, _Y), 'YZ': (_Y, _Z), 'ZX': (_Z, _X), 'XZ': (_X, _Z), 'YX':
 
 class _Scope(dict):
     "What names stand for, and what was counted."
-    def __init__(self): self.spent, self.last = Counter(), None
+    def __init__(self): self.spent, self.imported, self.shown, self.ended = Counter(), set(), None, False
 
 
 def _plane(node, names):
@@ -866,9 +1005,16 @@ def _value(node, names):
     while type(node) is ast.Call and type(node.func) is ast.Attribute and not _is_cq(node.func, 'Workplane'): calls.append(node); node = node.func.value
     if type(node) is ast.Call and type(node.func) is ast.Attribute: value = _apply(names, node, names)
     elif type(node) is ast.Name and node.id in names: value = names[node.id]
-    else: raise _Refused('not_allowed', 'cq.Workplane(...) or a name that was assigned', node=node)
+    else: raise _unknown(node, names)
     for call in reversed(calls): value = _apply(value, call, names)
     return value
+
+
+def _unknown(node, names):
+    "The refusal of what no chain begins with. A name that nobody assigned, imported or built in Python does not know."
+    wrong = type(node) is ast.Name and node.id not in names.imported and not hasattr(builtins, node.id)
+    return _Refused('unknown_name' if wrong else 'not_allowed', 'cq.Workplane(...) or a name that was assigned',
+                    node=node)
 
 
 def _apply(value, call, names):
@@ -883,34 +1029,83 @@ def _apply(value, call, names):
         raise
 
 # %% ../nbs/03c_cadquery.ipynb #125352c2
+_OUTPUTS = {'show_object', 'debug', 'print', 'display', 'show', 'export', 'log'}
+
+
+def _is_output(call):
+    "Does a call show, print or export?"
+    if type(call.func) is ast.Name: return call.func.id in _OUTPUTS
+    return type(call.func) is ast.Attribute and call.func.attr.startswith('export')
+
+
+def _output(call, names):
+    "Pass over a call that shows, prints or exports, and remember the solid that it is given."
+    given = (*call.args, *(k.value for k in call.keywords))
+    calls = [n for part in (call.func, *given) for n in ast.walk(part) if type(n) is ast.Call]
+    if any(type(c.func) is ast.Attribute and c.func.attr == 'add' for c in calls):
+        raise _Refused('not_allowed', 'nothing that changes the part', node=call)
+    names.ended = names.ended or bool(calls)
+    names.shown = next((a.id for a in given if type(a) is ast.Name and _is_solid(names.get(a.id))), names.shown)
+
+
+def _imported(node, names):
+    "Pass over an import. What it names can be read no more."
+    for alias in node.names:
+        name = alias.asname or alias.name.partition('.')[0]
+        if name in _MODULE and not (type(node) is ast.Import and alias.name.partition('.')[0] == 'cadquery'
+                                    and (not alias.asname or alias.name == 'cadquery')):
+            raise _Refused('not_allowed', '`import cadquery as cq`', node=node)
+        names.pop(name, None)
+        names.imported.add(name)
+
+
+def _is_solid(value):
+    return type(value) is _Work and value.stack is None
+
+# %% ../nbs/03c_cadquery.ipynb #ab826aa8
 def _statement(node, names):
-    if type(node) is ast.Import and [(a.name, a.asname) for a in node.names] == [('cadquery', 'cq')]: return
-    if type(node) is ast.Expr and type(node.value) is ast.Call: return _value(node.value, names)
-    if type(node) is not ast.Assign or len(node.targets) > 1 or type(node.targets[0]) is not ast.Name or node.targets[0].id == 'cq': raise _Refused('not_allowed', '`import cadquery as cq` or `name = ...`', node=node)
-    name, value = node.targets[0].id, _value(node.value, names)
+    "Do what a statement says, as far as it makes the part."
+    match node:
+        case ast.Import() | ast.ImportFrom(): return _imported(node, names)
+        case ast.Expr(value=ast.Constant(value=str()) | ast.Name()): return
+        case ast.Expr(value=ast.Call() as call) if _is_output(call): return _output(call, names)
+    if names.ended:
+        raise _Refused('not_allowed', 'the part before anything that is shown or exported by a call in a call',
+                       node=node)
+    match node:
+        case ast.Expr(value=ast.Call() as call): _value(call, names)
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if name not in _MODULE:
+            _assign(name, _value(value, names), names)
+        case _: raise _Refused('not_allowed', '`import cadquery as cq` or `name = ...`', node=node)
+
+
+def _assign(name, value, names):
+    "Let a name stand for a value; names lie in the order in which they were assigned last."
+    names.pop(name, None)
     names[name] = value
-    if type(value) is _Work:
-        value.named = True
-        if value.stack is None: names.last = name
+    if type(value) is _Work: value.named = True
 
 
 def _part(names):
     "The solid that a program makes."
-    found = [value.solid for name in ('r', 'result', names.last) if type(value := names.get(name)) is _Work and value.stack is None]
-    if not found: raise _Refused('no_solid', 'a solid that is assigned to r', 'none')
-    return found[0]
+    solids = [name for name, value in names.items() if _is_solid(value)]
+    if not solids: raise _Refused('no_solid', 'a solid that is assigned to r', 'none')
+    meant = [name for name in solids if name in ('r', 'result')] or [names.shown
+                                                                     if names.shown in solids else solids[-1]]
+    return names[meant[-1]].solid
 
 
 def _told(refused, text):
     "The error for people, with place and words."
+    error = partial(_error, refused.reason, unread=refused.unread)
     node = refused.node
-    if node is None: return CodeError(refused.reason, '', f'expected {refused.expected}, found {refused.found}')
+    if node is None: return error('', f'expected {refused.expected}, found {refused.found}')
     line, column, end = node.lineno, node.col_offset, node.end_col_offset if node.end_lineno == node.lineno else None
     if type(node) is ast.Call and type(node.func) is ast.Attribute:
         line, column = node.func.end_lineno, node.func.end_col_offset - len(node.func.attr)
         end = node.end_col_offset if node.end_lineno == line else None
-    found = refused.found or repr(text.splitlines()[line - 1][column:end][:40])
-    return CodeError(refused.reason, f'line {line}, column {column + 1}', f'expected {refused.expected}, found {found}')
+    found = refused.found or repr(re.split('\r\n|\r|\n', text)[line - 1][column:end][:40])
+    return error(f'line {line}, column {column + 1}', f'expected {refused.expected}, found {found}')
 
 
 def read(text):
@@ -927,12 +1122,14 @@ def read(text):
 
     Raises
     ------
-    CodeError
+    UnsupportedError
         With a reason, line and column of what is not in the language, what was found and what was expected.
+    CodeError
+        The same, for what is no program, or makes no part.
     """
-    text, names = _clean(text), _Scope()
+    clean, names = _clean(text), _Scope()
     try:
-        _spend(names.spent, 'work', _PER_SIGN*len(_SIGNS.findall(text)))
-        for node in _tree(text).body: _statement(node, names)
-        return CadSequence(_part(names))
+        _spend(names.spent, 'work', _PER_SIGN*len(_SIGNS.findall(clean)))
+        for node in _tree(clean).body: _statement(node, names)
+        return CadSequence(_part(names), flags=('cadquery',))
     except _Refused as refused: raise _told(refused, text) from None

@@ -5,7 +5,9 @@ __all__ = ['PROTOCOLS', 'placed', 'surface_points', 'chamfer', 'accuracy', 'vect
            'as_truth', 'compare', 'read_predictions', 'evaluate', 'interval', 'summarize', 'evaluate_file']
 
 # %% ../nbs/17_evaluate.ipynb #9dcb340b
+import json
 import math
+import re
 import tempfile
 import time
 from collections import Counter
@@ -23,12 +25,12 @@ import cadvlm
 from . import compact
 from .bounds import warm_up
 from .dataset import Dataset, DatasetError, Folder, SPLITS, Summary, atomic, failures, lot, write_json
-from .language import LANGUAGES, decode
+from .language import LANGUAGES, decode, taken_out
 from .normal import normal_form, to_sequence
 from .parallel import Journal, available_workers, run, time_limit
-from .rows import from_rows, to_rows
 from .repair import read_part
-from .sequence import Arc, CadError, CadSequence, Circle, CodeError, Line, Loop
+from .rows import as_rows, from_rows, load_rows, to_rows
+from .sequence import Arc, CadError, CadSequence, Circle, CodeError, Line, Loop, UnsupportedError
 from .solid import FRAME_SIZE, Frame, Solid, build, iou
 
 # %% ../nbs/17_evaluate.ipynb #5ec590b6
@@ -326,10 +328,7 @@ def _table(code):
     if isinstance(code, str):
         try: code = orjson.loads(code)
         except orjson.JSONDecodeError: raise CodeError('bad_rows', '', 'expected JSON of rows, found other text') from None
-    try: rows = np.asarray(code)
-    except (ValueError, TypeError, OverflowError): raise CodeError('bad_rows', '', 'expected rows of 17 integers, found rows of different lengths') from None
-    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind not in 'iu': raise CodeError('bad_rows', '', f'expected rows of 17 integers, found {rows.dtype} {rows.shape}')
-    return np.clip(rows, -1000, 1000).astype(np.int64)
+    return np.clip(as_rows(code), -1000, 1000)
 
 
 def _answer(code, language, truth):
@@ -380,13 +379,51 @@ def _words(sequence, code, language, truth, rule):
     return {k: v for k, v in found.items() if k in rule.measures}
 
 
+def _compared(code, language, truth, protocol, seed, timeout):
+    "What `compare` finds of code that was taken out of its answer."
+    rule, found = PROTOCOLS[protocol], {}
+    warm_up()                                                  # compiling is no work of the prediction
+    try:
+        if language == 'rows' and 'acc_cmd' in rule.measures and truth.rows is not None:
+            found = dict(zip(_ACC, accuracy(_table(code), truth.rows)))      # also of rows that build nothing
+        with time_limit(timeout): sequence, solid = _answer(_read_part(code, language, truth, rule), language, truth)
+        with time_limit(_MEASURING):
+            if {*_ACC, *_F1, 'exact'} & {*rule.measures}: found |= _words(sequence, code, language, truth, rule)
+            return dict(valid=True) | found | _shapes(solid, truth, rule, np.random.default_rng(seed))
+    except CadError as e: return dict(valid=False, reason=e.reason, message=str(e)[:300]) | found
+    except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as e:
+        return dict(valid=False, reason='internal_error', message=f'{type(e).__name__}: {e}'[:300]) | found
+
+# %% ../nbs/17_evaluate.ipynb #c1001bf0
+# IoU of parts as they lie, below which they are compared once more after centring and scaling
+_ELSEWHERE = .05
+_ALIKE = .5                 # and IoU after that, from which an answer is taken for its part in another frame
+
+
+def _aligned(code, language, truth, found):
+    "`{iou_aligned}` of a solid that shares next to nothing with the truth as it lies, and is like it all the same."
+    if not found.get('iou', 1.) < _ELSEWHERE: return {}
+    try:
+        with time_limit(_MEASURING): aligned = iou(truth.solid, _answer(code, language, truth)[1], align='frame')
+    except CadError: return {}
+    return dict(iou_aligned=aligned) if aligned >= _ALIKE else {}
+
+
+def _unsupported(code, language, truth):
+    "`{unsupported: True}` for code that may be right, but says what is not read."
+    try: _answer(code, language, truth)
+    except UnsupportedError: return dict(unsupported=True)
+    except (CadError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError): pass
+    return {}
+
+
 def compare(code, language, truth, protocol='cadvlm', seed=0, timeout=3.):
     """Compare one prediction with the truth.
 
     Parameters
     ----------
     code : str or list
-        Text, or rows of DeepCAD's table.
+        Text, also with Markdown or sentences around the code; or rows of DeepCAD's table.
     language : {'cadquery', 'compact', 'rows'}
     truth : Truth
     protocol : str
@@ -399,18 +436,46 @@ def compare(code, language, truth, protocol='cadvlm', seed=0, timeout=3.):
     Returns
     -------
     dict
-        `valid`, the measures of the protocol, or `reason` and `message` why there are none.
+        `valid`, the measures of the protocol, or `reason` and `message` why there are none. `unsupported` is True when
+        the code may be right, but says what is not read; `taken_from` tells where the code was, when it was not alone;
+        `iou_aligned` is there for a solid like the truth that lies elsewhere or has another size.
     """
-    rule, found = PROTOCOLS[protocol], {}
-    warm_up()                                                  # compiling is no work of the prediction
-    try:
-        if language == 'rows' and 'acc_cmd' in rule.measures and truth.rows is not None: found = dict(zip(_ACC, accuracy(_table(code), truth.rows)))      # also of rows that build nothing
-        with time_limit(timeout): sequence, solid = _answer(_read_part(code, language, truth, rule), language, truth)
-        with time_limit(_MEASURING):
-            if {*_ACC, *_F1, 'exact'} & {*rule.measures}: found |= _words(sequence, code, language, truth, rule)
-            return dict(valid=True) | found | _shapes(solid, truth, rule, np.random.default_rng(seed))
-    except CadError as e: return dict(valid=False, reason=e.reason, message=str(e)[:300]) | found
-    except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as e: return dict(valid=False, reason='internal_error', message=f'{type(e).__name__}: {e}'[:300]) | found
+    code, where = taken_out(code, language)
+    found = _compared(code, language, truth, protocol, seed, timeout)
+    if not found['valid']:
+        with time_limit(timeout): found |= _unsupported(code, language, truth)
+    # rows have a frame of their own
+    elif PROTOCOLS[protocol].align is None and language != 'rows': found |= _aligned(code, language, truth, found)
+    return found | (dict(taken_from=where) if where else {})
+
+# %% ../nbs/17_evaluate.ipynb #2e5e0b5b
+def _parsed(line):
+    "The JSON of a line of bytes, which may hold lone surrogates."
+    try: return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        if b'\\u' not in line and b'\xed' not in line: raise
+        try: text = line.decode('utf-8', 'surrogatepass')
+        except UnicodeDecodeError: text = ''
+        if not re.search('[\ud800-\udfff]|\\\\u[dD][89abAB]', text): raise
+        try: return json.loads(text, parse_constant=_no_number)
+        except (ValueError, RecursionError): pass
+        raise
+
+
+def _no_number(word):
+    raise ValueError(f'expected JSON, found {word}')
+
+
+def _vectors(folder):
+    "`(place, prediction)` of each table in a folder; one that cannot be read is an answer, too."
+    paths = sorted(folder.rglob('*.h5'))
+    if not paths:
+        raise DatasetError('missing_file', str(folder),
+                           'expected a file of predictions, or a folder with tables named ID.h5 or ID_vec.h5')
+    for path in paths:
+        try: code = load_rows(path).tolist()
+        except CodeError as e: code = str(e)
+        yield str(path), dict(id=path.stem.removesuffix('_vec'), code=code, language='rows')
 
 # %% ../nbs/17_evaluate.ipynb #5beec2a2
 def _lines(predictions):
@@ -419,11 +484,12 @@ def _lines(predictions):
         for n, p in enumerate(predictions, start=1): yield f'prediction {n}', p
         return
     path = Path(predictions)
+    if path.is_dir(): yield from _vectors(path); return
     if not path.is_file(): raise DatasetError('missing_file', str(path), 'expected a file of predictions, one JSON object a line, found none')
     with open(path, 'rb') as file:
         for n, line in enumerate(file, start=1):
             try:
-                if line.strip(): yield f'{path}, line {n}', orjson.loads(line)
+                if line.strip(): yield f'{path}, line {n}', _parsed(line)
             except orjson.JSONDecodeError as e: raise DatasetError('not_json', f'{path}, line {n}', f'expected one JSON object a line, found {e}') from None
 
 
@@ -433,7 +499,7 @@ def read_predictions(predictions):
     Parameters
     ----------
     predictions : Path or iterable of dict
-        `{id, code, language}`, in a file one a line.
+        `{id, code, language}`, in a file one a line; or a folder of tables, ID.h5 or ID_vec.h5.
 
     Returns
     -------
@@ -489,12 +555,15 @@ from .dataset import check_count, check_places, check_seconds
 
 # %% ../nbs/17_evaluate.ipynb #7b53537e
 _COUNTS = ('extrudes', 'rows', *(f'{n}s' for n in _KINDS))
-_COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'no_truth', *_COUNTS)
+_COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'unsupported', 'taken_from',
+            'iou_aligned', 'no_truth', *_COUNTS)
 
 
 def _tabled(rows, protocol):
     columns = [*_COLUMNS, *PROTOCOLS[protocol].measures]
-    kinds = dict.fromkeys(_COUNTS, 'Int64') | dict.fromkeys(columns[:4] + ['reason', 'message', 'no_truth'], 'string') | dict(valid=bool) | dict.fromkeys(PROTOCOLS[protocol].measures, float)
+    text = [*columns[:4], 'reason', 'message', 'taken_from', 'no_truth']
+    kinds = dict.fromkeys(_COUNTS, 'Int64') | dict.fromkeys(text, 'string') | dict.fromkeys(PROTOCOLS[protocol].measures, float)
+    kinds |= dict(valid=bool, unsupported='boolean', iou_aligned=float)
     return pd.DataFrame([r | dict(protocol=protocol) for r in rows], columns=columns).astype(kinds)
 
 
@@ -538,6 +607,31 @@ def evaluate(predictions, dataset, protocol='cadvlm', *, split='test', seed=0, t
         rows = run(score, asked, journal, workers=available_workers(workers), arguments=lambda i: (asked[i], said.get(i)), title='evaluate')
         ended = lambda r: score(r['id'], asked[r['id']], None) | dict(reason=r['reason'], message=r['message'])          # with all its process
         return _tabled([dict(id=r['id']) | (r['value'] if 'value' in r else ended(r)) for r in rows], protocol)
+
+# %% ../nbs/17_evaluate.ipynb #3e39ba94
+def _kinds(scored):
+    "What kinds of answers there are: invalid ones, those with something around the code, and those in another frame."
+    silent = ~scored.valid & scored.reason.isin(('no_prediction', 'no_code'))
+    outside = ~scored.valid & scored.unsupported.fillna(False).astype(bool)
+    elsewhere = scored.iou_aligned.dropna()
+    broken = ~scored.valid & ~silent & ~outside
+    return dict(invalid=dict(outside_the_language=int(outside.sum()), broken=int(broken.sum()), not_answered=int(silent.sum())),
+                taken_from={k: int((scored.taken_from == k).sum()) for k in ('fence', 'text')},
+                another_frame=dict(samples=len(elsewhere),
+                                   iou_aligned=float(elsewhere.mean()) if len(elsewhere) else None))
+
+
+def _remarks(made):
+    "What is worth knowing of the answers, in sentences."
+    fence, text, frame, invalid = *made['taken_from'].values(), made['another_frame'], made['invalid']
+    if fence or text:
+        yield f'code was taken out of {fence:,} answers with Markdown fences and {text:,} with sentences around it'
+    if frame['samples']:
+        yield (f'{frame["samples"]:,} answers are like their part, but in another frame: '
+               f'IoU {frame["iou_aligned"]:.3g} after centring and scaling, under {_ELSEWHERE} as they lie; '
+               'if the frame does not matter, score with --protocol cadrille')
+    if any(invalid.values()):
+        yield 'invalid: ' + ', '.join(f'{n:,} {kind.replace("_", " ")}' for kind, n in invalid.items())
 
 # %% ../nbs/17_evaluate.ipynb #2fb58e80
 _RESAMPLES = 1000
@@ -611,7 +705,9 @@ def summarize(table, seed=0):
     Returns
     -------
     dict
-        The protocol, numbers of samples, `invalid_ratio` with `reasons`, `measures` with means, medians and intervals, and all by number of `extrudes`.
+        The protocol, numbers of samples, `invalid_ratio` with `reasons` and the kinds of `invalid` answers, where code was
+        `taken_from`, answers in `another_frame`, `measures` with means, medians and intervals, and all by number of
+        `extrudes`.
     """
     if not len(table): raise DatasetError('no_samples', '', 'expected samples, found none; look at the split')
     protocol, scored = table.protocol.iloc[0], table[table.no_truth.isna()]
@@ -621,7 +717,8 @@ def summarize(table, seed=0):
     return dict(protocol=protocol, about=PROTOCOLS[protocol].about, notes=list(PROTOCOLS[protocol].notes),
                 samples=len(scored), parts=int(scored.part.nunique()), languages=count(scored.language),
                 valid=int(scored.valid.sum()),
-                invalid_ratio=float(bad.mean()) if len(scored) else None, invalid_ratio_interval=interval(bad, scored.part, seed=seed), reasons=count(scored.reason), without_truth=count(table.no_truth),
+                invalid_ratio=float(bad.mean()) if len(scored) else None,
+                invalid_ratio_interval=interval(bad, scored.part, seed=seed), reasons=count(scored.reason), without_truth=count(table.no_truth), **_kinds(scored),
                 measures={m: _measured(scored, m, seed) for m in measures}, extrudes={k: _band(rows, measures) for k, rows in bands})
 
 # %% ../nbs/17_evaluate.ipynb #a3b7ec06
@@ -652,7 +749,7 @@ def evaluate_file(predictions: Path, dataset: Folder, *, protocol: str = 'cadvlm
     Parameters
     ----------
     predictions : Path
-        JSON lines {"id", "code", "language"}; ids of parts or of samples.
+        JSON lines {"id", "code", "language"}; ids of parts or of samples. Or a folder of tables, ID.h5 or ID_vec.h5.
     dataset : Path
         Folder with the truth: its cad_json and its split.
     protocol : str
@@ -684,6 +781,6 @@ def evaluate_file(predictions: Path, dataset: Folder, *, protocol: str = 'cadvlm
     made, settings = summarize(table, seed), dict(predictions=predictions.name, dataset=Dataset(dataset).name, split=split, seed=seed, timeout=timeout)
     write_json(output/'evaluation.json', dict(cadvlm=cadvlm.__version__, settings=settings) | made)
     with atomic(output/'evaluation.parquet') as file: table.to_parquet(file, index=False)
-    notes = made['notes'] + [f'{n:,} samples are left out, for their truth makes no solid [{reason}]'
+    notes = made['notes'] + [*_remarks(made)] + [f'{n:,} samples are left out, for their truth makes no solid [{reason}]'
                              for reason, n in made['without_truth'].items()]
     return Summary('evaluate', Dataset(dataset).name, len(table), made['valid'], 0, made['reasons'], _facts(made), notes, seconds=round(time.perf_counter() - start, 3), workers=workers)

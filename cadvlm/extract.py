@@ -334,7 +334,7 @@ def extract(source: Place, output: Path, *, train_size: int = 1000, val_size: in
     ----------
     source : str or Path
         Folder or archive (.tar, .tar.gz, .tar.xz, .tar.zst, .zip), local or an fsspec URL, of DeepCAD or the Fusion 360
-        Gallery, or of plain JSON files of parts.
+        Gallery, of plain JSON files of parts, or of tables (.h5).
     output : Path
         Folder of the dataset.
     train_size : int

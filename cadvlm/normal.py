@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from .regions import combine, in_order, merge_profiles, nest, tidy
+from .regions import combine, crosses_itself, holes_apart, in_order, merge_profiles, nest, tidy
 from .sequence import Arc, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, Line, Loop, Operation, Plane, Profile, Sketch
 from .solid import build
 
@@ -124,7 +124,8 @@ def _on_grid(profiles, grid):
 
 def _is_sound(profiles):
     "Do the loops by themselves, without being told which are holes, say the same region?"
-    return sum(len(p.loops) for p in profiles) < 2 or nest([l for p in profiles for l in p.loops]) == profiles
+    return sum(len(p.loops) for p in profiles) < 2 or (nest([l for p in profiles
+                                                             for l in p.loops]) == profiles and holes_apart(profiles))
 
 
 _MANY = 150                 # profiles that are not united one by one: each costs as much as all before it
@@ -192,6 +193,9 @@ def _features(extrude, operation, grid):
     profiles, low, high = _carried(extrude, direction)
     profiles = _settled(profiles, grid)
     groups = [profiles] if _is_sound(profiles) or operation is Operation.INTERSECT else [(p,) for p in profiles]
+    if grid != EXACT and not all(_is_sound(g) and not any(crosses_itself(l)
+                                                          for p in g for l in p.loops) for g in groups):
+        raise CodeError('lost_to_grid', '', f'rounded to a grid of {grid:g}, outlines cross: use a finer grid')
     return [Feature(operation, *direction, *_heights(low, high, grid), g) for g in groups if g]
 
 # %% ../nbs/03b_normal.ipynb #97fcbec5
@@ -234,7 +238,7 @@ def normal_form(sequence, grid=1., frame=None):
     Raises
     ------
     CodeError
-        `lost_to_grid` when nothing is left that could be added.
+        `lost_to_grid` when nothing is left that could be added, or outlines cross.
     GeometryError
         When there is no solid.
     """

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['FRAME_SIZE', 'TOLERANCE', 'MAX_TRIANGLES', 'MAX_REACH', 'SHARP', 'Frame', 'chords', 'polygon', 'polygon_area', 'weld',
-           'split', 'share_corners', 'region', 'prism', 'Solid', 'build', 'Edges', 'mesh_edges', 'iou']
+           'split', 'share_corners', 'keep_areas', 'region', 'prism', 'Solid', 'build', 'Edges', 'mesh_edges', 'iou']
 
 # %% ../nbs/01_solid.ipynb #fc6046b2
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from manifold3d import CrossSection, Error, FillRule, Manifold, Mesh64, triangulate
 from scipy.spatial import cKDTree
 
-from .boolean import combine
+from .boolean import combine, is_nothing, without_shards
 from .sequence import Arc, Circle, GeometryError, Line, Loop, Operation, Profile
 
 # %% ../nbs/01_solid.ipynb #c9dea57b
@@ -268,6 +268,50 @@ def share_corners(sequence, tolerance):
     if len(sequence.extrudes) > 1: _cut_lines(sequence, curves, pieces, tolerance)
     return sequence if all(p[0] is c for p, (c, _) in zip(pieces, curves)) else _rebuilt(sequence, iter(pieces))
 
+# %% ../nbs/01_solid.ipynb #8377766e
+_LOSS = 5e-3                # share of the area of a sketch that its chords may change
+_FINEST, _CORNERS = 64, 4000  # times as many chords at most, and corners of a sketch that is made finer
+
+
+def _chord_loss(curve, scale):
+    "`(area that the chords of a curve lose, number of chords)`, at a scale; 0 for a line."
+    if isinstance(curve, Line): return 0., 1
+    curve = curve.scaled(scale)
+    points = _circle_points(curve) if isinstance(curve, Circle) else np.concatenate((_arc_points(curve), [curve.end]))
+    # what polygon_area closes with
+    ends = 0. if isinstance(curve, Circle) else (curve.end[0]*points[0, 1] - points[0, 0]*curve.end[1])/2
+    return curve.area - polygon_area(points) + ends, len(points)
+
+
+def _finer(curve, scale, count):
+    "An arc or circle in about `count` pieces, cut at corners of a circle with a power of two times its chords."
+    n, sweep = chords(curve.radius*scale), abs(curve.sweep) if isinstance(curve, Arc) else 2*math.pi
+    n *= 2**max(0, math.ceil(math.log2(count*2*math.pi/(n*sweep))))
+    first = math.atan2(curve.start[1] - curve.center[1], curve.start[0] - curve.center[0]) * n/(2*math.pi)
+    low, high = sorted((first, first + math.copysign(sweep, getattr(curve, 'sweep', 1))*n/(2*math.pi)))
+    angle = np.arange(math.ceil(low + .1), math.floor(high - .1) + 1)*(2*math.pi/n)
+    return split(curve, np.column_stack((np.cos(angle), np.sin(angle)))*curve.radius + curve.center, 1e-9*curve.radius)
+
+
+def _fine_curves(profiles, scale):
+    "The curves of the profiles of a sketch, each as a list of curves whose chords keep the area of all."
+    loops = [(l, math.copysign(1, l.area)*(-1 if i else 1)) for p in profiles for i, l in enumerate(p.loops)]
+    sides = [(c, side) for l, side in loops for c in l.curves]
+    losses = [_chord_loss(c, scale) for c, _ in sides]
+    lost = abs(sum(side*loss for (_, side), (loss, _) in zip(sides, losses)))
+    area = sum(p.area for p in profiles)*scale**2
+    if area <= 0 or lost <= _LOSS*area: return [[c] for c, _ in sides]
+    times = min(_FINEST, max(1, _CORNERS/sum(n for _, n in losses)), math.sqrt(1.5*lost/(_LOSS*area)))
+    rounds = sum(not isinstance(c, Line) for c, _ in sides)
+    much = _LOSS*area/(2*rounds)
+    return [_finer(c, scale, times*n) if abs(loss) > much else [c] for (c, _), (loss, n) in zip(sides, losses)]
+
+
+def keep_areas(sequence, scale):
+    "Cut round curves where their chords, at a scale, would change the area of a sketch by more than half a percent."
+    pieces = [p for e in sequence.extrudes for p in _fine_curves(e.sketch.profiles, scale)]
+    return sequence if all(len(p) == 1 for p in pieces) else _rebuilt(sequence, iter(pieces))
+
 # %% ../nbs/01_solid.ipynb #7d2f9e53
 _FEW_CHORDS = 100
 
@@ -504,6 +548,14 @@ def _manifold(vertices, faces, where):
         raise GeometryError('not_manifold', where, f'expected a closed prism, found {manifold.status().name}')
     return manifold
 
+# %% ../nbs/01_solid.ipynb #228e1685
+def _check_left(whole, step):
+    "Make sure that a step of a program leaves something."
+    if is_nothing(whole):
+        raise GeometryError('empty_solid', f'extrudes[{step}]',
+                            'nothing is left after this step, and CadQuery would go on with the solid before it: '
+                            'leave the step out')
+
 # %% ../nbs/01_solid.ipynb #a052c186
 _FEW_PAIRS = 50_000         # of triangles of different prisms
 
@@ -537,12 +589,13 @@ def _combined(sequence, frame):
     parts = [_manifold(v, f, f'extrudes[{i}]') for i, (v, f) in enumerate(meshes)]
     oblique = not all(any(t is c for c in _CYCLES) for t in turns)
     whole, turn = parts[0], turns[0]
-    for extrude, part, (corners, _), then in zip(sequence.extrudes[1:], parts[1:], meshes[1:], turns[1:]):
+    for i, (extrude, part, (corners, _), then) in enumerate(zip(sequence.extrudes[1:], parts[1:], meshes[1:], turns[1:])):
+        if 'cadquery' in sequence.flags: _check_left(whole, i)
         if then is not turn: whole, turn = _turned(whole, then @ turn.T), then
         if oblique: whole = _snapped(whole, corners)
         whole = combine(extrude.operation, whole, part)
-    if whole.is_empty(): raise GeometryError('empty_solid', '', 'expected a solid, found that nothing is left of it')
-    return _turned(whole, turn.T)
+    if is_nothing(whole): raise GeometryError('empty_solid', '', 'expected a solid, found that nothing is left of it')
+    return _turned(without_shards(whole) if len(parts) > 1 else whole, turn.T)
 
 # %% ../nbs/01_solid.ipynb #37e6b8e8
 def build(sequence):
@@ -566,6 +619,7 @@ def build(sequence):
     """
     frame, rough = _rough_frame(sequence), None
     _check_sequence(sequence, frame)
+    sequence = keep_areas(sequence, frame.scale)
     sequence = share_corners(sequence, _NOISE / frame.scale)
     while rough is None or frame.scale > 1.01*rough.scale:
         if rough: _check_sequence(sequence, frame)

@@ -13,7 +13,7 @@ import pytest
 
 from cadvlm.cadquery import MAX_EXTRUDES, MAX_TEXT, read, write
 from cadvlm.normal import EXACT, normal_form
-from cadvlm.sequence import CadError, CadSequence, CodeError, GeometryError, Line
+from cadvlm.sequence import CadError, CadSequence, CodeError, GeometryError, Line, UnsupportedError
 from cadvlm.sequence import read as read_file
 from cadvlm.solid import Frame, build
 from cadvlm.synthesize import part
@@ -65,9 +65,34 @@ STYLES = {
         ".face(w0.sketch().segment((40,-9),(70,-12)).segment((64,20)).close().assemble()).reset().face(w0.sketch().segment((-9,-9),(9,-9)).segment((0,12)).close().assemble(),mode='s').finalize().extrude(41)", None),
     "a turned face": ("w0=cq.Workplane('XY')\nr=w0.sketch().push([(8,0)]).rect(6,2,90).reset().face(w0.sketch().push([(8,0)]).rect(6,2),180).finalize().extrude(2)", 48),
     "copies of a face": ("w0=cq.Workplane('XY')\nr=w0.sketch().push([(-10,0),(10,0)]).face(w0.sketch().rect(6,4).circle(1,mode='s')).finalize().extrude(1)", 2 * (24 - math.pi)),
+    "a corner visited twice": ("r = cq.Workplane('XY').lineTo(4, 0).lineTo(4, 4).lineTo(8, 4).lineTo(8, 8).lineTo(4, 8).lineTo(4, 4).lineTo(0, 4).close().extrude(1)", 32),
+    "a corner of a sketch visited twice": (
+        "w=cq.Workplane('XY')\nr=w.sketch().segment((0,0),(4,0)).segment((4,4)).segment((8,4)).segment((8,8)).segment((4,8)).segment((4,4)).segment((0,4)).close().assemble().finalize().extrude(1)", 32),
+    "a bow tie with a corner where it crosses": ("r = cq.Workplane('XY').lineTo(5, 5).lineTo(10, 10).lineTo(10, 0).lineTo(5, 5).lineTo(0, 8).close().extrude(1)", 45),
+    "a flat arc": ("r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, .2), (100, 0)).close().extrude(5)",
+                   133.3334),
+    "a flat arc on a thin plate": ("r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, 1.5), (100, 0)).lineTo(100, -.05).lineTo(-100, -.05).close().extrude(5)", None),
+    "a large hole in a small plate": ("r = cq.Workplane('XY').rect(10, 10).circle(4.99).extrude(1)",
+                                      100 - 4.99**2 * math.pi),
+    "a rim that a hole touches": ("r = cq.Workplane('XY').rect(20, 20).moveTo(5, 0).circle(5).extrude(1)",
+                                  400 - 25 * math.pi),
+    "outlines that share sides": ("r = cq.Workplane('XY').rect(4, 4).moveTo(4, 1).rect(4, 4).moveTo(0, 4).rect(4, 4).extrude(1)", 48),
+    "r and then result": ("r = cq.Workplane('XY').box(9, 9, 2)\nresult = r.cut(cq.Workplane('XY').box(3, 3, 9))", 144),
+    "result and then r": ("result = cq.Workplane('XY').box(3, 3, 9)\nr = cq.Workplane('XY').box(9, 9, 2).cut(result)",
+                          144),
+    "r first and last": ("r = cq.Workplane('XY').box(3, 3, 9)\nresult = cq.Workplane('XY').box(9, 9, 2)\nr = result.cut(r)", 144),
+    "what is shown": ("plate = cq.Workplane('XY').box(9, 9, 2)\ntool = cq.Workplane('XY').box(3, 3, 9)\nshow_object(plate, name='plate', options={'color': 'red', 'alpha': 0.5})", 162),
+    "a docstring, imports and exports": (
+        '"""A plate with a hole: it\'s ⌀ 2."""\nfrom cadquery import exporters\nimport math, os.path\nsolid0 = cq.Workplane("XY").rect(9, 9).extrude(2)\n\'\'\'the\nhole\'\'\'\n'
+        'solid = solid0.cut(cq.Workplane("XY").circle(1).extrude(2))\nprint(f"volume {solid.val().Volume():.2f} {{}}")\nimport cadquery as cq\n'
+        'cq.exporters.export(solid, "./results/a long folder/for a model/with (brackets) and #/part_001.step")\nexporters.export(solid, r"C:\\part.stl", tolerance=0.01)\nsolid.val().exportStl("part.stl")\nsolid', 162 - 2 * math.pi),
+    "a module with its whole name": ("import cadquery\nr = cadquery.Workplane('XY').box(1, 2, 3)", 6),
     "a loop in a loop": (
         "w0=cq.Workplane('XY')\nr=w0.sketch().segment((0,0),(20,0)).segment((20,20)).segment((0,20)).close().segment((5,5),(8,5)).segment((8,9)).segment((5,5)).assemble().finalize().extrude(1)", 394),
 }
+
+
+SHOWN = {"what is shown": "plate"}
 
 
 def text_of(name):
@@ -90,9 +115,12 @@ def tolerance(sequence):
 W = START + "r = cq.Workplane('XY')"
 DONE = ".circle(1).extrude(1)"
 HOSTILE = {
-    "an import": ("import os", "not_allowed"),
-    "an import from": ("from os import system", "not_allowed"),
-    "an import and another": ("import cadquery as cq, os", "syntax not_allowed"),
+    "an import": ("import os", "no_solid"),
+    "an import from": ("from os import system\nsystem('ls')", "not_allowed"),
+    "an import and another": ("import cadquery as cq, os", "no_solid"),
+    "another module as cq": ("import os as cq\nr = cq.system('ls')", "not_allowed"),
+    "a module as r": (START + "r = cq.Workplane('XY').box(1, 1, 1)\nimport os as r", "no_solid"),
+    "an import in an expression": ("r = (import os)", "syntax"),
     "__import__": ("__import__('os').system('ls')", "not_allowed"),
     "__import__ assigned": ("r = __import__('os').system('ls')", "not_allowed"),
     "open": ("r = open('/etc/passwd').read()", "not_allowed"),
@@ -108,7 +136,7 @@ HOSTILE = {
     "an index": (W + DONE + "\nr = r[0]", "not_allowed"),
     "a lambda": ("r = (lambda: 1)()", "not_allowed"),
     "a comprehension": ("r = [x for x in (1, 2)]", "not_allowed"),
-    "an f-string": (W + ".moveTo(f'{1}', 0)", "not_allowed"),
+    "an f-string": (W + ".moveTo(f'{1}', 0)", "not_a_number"),
     "a walrus": ("(r := 1)", "not_allowed"),
     "a star": (W + ".moveTo(*(1, 2))", "not_a_number bad_arguments"),
     "two stars": (W + ".moveTo(**{'x': 1})", "not_allowed"),
@@ -121,26 +149,31 @@ HOSTILE = {
     "for": ("for i in range(9): pass", "not_allowed"),
     "del": ("del cq", "not_allowed"),
     "global": ("global cq", "not_allowed"),
-    "print": ("print(1)", "not_allowed"),
-    "show_object": (START + "show_object(1)", "not_allowed"),
+    "print": ("print(1)", "no_solid"),
+    "print that calls": (START + "print(open('/etc/passwd').read())", "no_solid"),
+    "show_object": (START + "show_object(1)", "no_solid"),
+    "a name for what is shown": (START + "r = show_object(1)", "not_allowed"),
+    "a part after a call in a call": (START + "r = cq.Workplane('XY')\nshow_object(r.circle(5))\nr = r.circle(1).extrude(1)", "not_allowed"),
+    "more of a part in what is shown": (W + ".box(1, 1, 1)\nshow_object(r.add(r))", "not_allowed"),
+    "export with a method of a part": (W + ".box(1, 1, 1)\nq = r.exportStl('a.stl')", "not_allowed"),
     "two targets": ("a = r = 1", "not_allowed"),
     "a target with an attribute": (START + "cq.Workplane = 1", "not_allowed"),
     "an augmented assignment": ("r += 1", "syntax not_allowed"),
     "a comparison": ("r = 1 < 2", "not_allowed"),
     "a conditional": ("r = 1 if 1 else 2", "not_allowed"),
     "a dictionary": ("r = {}", "not_allowed"),
-    "bytes": ("r = cq.Workplane(b'XY')", "not_allowed"),
+    "bytes": ("r = cq.Workplane(b'XY')", "unknown_plane"),
     "prose": ("A bracket and two holes.", "syntax not_allowed"),
     "nothing": ("", "no_solid"),
     "no text": (None, "not_text"),
     "half a program": (W + ".moveTo(0, 0).lineTo(1", "syntax"),
-    "an unknown name": ("r = w0.circle(1).extrude(1)", "not_allowed"),
+    "an unknown name": ("r = w0.circle(1).extrude(1)", "unknown_name"),
     "a unicode name": ("räder = 1", "not_allowed"),
     "a mathematical name": ("\U0001d42b = cq.Workplane('XY')", "not_allowed"),
     "a zero byte": ("r = 1\0", "not_allowed"),
     "a lone surrogate": ("r = '\ud800'", "not_allowed"),
     "a form feed": ("\fr = 1", "not_allowed"),
-    "an escape": (r"r = cq.Workplane('\x58Y')", "not_allowed"),
+    "an escape": (r"r = cq.Workplane('\x58Y')", "unknown_plane"),
     "triple quotes": ("r = '''a'(((('a'''", "not_allowed"),
     "deep brackets": ("r = " + "(" * 5000 + "1" + ")" * 5000, "too_deep"),
     "deep lists": ("r = " + "[" * 5000 + "]" * 5000, "too_deep"),
@@ -153,8 +186,11 @@ HOSTILE = {
     "a long chain of attributes": ("r = cq" + ".a" * 3500, "too_deep"),
     "a long sum": ("r = 1" + "+1" * 3500, "too_deep"),
     "a sum of strings": ("r = 'a'" + "+'a'" * 3500, "too_deep"),
-    "strings side by side": ("r = " + "'a' " * 15_000, "not_allowed"),
-    "an import with many dots": ("import a" + ".a" * 10_000, "not_allowed"),
+    "strings side by side": ("r = " + "'a' " * 15_000, "too_long"),
+    "an open string": ("r = 'a", "syntax"),
+    "many open strings": ("'''\\" * 2_000, "syntax"),
+    "many strings": ("f'a'" * 16_000, "too_long"),
+    "an import with many dots": ("import a" + ".a" * 10_000, "too_long"),
     "ten megabytes": ("r = 1\n" * 2_000_000, "too_long"),
     "many lines": ("\n" * 60_000, "too_long"),
     "many calls": (START + "w = cq.Workplane('XY')\n" + "a=w.move()\n" * 2600, "too_long too_many_calls"),
@@ -187,6 +223,25 @@ HOSTILE = {
     "a line after a circle": (W + ".circle(1).lineTo(5, 5)", "no_point"),
     "nothing drawn": (W + ".extrude(1)", "no_area"),
     "an outline without an area": (W + ".lineTo(1, 0).close()", "no_area"),
+    "a bow tie": (W + ".lineTo(10, 10).lineTo(10, 0).lineTo(0, 10).close()", "self_intersecting_loop"),
+    "a bow tie with a small half": (W + ".lineTo(12, 10).lineTo(12, 0).lineTo(0, 6).close().extrude(5)",
+                                    "self_intersecting_loop"),
+    "a star": (W + ".moveTo(0, 9).lineTo(6, -8).lineTo(-9, 3).lineTo(9, 3).lineTo(-6, -8).close()",
+               "self_intersecting_loop"),
+    "an arc that crosses a line": (W + ".threePointArc((5, -5), (10, 0)).lineTo(5, -9).close()",
+                                   "self_intersecting_loop"),
+    "an outline that is walked twice": (W + ".lineTo(9, 0).lineTo(9, 9).lineTo(0, 9).lineTo(0, 0).lineTo(5, 0).lineTo(5, 5).lineTo(0, 5).close()", "self_intersecting_loop"),
+    "a bow tie in a sketch": (W + ".sketch().segment((0, 0), (9, 9)).segment((9, 0)).segment((0, 6)).close().assemble()", "self_intersecting_loop"),
+    "many crossings": (W + ".polyline([" + ",".join(f"({i * 7919 % 1000}, {i * 104729 % 997})"
+                                                    for i in range(150)) + "]).close()", "self_intersecting_loop"),
+    "a hole over the rim": (W + ".circle(10).moveTo(1.1, 0).circle(9).extrude(5)", "overlapping_loops"),
+    "holes that overlap": (W + ".rect(30, 30).moveTo(-2, 0).circle(5).moveTo(2, 0).circle(5).extrude(1)",
+                           "overlapping_loops"),
+    "outlines that overlap": (W + ".rect(30, 30).moveTo(15, 0).rect(30, 10).extrude(1)", "overlapping_loops"),
+    "an outline twice": (W + ".rect(30, 30).moveTo(0, 0).rect(30, 30).extrude(1)", "overlapping_loops touching_loops"),
+    "an island in a hole": (W + ".circle(10).circle(8).circle(5).extrude(1)", "island_in_hole"),
+    "discs that touch in their middle": (W + ".circle(10).moveTo(15, 0).circle(5).extrude(1)", "touching_loops"),
+    "a hole that touches the middle of each side": (W + ".rect(20, 20).circle(10).extrude(1)", "touching_loops"),
     "a flat extrude": (W + ".circle(1).extrude(0)", "zero_thickness"),
     "a negative radius": (W + ".circle(-1)", "out_of_range"),
     "a negative box": (W + ".box(1, -1, 1)", "out_of_range"),
@@ -236,6 +291,9 @@ def test_hostile_texts_are_refused_in_no_time(name):
 def test_the_place_and_the_words_are_told():
     error, _ = refusal("import cadquery as cq\n# a comment\nr = (cq.Workplane('XY')\n     .circle(5)  # a disc\n     .sphere(3))\n")
     assert str(error).startswith("line 5, column 7: expected one of moveTo") and "found sphere" in str(error)
+    error, _ = refusal('"""Räder: ⌀ 5."""\nr = cq.Workplane("XY").box(9, 9, 9).faces(">Z").workplane()  # oben\n')
+    assert str(error).startswith("line 2, column 37: expected one of moveTo") and "found faces [not_allowed]" in str(error)
+    assert "found '\"<XY>\"'" in str(refusal('r = cq.Workplane("<XY>")')[0]) and "found '9.5*2'" in str(refusal("r = cq.Workplane('XY').circle(9.5*2 + x)")[0])
     assert str(refusal("r = cq.Workplane('XY').circle(1, both=True)")[0]) == "line 1, column 24: expected the arguments radius, found 'circle(1, both=True)' [bad_arguments]"
 
 
@@ -354,6 +412,14 @@ def test_programs_of_cad_coder_are_near_their_models(coder, shared):
     assert off["00417580"] < FLAT and off["00904404"] < 1e-3 and off["00540970"] < 2e-3
 
 
+def test_what_models_put_around_a_program_does_not_matter(coder):
+    before = '"""CAD model: a part, \'as drawn\' (räder).\n\nUnits: mm {approx.}\n"""\nfrom cadquery import exporters\nimport os, math\n'
+    after = ('import cadquery as cq\ncq.exporters.export(solid, "./inference/results/model_stl/custom_001.stl")\n\nimport cadquery as cq\n'
+             'exporters.export(solid, f"{solid}.step", opt={"a": None})\nprint("Volume:", solid.val().Volume())\nshow_object(solid)\n')
+    for text in coder.values():
+        assert read(before + text + after) == read(text)
+
+
 @pytest.fixture(scope="module")
 def forms(shared):
     "Features of every eighth real part: `{(id, grid): features}`."
@@ -381,8 +447,11 @@ SCRIPT = """
 import json, sys
 import cadquery
 found = {}
+show_object = lambda *_, **__: None
+cadquery.exporters.export = cadquery.Shape.exportStl = show_object
 for name, (text, part) in json.load(sys.stdin).items():
     names = {}
+    names |= dict(show_object=show_object, print=show_object)
     exec(text, names)
     shapes = names[part].vals()
     boxes = [s.BoundingBox(1e-6) for s in shapes]
@@ -395,7 +464,9 @@ def run(texts):
     "Volume, lowest x and highest z of programs `{name: text}`, as CadQuery builds them in a process of its own, with little memory and time."
     import resource
 
-    part = {name: next((r for r in ("r", "result") if re.search(rf"^{r} ?=", text, re.M)), re.findall(r"^(\w+) ?=", text, re.M)[-1]) for name, text in texts.items()}
+    assigned = {name: re.findall(r"^(\w+) ?=", text, re.M) for name, text in texts.items()}
+    part = {name: SHOWN.get(name) or [*names, *(n for n in names if n in ("r", "result"))][-1] for name,
+            names in assigned.items()}
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
     done = subprocess.run([sys.executable, "-c", SCRIPT], input=json.dumps({n: (t, part[n]) for n, t in texts.items()}), capture_output=True, text=True, timeout=400, preexec_fn=limit)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -440,3 +511,73 @@ def builds(text):
         return build(read(text)).volume > 0
     except GeometryError:
         return False
+
+
+# --- what is not read, and what is wrong
+
+UNSUPPORTED = {
+    "a named number": "h = 5\nr = cq.Workplane('XY').box(1, 2, h)",
+    "an imported number": "from math import pi\nr = cq.Workplane('XY').circle(pi).extrude(1)",
+    "arithmetic": W + ".circle((1 + 2) * 3).extrude(1)",
+    "a loop": W + ".box(1, 1, 1)\nfor x in (1, 2):\n    r = r.union(r)",
+    "a function": "def part():\n    return cq.Workplane('XY').box(1, 1, 1)\nr = part()",
+    "a face": W + ".box(1, 1, 1).faces('>Z').workplane().hole(0.5)",
+    "a fillet": W + ".box(9, 9, 9).edges('|Z').fillet(1)",
+    "a taper": W + ".circle(5).extrude(1, taper=5)",
+    "a cut with a cut": W + ".box(9, 9, 9).cut(cq.Workplane('YZ').box(9, 1, 1).cut(cq.Workplane('XY').box(1, 1, 1)))",
+    "a dictionary": "d = {'a': 1}\nr = cq.Workplane('XY').box(1, 1, 1)",
+    "a comparison": "r = 1 if 2 > 1 else 2",
+    "a condition around what is shown": W + ".box(1, 1, 1)\nif 'show_object' in globals():\n    show_object(r)",
+}
+BROKEN = {
+    "prose": "Here is a plate with two holes.",
+    "prose with a keyword": "This is for the plate.",
+    "cut off": W + ".moveTo(0, 0).lineTo(1, 0).lineTo(1",
+    "cut off in a string": W + ".box(1, 1, 1).faces('>",
+    "a bracket of another kind": W + ".moveTo(1, 2]",
+    "a sign that Python has not": "r = 5 $ 3",
+    "an unknown name": "r = w.box(1, 1, 1)",
+    "an open outline": W + ".lineTo(1, 0).lineTo(1, 1).extrude(1)",
+    "a word for a number": W + ".circle('five')",
+    "no solid": W + ".circle(5)",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_what_is_not_read_is_unsupported(name):
+    error, _ = refusal(UNSUPPORTED[name])
+    assert isinstance(error, UnsupportedError), error
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_wrong_is_no_more_than_wrong(name):
+    error, _ = refusal(BROKEN[name])
+    assert isinstance(error, CodeError) and not isinstance(error, UnsupportedError), error
+
+
+# --- solids that CadQuery has another opinion of
+
+EMPTY = {
+    "two cylinders that touch": "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9))",
+    "nothing left of a box": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5))",
+    "boxes that share an edge": "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(2, 2).box(2, 2, 2))",
+    "a cut of everything, and then more": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5)).union(cq.Workplane('XY').box(1, 1, 9))",
+    "boxes that do not meet, and then more": "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(9, 9).box(2, 2, 2))\nr = r.cut(cq.Workplane('XY').box(1, 1, 5))",
+    "a touch, and then more": "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9)).union(cq.Workplane('XY').box(1, 1, 9))",
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_what_leaves_nothing_is_an_empty_solid(name):
+    "CadQuery would go on with the solid before a step that leaves nothing."
+    with pytest.raises(GeometryError) as error:
+        build(read(START + EMPTY[name]))
+    assert error.value.reason == "empty_solid" and error.value.where == ("extrudes[1]" if "then more" in name else "")
+
+
+def test_a_touch_leaves_no_shards():
+    "A sliver without a volume is no piece of a solid."
+    text = "a = cq.Workplane('ZY').circle(5).extrude(8).union(cq.Workplane('XY').moveTo(40, 0).box(9, 9, 9))\nr = a.intersect(cq.Workplane('YZ').circle(7).extrude(60))"
+    solid = build(read(START + text))
+    assert solid.pieces == 1 and solid.volume == pytest.approx(729, rel=ROUND)

@@ -1,5 +1,5 @@
 """Evaluation against independent computations: Open CASCADE, brute force, SciPy's bootstrap, definitions written out; and what hostile or broken predictions do."""
-import itertools, json, math
+import itertools, json, math, time
 
 import numpy as np
 import orjson
@@ -10,7 +10,7 @@ from scipy import stats
 from cadvlm.cli import main
 from cadvlm.dataset import Dataset, DatasetError, record_failures, write_json
 from cadvlm.evaluate import PROTOCOLS, accuracy, as_truth, chamfer, compare, curve_f1, evaluate, interval, placed, read_predictions, summarize, surface_points
-from cadvlm.language import encode
+from cadvlm.language import decode, encode, taken_out
 from cadvlm.rows import load_rows, to_rows
 from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, read, to_deepcad
 from cadvlm.solid import Frame, build, iou
@@ -400,3 +400,106 @@ def test_the_seed_moves_points_only(sequences, dataset):
     pd.testing.assert_frame_equal(a, b)
     assert (a.cd != c.cd).all() and np.allclose(a.cd, c.cd, rtol=0.3)
     pd.testing.assert_frame_equal(a.drop(columns="cd"), c.drop(columns="cd"))
+
+
+# --- what models put around their code, and answers that are not read
+
+
+def wrapped(code):
+    "A text of code as chat models put it, with where the code is."
+    return {
+        "alone": (code, ""),
+        "a fence with a language": (f"Sure! Here is the part:\n\n```python\n{code}\n```\n\nIt has **one** hole.",
+                                    "fence"),
+        "a fence without a language": (f"```\n{code}\n```", "fence"),
+        "tildes": (f"~~~ text\n{code}\n~~~", "fence"),
+        "a fence that is not closed": (f"Here it is.\n```py\n{code}", "fence"),
+        "a list": ("1. The code:\n\n   ```python\n" + "".join(f"   {line}\n"
+                                                              for line in code.splitlines()) + "   ```\n2. Done.", "fence"),
+        "a shell command first": (f"```bash\npip install cadquery\n```\n```\n{code}\n```", "fence"),
+        "thoughts with a draft": (f"<think>Maybe\n```\n{code[:25]}\n```\nno.</think>\n```\n{code}\n```", "fence"),
+        "a sentence before": (f"The part is as follows:\n\n{code}", "text"),
+        "sentences around": (f"Here you are.\n\n{code}\n\nThe plate is extruded by ten units.\nEnjoy!", "text"),
+    }
+
+
+@pytest.mark.parametrize("language", ["cadquery", "compact", "rows"])
+def test_code_is_taken_out_of_fences_and_sentences(sequences, language):
+    for sequence in list(sequences.values())[:4]:
+        code = json.dumps(to_rows(sequence, limits=False).tolist()) if language == "rows" else encode(sequence,
+                                                                                                      language)
+        truth = as_truth(sequence, language)
+        alone = compare(code, language, truth)
+        for name, (text, where) in wrapped(code.strip()).items():
+            assert compare(text, language, truth) == alone | (dict(taken_from=where) if where else {}), name
+
+
+def test_a_bare_program_stays_what_it_is(sequences):
+    for sequence in sequences.values():
+        for text in (encode(sequence), "# ```\n" + encode(sequence),
+                     '"""Not ```python\nr = cq.\n``` but this."""\n' + encode(sequence), encode(sequence).rstrip("\n") + "  \n\n"):
+            code, where = taken_out(text)
+            assert code is text and where == ""
+
+
+def test_blocks_that_explain_step_by_step_and_corrections():
+    steps = "First\n```\nimport cadquery as cq\nw = cq.Workplane('XY')\n```\nthen\n```\nr = w.box(3, 2, 1)\n```\n"
+    corrected = "```\nr = cq.Workplane('XY').box(9, 9, 9)\n```\nNo:\n```\nr = cq.Workplane('XY').box(3, 2, 1)\n```\nThat is it."
+    for text in (steps, corrected):
+        assert build(decode(taken_out(text)[0])).volume == pytest.approx(6)
+
+
+def test_hostile_answers_cost_no_time():
+    for text in ("```" * 90_000, "~~~\n" * 70_000, "[[" * 140_000, " \n" * 140_000, "import a\n" + "a" * 250_000,
+                 ("import a\n" + '"' * 3 + "\n") * 20_000, "x=(\n" * 60_000, "+ z " * 70_000):
+        for language in ("cadquery", "compact", "rows"):
+            start = time.process_time()
+            taken_out(text, language)
+            assert time.process_time() - start < 1
+
+
+def test_the_report_tells_what_was_taken_out_not_read_broken_or_elsewhere(sequences, dataset, tmp_path, capsys):
+    code = {i: encode(s) for i, s in sequences.items()}
+    in_metres = lambda i: encode(decode(code[i]).scaled(0.0075, (0.2, 0, 0)), exact=True, frame=HERE)
+    said = [f"```python\n{code[IDS[0]]}```", f"A plate:\n{code[IDS[1]]}", in_metres(IDS[2]), in_metres(IDS[3]), code[IDS[4]] + "r = r.edges('|Z').fillet(2)", "for i in range(3): print(i)", code[IDS[6]][:-15],
+            "I cannot read this drawing.", "", code[IDS[9]], code[IDS[10]]]
+    predictions = written(tmp_path / "said.jsonl", [dict(id=i, code=c, language="cadquery") for i, c in zip(IDS, said)])
+    table = evaluate(predictions, dataset.path, workers=1).set_index("id")
+    made = summarize(table.reset_index())
+    assert made["invalid"] == dict(outside_the_language=2, broken=2,
+                                   not_answered=2) and made["taken_from"] == dict(fence=1, text=1)
+    assert table.unsupported.fillna(False).tolist() == [False] * 4 + [True] * 2 + [False] * 6 and table.taken_from.dropna().tolist() == ["fence", "text"]
+    assert made["another_frame"]["samples"] == 2 and made["another_frame"]["iou_aligned"] > 0.9 and table.iou[IDS[2]] < 1e-3
+    assert main(["evaluate", str(predictions), str(dataset.path), "--workers", "1"]) in (0, None)
+    told = capsys.readouterr().out
+    assert "1 answers with Markdown fences and 1 with sentences" in told and "--protocol cadrille" in told and "2 outside the language, 2 broken, 2 not answered" in told
+
+
+def test_half_a_letter_is_an_answer_and_no_end(sequences, dataset, tmp_path):
+    good = dict(id=IDS[0], code=encode(sequences[IDS[0]]), language="cadquery")
+    lines = [json.dumps(good).encode(),
+             b'{"id": "%s", "language": "cadquery", "code": "r = \\ud83d"}' % IDS[1].encode(), json.dumps(dict(good, id=IDS[2], code="r = \ud800"), ensure_ascii=False).encode("utf-8", "surrogatepass")]
+    path = tmp_path / "said.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    table = evaluate(path, dataset.path, workers=1)
+    table.to_parquet(tmp_path / "table.parquet")
+    assert table.valid.tolist()[:3] == [True, False, False] and set(table.reason[1:3]) <= {"syntax", "not_allowed"}
+    for bad in (b'{"id": NaN, "code": "\\ud800"}', b"{\xff}", b'{"id": "\\ud800"'):
+        path.write_bytes(bad)
+        with pytest.raises(DatasetError) as error:
+            evaluate(path, dataset.path, workers=1)
+        assert error.value.reason == "not_json"
+
+
+def test_a_folder_of_predictions_of_deepcad(sequences, dataset, tmp_path):
+    "As its test.py saves them: out_vec, floats, up to the end mark, beside the truth."
+    h5py = pytest.importorskip("h5py")
+    for i, sequence in list(sequences.items())[:4]:
+        rows = to_rows(sequence, limits=False)
+        with h5py.File(tmp_path / f"{i}_vec.h5", "w") as file:
+            file["out_vec"], file["gt_vec"] = rows[:-1].astype(float), rows
+    (tmp_path / f"{IDS[4]}_vec.h5").write_text("no table")
+    table = evaluate(tmp_path, dataset.path, "deepcad", workers=1)
+    assert table.acc_cmd.tolist()[:4] == [1] * 4 == table.acc_param.tolist()[:4] and table.reason[4] == "bad_rows" and (table.reason[5:] == "no_prediction").all()
+    with pytest.raises(DatasetError, match="ID.h5"):
+        evaluate(dataset.path, dataset.path, workers=1)

@@ -12,7 +12,10 @@ from cadvlm.cli import main
 from cadvlm.dataset import Dataset, FolderSource, TarSource, UrlSource, failures, open_source, read_json
 from cadvlm.download import download
 from cadvlm.extract import extract, shuffled, stratum
-from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, to_deepcad
+from cadvlm.rows import from_rows, save_rows, to_rows
+from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, read
+from cadvlm.sequence import to_deepcad
+from cadvlm.synthesize import part as synthetic
 from cadvlm.synthesize import synthesize
 from test_stages import contents
 
@@ -535,3 +538,31 @@ def test_a_killed_download_goes_on(server, tmp_path):
     process.wait()
     check(server, download(tmp_path, server.url))
     assert ranges(server) == [None, "bytes=200000-"]
+
+
+# --- tables without JSON
+
+
+@pytest.mark.parametrize("form", ["cad_vec", "shelves", "flat", "predictions"])
+def test_a_folder_of_tables_is_a_source(form, tmp_path):
+    "What is extracted is what the tables say; a bad table is a failure, and a second run does nothing."
+    place = {"cad_vec": "cad_vec/0000/{}.h5", "shelves": "0000/{}.h5", "flat": "{}.h5",
+             "predictions": "{}_vec.h5"}[form]
+    tables = {f"{i:08}": to_rows(synthetic(0, i), limits=False) for i in range(5)}
+    for id, rows in tables.items():
+        path = tmp_path / "source" / place.format(id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_rows(rows, path)
+    (path.parent / "00000009.h5").write_text("no table")
+    done = extract(tmp_path / "source", tmp_path / "out", train_size=9, val_size=0, test_size=0, workers=1)
+    assert (done.done, done.failures) == (5, {"bad_rows": 1})
+    for id, rows in tables.items():
+        assert read(tmp_path / "out" / "cad_json" / "0000" / f"{id}.json") == from_rows(rows)
+    again = extract(tmp_path / "source", tmp_path / "out", train_size=9, val_size=0, test_size=0, workers=1)
+    assert (again.done, again.reused) == (0, 5)
+
+
+def test_a_folder_with_json_beside_tables_is_one_of_json(shared):
+    source = open_source(shared / "deepcad")
+    assert source.layout.name == "deepcad" and len(source.ids) > 800
+    assert open_source(shared / "deepcad" / "cad_vec").layout.name == "vectors"
