@@ -146,9 +146,6 @@ def _merged(manifold, corners):
     return merged if merged.status() == Error.NoError else manifold
 
 # %% ../nbs/00a_boolean.ipynb #55616ace
-_ROUNDS = 3                 # closing one skin may bare another that it hid
-
-
 _THIN = 1e-5                # units of volume for each of area: a solid with less has no thickness
 
 
@@ -162,6 +159,20 @@ def without_shards(manifold):
     pieces = manifold.decompose()
     kept = [p for p in pieces if not is_nothing(p)]
     return manifold if len(kept) == len(pieces) else Manifold.compose(kept)
+
+# %% ../nbs/00a_boolean.ipynb #c5d72ba8
+_ROUNDS = 3                 # closing one skin may bare another that it hid
+
+
+def _closed(manifold, close):
+    "The manifold with its skins closed by a boolean `close`; None where it has none, or where that would change its volume."
+    plates = skins(manifold)
+    if not plates: return None
+    closed, corners = manifold, manifold.to_mesh64().vert_properties[:, :3]
+    for plate in plates: closed = close(closed, plate)
+    closed = without_shards(_merged(closed, corners))
+    kept = abs(closed.volume() - manifold.volume()) <= _NEAR/10 * manifold.surface_area()
+    return closed if kept else None
 
 
 def combine(operation, whole, part):
@@ -183,9 +194,7 @@ def combine(operation, whole, part):
         case Operation.INTERSECT: result, close = whole ^ part, Manifold.__sub__
         case _: result, close = whole + part, Manifold.__add__
     for _ in range(_ROUNDS):
-        plates = skins(result)
-        if not plates: return result
-        corners = result.to_mesh64().vert_properties[:, :3]
-        for plate in plates: result = close(result, plate)
-        result = without_shards(_merged(result, corners))
+        closed = _closed(result, close)
+        if closed is None: break
+        result = closed
     return result

@@ -1131,5 +1131,5 @@ def read(text):
     try:
         _spend(names.spent, 'work', _PER_SIGN*len(_SIGNS.findall(clean)))
         for node in _tree(clean).body: _statement(node, names)
-        return CadSequence(_part(names), flags=('cadquery',))
+        return CadSequence(_part(names), flags=('cadquery', 'program'))
     except _Refused as refused: raise _told(refused, text) from None

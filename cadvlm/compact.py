@@ -5,6 +5,7 @@ __all__ = ['GRAMMAR', 'MAX_TEXT', 'MAX_STEPS', 'MAX_CURVES', 'write', 'read']
 
 # %% ../nbs/03d_compact.ipynb #ae9cd3cf
 import re
+from dataclasses import replace
 
 from .normal import Feature, middle_of, to_sequence, written
 from .regions import nest
@@ -170,4 +171,4 @@ def read(text):
         feature, count = _step(line, number, room)
         room -= count
         if feature: features.append(feature)
-    return to_sequence(features)
+    return replace(to_sequence(features), flags=('program',))

@@ -232,7 +232,7 @@ def from_rows(rows):
         except FormatError as e: raise CodeError(e.reason, f'row {i}', e.message) from None
         except CodeError as e: raise e.within(f'row {i}') from None
     if not extrudes: raise CodeError('no_solid', '', 'expected an extrude, found none')
-    return CadSequence(tuple(extrudes))
+    return CadSequence(tuple(extrudes), flags=('program',))
 
 
 _USED = {_LINE: [1, 2], _ARC: [1, 2, 3], _CIRCLE: [1, 2, 5], _EXT: [*range(6, 15)]}
