@@ -152,7 +152,7 @@ def _toothed(d, teeth, tip):
         case 'flat gear': return gear(teeth, root, tip, False), root
         case 'saw': return saw(teeth, root, tip), root
         case 'ratchet': return saw(teeth, root, tip, .8), root
-        case 'knob': return knob(teeth, tip, 2*tip/teeth*d.pick((1, 1.5, 2))), tip*(1 - 2/teeth)
+        case 'knob': return knob(teeth, tip, 2*tip/teeth*d.pick((1, 1.2, 1.4))), tip*(1 - 2/teeth)
 
 
 def cogwheel(d, n):

@@ -762,7 +762,7 @@ def _sectioned_volume(a, b, meshes):
     return None if axis is None else _stacked_volume(a, b, axis, near)
 
 
-def _common_volume(a, b, patience):
+def _common_volume(a, b, patience=1):
     "Volume of what two manifolds have in common."
     if a.num_tri() * b.num_tri() <= _FEW_PAIRS: return (a ^ b).volume()
     meshes = [_mesh_of(m) for m in (a, b)]

@@ -271,10 +271,10 @@ def test_a_slow_part_is_a_failure_and_not_the_end(dataset, monkeypatch):
     "It is named in the metadata; its pictures of an earlier run go."
     slow, draw = dataset.ids[1], cadvlm.render._render_one
 
-    def drawn(dataset, views, pen, id):
+    def drawn(dataset, views, style, pen, id):
         while id == slow:
             pass
-        return draw(dataset, views, pen, id)
+        return draw(dataset, views, style, pen, id)
     with monkeypatch.context() as patch:
         patch.setattr(cadvlm.render, "_render_one", drawn)
         summary = render(dataset.path, timeout=0.5, size=256, workers=1)
