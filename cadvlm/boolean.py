@@ -100,13 +100,27 @@ def _plate(region, axes, height, corners):
     return Manifold.extrude(region, 2*_THICK).translate((0., 0., -_THICK)).warp_batch(placed)
 
 # %% ../nbs/00a_boolean.ipynb #a7f05b1d
-def skins(manifold):
-    """Plates (`Manifold`) over the places where two faces of a mesh coincide and look at each other; none for a regular solid."""
+def _of_part(normals, heights, part):
+    "Which of the planes, with normals (p, 3) and distances (p,) from the origin, are planes of a part."
+    corners, own = _faces(part)
+    cosine, own_heights = normals @ own.T, np.einsum('ij,ij->i', own, corners[:, 0])
+    return ((np.abs(cosine) > 1 - 1e-6) & (np.abs(np.sign(cosine)*own_heights - heights[:, None]) < 10*_NEAR)).any(axis=1)
+
+
+def skins(manifold, part=None):
+    """Plates (`Manifold`) over the places where two faces of a mesh coincide and look at each other; none for a regular solid.
+
+    With a `part`, only those in its planes: where a part was added or taken away, no other can be new.
+    """
     corners, normals = _faces(manifold)
     if not len(corners): return []
     corners, normals, side, first = _sorted_by_plane(corners, normals)
     last, plates = np.append(first[1:], len(side)), []
-    for p in _suspects(corners, side, first):
+    suspects = _suspects(corners, side, first)
+    if part is not None and len(suspects):
+        at = first[suspects]
+        suspects = suspects[_of_part(normals[at], np.einsum('ij,ij->i', normals[at], corners[at, 0]), part)]
+    for p in suspects:
         here = slice(first[p], last[p])
         found = _overlap(corners[here], normals[here], side[here])
         if found: plates.append(_plate(*found, corners[here]))
@@ -164,9 +178,12 @@ def without_shards(manifold):
 _ROUNDS = 3                 # closing one skin may bare another that it hid
 
 
-def _closed(manifold, close):
-    "The manifold with its skins closed by a boolean `close`; None where it has none, or where that would change its volume."
-    plates = skins(manifold)
+def _closed(manifold, part, close):
+    """The manifold with its skins in the planes of a part closed by a boolean `close`.
+
+    None where it has none, or where closing them would change its volume.
+    """
+    plates = skins(manifold, part)
     if not plates: return None
     closed, corners = manifold, manifold.to_mesh64().vert_properties[:, :3]
     for plate in plates: closed = close(closed, plate)
@@ -194,7 +211,7 @@ def combine(operation, whole, part):
         case Operation.INTERSECT: result, close = whole ^ part, Manifold.__sub__
         case _: result, close = whole + part, Manifold.__add__
     for _ in range(_ROUNDS):
-        closed = _closed(result, close)
+        closed = _closed(result, part, close)
         if closed is None: break
         result = closed
     return result

@@ -682,7 +682,7 @@ def _exactly(a, b, operation, spent):
     _spend(spent, 'work', 800 + 110*(n + m) + 2*n*m + (n + m)*n*m//500)
     scale = 2.**round(7 - math.log2(max(math.dist(*p.outer.bounds) for p in (*a, *b))))
     try: return _resized(combine(_resized(a, scale), _resized(b, scale), operation), 1/scale)
-    except (ArithmeticError, ValueError): raise _Refused('crossing_loop', 'loops that do not cross themselves', 'one that does') from None
+    except (ArithmeticError, ValueError): raise _Refused('self_intersecting_loop', 'loops that do not cross themselves', 'one that does') from None
 
 
 def _resized(profiles, scale):

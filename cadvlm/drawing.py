@@ -674,7 +674,7 @@ def _narrowest(pieces, wide):
                 apart = offset[j] - offset[i]
                 if apart > best + wide.max(): break
                 beside = min(high[i], high[j]) - max(low[i], low[j])
-                if apart > _APART and beside > wide.max():
+                if apart > _APART and beside > min(wide.max(), .9*apart):
                     best = min(best, apart - (wide[int(pieces[i, 4])] + wide[int(pieces[j, 4])]) / 2)
         first = last
     return best
@@ -694,12 +694,13 @@ def clearance(drawing, size=512, line_width=LINE_WIDTH, hidden_lines=True):
     float
         Zero or less where two lines touch; infinite where none run side by side.
     """
-    lines = [(l, 0.) for l in drawing.visible] + [(l, 1.) for l in drawing.hidden if hidden_lines]
+    lines = [(l, 0) for l in drawing.visible] + [(l, 1) for l in drawing.hidden if hidden_lines]
     pieces = np.concatenate([np.column_stack((l[:-1], l[1:], np.full(len(l) - 1, style))) for l, style in lines])
     pieces = pieces[(pieces[:, :2] != pieces[:, 2:4]).any(axis=1)]
     pixels = size / CANVAS * _ZOOM.get(drawing.view, 1.)
     wide = np.array((line_width, line_width / 2)) * (size / 512) / pixels
-    return float(_narrowest(pieces, wide)) * pixels
+    inside = [np.ptp(l, axis=0).min() - wide[style] for l, style in lines if len(l) > 2 and np.allclose(l[0], l[-1])]
+    return float(min(_narrowest(pieces, wide), *inside, np.inf)) * pixels
 
 # %% ../nbs/02_drawing.ipynb #4e4e2bd7
 PALETTE = ('#0072B2', '#E69F00', '#009E73', '#D55E00', '#56B4E9', '#CC79A7')

@@ -28,9 +28,9 @@ from .dataset import Dataset, DatasetError, Folder, SPLITS, Summary, atomic, fai
 from .language import LANGUAGES, decode, taken_out
 from .normal import normal_form, to_sequence
 from .parallel import Journal, available_workers, run, time_limit
-from .repair import read_part
+from .repair import repair
 from .rows import as_rows, from_rows, load_rows, to_rows
-from .sequence import Arc, CadError, CadSequence, Circle, CodeError, Line, Loop, UnsupportedError
+from .sequence import Arc, CadError, CadSequence, Circle, CodeError, Line, Loop, UnsupportedError, read
 from .solid import FRAME_SIZE, Frame, Solid, build, iou
 
 # %% ../nbs/17_evaluate.ipynb #5ec590b6
@@ -295,14 +295,16 @@ def _text_rows(sequence):
     return to_rows(replace(sequence, bounding_box=_BOX), limits=False) if sequence.extrudes else np.empty((0, 17), dtype=np.int64)
 
 
-def as_truth(sequence, language='cadquery'):
+def as_truth(sequence, language='cadquery', as_read=None):
     """The truth for predictions in a language.
 
     Parameters
     ----------
     sequence : CadSequence
-        As read from its file.
+        The part.
     language : {'cadquery', 'compact', 'rows'}
+    as_read : CadSequence, optional
+        What its file says, where that was repaired: the official vectors keep it.
 
     Raises
     ------
@@ -312,7 +314,7 @@ def as_truth(sequence, language='cadquery'):
     solid, written, rows = build(sequence), None, None
     box = sequence.bounding_box if sequence.bounding_box is not None else solid.bounds
     try:
-        if language == 'rows': rows = to_rows(sequence, limits=False); written = from_rows(rows)
+        if language == 'rows': rows = to_rows(as_read or sequence, limits=False); written = from_rows(rows)
         else: written = to_sequence(normal_form(sequence, 1., solid.frame)); rows = _text_rows(written)
     except CadError: pass                                      # its solid can still be compared
     unit, low = solid.frame.scale * np.abs(box).max()/.75, solid.frame.to_frame(np.min(box, axis=0))
@@ -390,7 +392,9 @@ def _compared(code, language, truth, protocol, seed, timeout):
         with time_limit(_MEASURING):
             if {*_ACC, *_F1, 'exact'} & {*rule.measures}: found |= _words(sequence, code, language, truth, rule)
             return dict(valid=True) | found | _shapes(solid, truth, rule, np.random.default_rng(seed))
-    except CadError as e: return dict(valid=False, reason=e.reason, message=str(e)[:300]) | found
+    except CadError as e:
+        outside = dict(unsupported=True) if isinstance(e, UnsupportedError) else {}
+        return dict(valid=False, reason=e.reason, message=str(e)[:300]) | outside | found
     except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as e:
         return dict(valid=False, reason='internal_error', message=f'{type(e).__name__}: {e}'[:300]) | found
 
@@ -407,14 +411,6 @@ def _aligned(code, language, truth, found):
         with time_limit(_MEASURING): aligned = iou(truth.solid, _answer(code, language, truth)[1], align='frame')
     except CadError: return {}
     return dict(iou_aligned=aligned) if aligned >= _ALIKE else {}
-
-
-def _unsupported(code, language, truth):
-    "`{unsupported: True}` for code that may be right, but says what is not read."
-    try: _answer(code, language, truth)
-    except UnsupportedError: return dict(unsupported=True)
-    except (CadError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError): pass
-    return {}
 
 
 def compare(code, language, truth, protocol='cadvlm', seed=0, timeout=3.):
@@ -442,10 +438,8 @@ def compare(code, language, truth, protocol='cadvlm', seed=0, timeout=3.):
     """
     code, where = taken_out(code, language)
     found = _compared(code, language, truth, protocol, seed, timeout)
-    if not found['valid']:
-        with time_limit(timeout): found |= _unsupported(code, language, truth)
-    # rows have a frame of their own
-    elif PROTOCOLS[protocol].align is None and language != 'rows': found |= _aligned(code, language, truth, found)
+    if found['valid'] and PROTOCOLS[protocol].align is None and language != 'rows':         # rows have a frame of their own
+        found |= _aligned(code, language, truth, found)
     return found | (dict(taken_from=where) if where else {})
 
 # %% ../nbs/17_evaluate.ipynb #2e5e0b5b
@@ -536,7 +530,8 @@ def _asked(dataset, split, said):
 @lru_cache(maxsize=2)
 def _read_truth(path, language):
     "Samples of a part follow each other, so that it is built once."
-    return as_truth(read_part(path), language)
+    as_read = read(path)
+    return as_truth(repair(as_read), language, as_read)
 
 
 def _score(dataset, protocol, seed, timeout, usual, id, part, answer):

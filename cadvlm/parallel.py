@@ -723,7 +723,8 @@ def met_limits(failures):
     "`{reason: ids}` of the parts that are left out because they met a limit of time, size or number."
     found = {}
     for r in failures:
-        if r['reason'] == 'timeout' or r['reason'].startswith('too_'): found.setdefault(r['reason'], []).append(r['id'])
+        reason = r['reason'].removeprefix('code_')
+        if reason in ('timeout', 'size_ratio') or reason.startswith('too_'): found.setdefault(r['reason'], []).append(r['id'])
     return dict(sorted(found.items()))
 
 

@@ -52,7 +52,7 @@ def _image(drawing, size=512, hidden_lines=True, line_width=LINE_WIDTH):
     return image
 
 
-_CLEAR = 1.                 # pixels of paper between lines side by side, below which an image is not legible
+_CLEAR = 2.                 # pixels of paper between lines side by side, below which antialiasing may leave none
 
 
 def _render_one(dataset, views, style, pen, id):
@@ -102,7 +102,7 @@ def _conventions(views, size, hidden_lines, line_width, **_):
                 views={v: dict(zip(('right', 'up', 'towards_viewer'), VIEWS[v].round(6).tolist())) for v in views if v in VIEWS},
                 frame=f'frame = (world - centre) * scale: the box of the part is centred, its longest side is {FRAME_SIZE:g} units',
                 frames='[x, y, z of the centre in metres, scale in units per metre] of each part',
-                illegible=f'views of each part whose image has less than {_CLEAR:g} pixel of paper between lines side by side',
+                illegible=f'views of each part whose image has less than {_CLEAR:g} pixels of paper between lines side by side',
                 canvas_units=CANVAS, pixel=f'column = {size/2:g} + right * {size/CANVAS:g}, row = {size/2:g} - up * {size/CANVAS:g}; iso is smaller by a quarter, and a sheet shows four views at half the scale',
                 lines=f'visible: black, {line_width*size/512:g} px; hidden: grey, dashed, {line_width*size/1024:g} px; white background')
 

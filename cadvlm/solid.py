@@ -15,7 +15,7 @@ from manifold3d import CrossSection, Error, FillRule, Manifold, Mesh64, triangul
 from scipy.spatial import cKDTree
 
 from .boolean import combine, is_nothing, without_shards
-from .sequence import Arc, Circle, GeometryError, Line, Loop, Operation, Profile
+from .sequence import Arc, Circle, GeometryError, Line, Loop, Operation, Plane, Profile
 
 # %% ../nbs/01_solid.ipynb #c9dea57b
 FRAME_SIZE = 200.           # units along the longest side of a part; coordinates lie within ±100
@@ -208,6 +208,31 @@ def _turns(sequence):
         if turn is None: known.append(turn := np.array([x, np.cross(normal, x), normal]))
         turns.append(turn)
     return turns
+
+# %% ../nbs/01_solid.ipynb #db4ff4a4
+def _rotated(curve, cosine, sine):
+    "The curve in axes that are turned by an angle."
+    move = lambda p: (cosine*p[0] + sine*p[1], cosine*p[1] - sine*p[0])
+    if isinstance(curve, Circle): return Circle(move(curve.center), curve.radius)
+    if isinstance(curve, Line): return Line(move(curve.start), move(curve.end))
+    return Arc(move(curve.start), move(curve.end), move(curve.center), curve.sweep)
+
+
+def _in_shared_axes(sequence):
+    "The sequence with round curves in axes that parallel extrudes share, but for right angles."
+    if len(sequence.extrudes) < 2: return sequence
+    extrudes = []
+    for e, turn in zip(sequence.extrudes, _turns(sequence)):
+        plane, x = e.sketch.plane, turn[0]
+        cosine, sine = float(x @ plane.x_axis), float(x @ plane.y_axis)
+        turned = abs(cosine*sine) > _PARALLEL and not all(isinstance(c, Line) for p in e.sketch.profiles for l in p.loops for c in l.curves)
+        if turned:
+            loop = lambda l: Loop(tuple(_rotated(c, cosine, sine) for c in l.curves))
+            profiles = tuple(Profile(loop(p.outer), tuple(map(loop, p.holes))) for p in e.sketch.profiles)
+            plane = Plane(plane.origin, tuple(x.tolist()), tuple(np.cross(plane.normal, x).tolist()))
+            e = replace(e, sketch=replace(e.sketch, plane=plane, profiles=profiles, neighbours=()))
+        extrudes.append(e)
+    return replace(sequence, extrudes=tuple(extrudes))
 
 # %% ../nbs/01_solid.ipynb #10e190c2
 def _ends(extrude):
@@ -575,6 +600,20 @@ def _check_booleans(meshes, patience=1):
     from cadvlm.bounds import MAX_BUILDING, check_booleans      # slow to import, and of no use to most parts
     check_booleans(meshes, patience*MAX_BUILDING)
 
+# %% ../nbs/01_solid.ipynb #6ec36cbf
+_FLAT = 0.01                # share of its volume that an extrude of a program may lose to chords and welding
+
+
+def _check_flat(sequence, parts, frame):
+    "Refuse a program whose outlines are too flat to be built: the prism of a single profile has less volume than the profile says."
+    for i, (e, part) in enumerate(zip(sequence.extrudes, parts)):
+        if 'program' not in sequence.flags or len(e.sketch.profiles) > 1: continue
+        low, high = e.interval
+        said = e.sketch.profiles[0].area * (high - low) * frame.scale**3
+        if part.volume() < (1 - _FLAT)*said:
+            found = f'its outline is too flat to be built: {part.volume()/said:.1%} of its volume is left; draw it thicker, or with lines'
+            raise GeometryError('too_flat', f'extrudes[{i}]', found)
+
 # %% ../nbs/01_solid.ipynb #20bc8d99
 def _turned(manifold, turn):
     return manifold.transform(np.column_stack((turn, np.zeros(3))))
@@ -596,6 +635,7 @@ def _combined(sequence, frame):
     meshes = _welded_prisms(sequence, frame, turns)
     _check_booleans([(v @ t, f) for (v, f), t in zip(meshes, turns)], _patience(sequence))
     parts = [_manifold(v, f, f'extrudes[{i}]') for i, (v, f) in enumerate(meshes)]
+    _check_flat(sequence, parts, frame)
     oblique = not all(any(t is c for c in _CYCLES) for t in turns)
     whole, turn = parts[0], turns[0]
     for i, (extrude, part, (corners, _), then) in enumerate(zip(sequence.extrudes[1:], parts[1:], meshes[1:], turns[1:])):
@@ -628,7 +668,7 @@ def build(sequence):
     """
     frame, rough = _rough_frame(sequence), None
     _check_sequence(sequence, frame)
-    sequence = keep_areas(sequence, frame.scale)
+    sequence = keep_areas(_in_shared_axes(sequence), frame.scale)
     sequence = share_corners(sequence, _NOISE / frame.scale)
     while rough is None or frame.scale > 1.01*rough.scale:
         if rough: _check_sequence(sequence, frame)

@@ -121,3 +121,13 @@ def test_real_parts_are_the_same_when_the_axes_change_places(shared, chunk):
         if skins(solid.manifold) or any(properties(build(turned(sequence, s))) != pytest.approx(properties(solid), rel=1e-9) for s in (1, 2)):
             wrong.append(path.stem)
     assert not wrong and compared > 100
+
+
+@pytest.mark.parametrize("degrees", [10, 30, 57.3, 200])
+def test_equal_cylinders_of_turned_sketches_share_their_wall(degrees):
+    angle = math.radians(degrees)
+    plane = Plane((0.0, 0.0, 0.0), (math.cos(angle), math.sin(angle), 0.0), (-math.sin(angle), math.cos(angle), 0.0))
+    extrude = lambda profile, plane, height: constructions.Extrude(constructions.Sketch(plane, (profile,)), height, constructions.JOIN)
+    straight, turned = (CadSequence((extrude(constructions.disc(0.0, 0.0, 2.0), Plane(), 0.5), extrude(constructions.ring(0.0, 0.0, 4.0, 2.0), p, 0.9)))
+                        for p in (Plane(), plane))
+    assert properties(build(turned)) == pytest.approx(properties(build(straight)), rel=1e-6)

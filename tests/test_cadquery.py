@@ -581,3 +581,10 @@ def test_a_touch_leaves_no_shards():
     text = "a = cq.Workplane('ZY').circle(5).extrude(8).union(cq.Workplane('XY').moveTo(40, 0).box(9, 9, 9))\nr = a.intersect(cq.Workplane('YZ').circle(7).extrude(60))"
     solid = build(read(START + text))
     assert solid.pieces == 1 and solid.volume == pytest.approx(729, rel=ROUND)
+
+
+@pytest.mark.parametrize("rise", [0.02, 0.01, 0.001])
+def test_outlines_too_flat_to_be_built_are_refused(rise):
+    with pytest.raises(GeometryError) as error:
+        build(read(f"import cadquery as cq\nr = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, {rise}), (100, 0)).close().extrude(5)"))
+    assert error.value.reason == "too_flat" and error.value.where == "extrudes[0]"
