@@ -592,13 +592,14 @@ def _check_left(whole, step):
 
 # %% ../nbs/01_solid.ipynb #a052c186
 _FEW_PAIRS = 50_000         # of triangles of different prisms
+_PER_STEP = 3_500           # microseconds of a boolean and the search for its skins, besides what its triangles cost
 
 
 def _check_booleans(meshes, patience=1):
     sizes = np.array([float(len(f)) for _, f in meshes])
     if sizes.sum()**2 - (sizes**2).sum() <= 2*_FEW_PAIRS: return
     from cadvlm.bounds import MAX_BUILDING, check_booleans      # slow to import, and of no use to most parts
-    check_booleans(meshes, patience*MAX_BUILDING)
+    check_booleans(meshes, patience*MAX_BUILDING - _PER_STEP*len(meshes))
 
 # %% ../nbs/01_solid.ipynb #6ec36cbf
 _FLAT = 0.01                # share of its volume that an extrude of a program may lose to chords and welding

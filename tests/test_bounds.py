@@ -217,3 +217,17 @@ def test_solids_without_volume_are_not_compared():
     with pytest.raises(GeometryError) as error:
         iou(nothing, nothing)
     assert error.value.reason == "empty_solid"
+
+
+@pytest.mark.parametrize("count, built", [(40, True), (180, False)])
+def test_each_step_has_a_price_of_its_own(count, built):
+    "Plates upon each other, each turned a little: few triangles, and a boolean for each that leaves the part as large as it was."
+    turned = ", ".join(f"({math.cos(0.1 * i):.6f}, {math.sin(0.1 * i):.6f}, 0)" for i in range(count)).split("), (")
+    planes = [f"cq.Plane((0, 0, {i}), ({t.strip('()')}), (0, 0, 1))" for i, t in enumerate(turned)]
+    text = "import cadquery as cq\n" + "".join(f"{'r = r.union(' if i else 'r = ('}cq.Workplane({p}).rect(20, 10).extrude(1))\n" for i, p in enumerate(planes))
+    if built:
+        assert build(decode(text)).pieces == 1
+    else:
+        with pytest.raises(GeometryError) as error:
+            build(decode(text))
+        assert error.value.reason == "too_complex"
