@@ -8,8 +8,8 @@ from manifold3d import CrossSection, FillRule, JoinType
 from scipy.ndimage import label
 from scipy.spatial.transform import Rotation
 
-from cadvlm.sequence import Arc, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch
-from cadvlm.solid import polygon
+from cadvlm.cad.sequence import Arc, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch
+from cadvlm.cad.solid import polygon
 
 NEW, JOIN, CUT, INTERSECT = Operation.NEW, Operation.JOIN, Operation.CUT, Operation.INTERSECT
 AXES = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]

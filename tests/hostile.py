@@ -374,7 +374,7 @@ def hostile_rows(n, kind, seed=0):
             rows += [sol] * (k == 0) + [[1, rng.randrange(256), rng.randrange(256), rng.randrange(20, 236), rng.randrange(2), *[-1] * 12]]
     if kind != "skew":
         rows.append(extrude(0, 128, 128, 128, [128] * 3))
-    return "rows", [*rows, eos]
+    return "vectors", [*rows, eos]
 
 
 def programs():

@@ -13,10 +13,10 @@ import traceback
 
 from hostile import programs
 
-from cadvlm.drawing import project, warm_up
-from cadvlm.language import decode
-from cadvlm.sequence import CadError
-from cadvlm.solid import build, iou
+from cadvlm.cad.drawing import project, warm_up
+from cadvlm.text.language import decode
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build, iou
 
 SECONDS, BYTES = 8, 2**30  # a process that goes further is ended
 OTHERS = "plate_with_holes(8, 0.3, 1, 0.0)", "woven(40)", "rods(10, 30, 50, 0.4)"  # what a solid is compared with, besides itself

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from cadvlm.boolean import skins
-from cadvlm.export import save
-from cadvlm.sequence import CadError, CadSequence, GeometryError, Plane, read
-from cadvlm.solid import build
+from cadvlm.cad.boolean import skins
+from cadvlm.cad.export import save
+from cadvlm.cad.sequence import CadSequence, Plane, read
+from cadvlm.errors import CadError, GeometryError
+from cadvlm.cad.solid import build
 
 CASES = Path(__file__).parent / "cases"
 

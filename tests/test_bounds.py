@@ -13,12 +13,13 @@ from hostile import disc, outline, program, programs, step
 from manifold3d import Manifold
 
 from cadvlm import bounds, solid
-from cadvlm.drawing import project
-from cadvlm.evaluate import as_truth, compare
-from cadvlm.language import decode
-from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extrude, GeometryError, Loop, Plane, Profile, Sketch, read
-from cadvlm.solid import Frame, Solid, build, iou, polygon
-from cadvlm.synthesize import part
+from cadvlm.cad.drawing import project
+from cadvlm.measure.evaluate import as_truth, compare
+from cadvlm.text.language import decode
+from cadvlm.cad.sequence import Arc, CadSequence, Circle, Extrude, Loop, Plane, Profile, Sketch, read
+from cadvlm.errors import CadError, GeometryError
+from cadvlm.cad.solid import Frame, Solid, build, iou, polygon
+from cadvlm.synth.histories import part
 
 SECONDS, MEGABYTES = 1.0, 300
 BUSY = 1.8  # processors that are shared need that much longer for the same work
@@ -54,7 +55,7 @@ def beside(row):
 def test_there_are_many_programs_of_many_kinds():
     kinds = Counter(name.partition("(")[0] for name in PROGRAMS)
     assert len(PROGRAMS) >= 400 and len(kinds) >= 40
-    assert Counter(language for language, _ in PROGRAMS.values()).keys() == {"compact", "cadquery", "rows"}
+    assert Counter(language for language, _ in PROGRAMS.values()).keys() == {"compact", "cadquery", "vectors"}
 
 
 def test_reading_building_comparing_and_drawing_any_program_takes_no_second(rows):

@@ -163,7 +163,7 @@ def test_scene_of_the_site_can_be_turned(address, browser, screenshots):
 
 
 def test_the_report_is_a_page_of_its_own(root, browser, tmp_path, screenshots):
-    from cadvlm.report import report_page
+    from cadvlm.app.report import report_page
     (tmp_path / "report.html").write_text(report_page(json.loads((root / "data" / "results" / "report.json").read_text())))
     for viewport, scheme in ((DESKTOP, "light"), (PHONE, "dark")):
         page, troubles = watched(browser, "file:", viewport)
@@ -216,9 +216,9 @@ def lab(root, tmp_path):
 def test_lab_runs_the_explorer(lab, browser, screenshots):
     address, folder = lab
     page, _ = watched(browser, address)
-    page.goto(f"{address}/lab/tree/21_explore.ipynb")
+    page.goto(f"{address}/lab/tree/91_explore.ipynb")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=30000)
-    file = folder / "21_explore.ipynb"
+    file = folder / "91_explore.ipynb"
     code = [c for c in json.loads(file.read_text())["cells"] if c["cell_type"] == "code"]
     page.get_by_text("| Idle").first.wait_for(timeout=30000)  # the kernel is there
     if (dialog := page.locator(".jp-Dialog button.jp-mod-accept")).count():  # on a slow machine it asks which

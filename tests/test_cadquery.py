@@ -11,18 +11,19 @@ import time
 import numpy as np
 import pytest
 
-from cadvlm.cadquery import MAX_EXTRUDES, MAX_TEXT, read, write
-from cadvlm.normal import EXACT, normal_form
-from cadvlm.sequence import CadError, CadSequence, CodeError, GeometryError, Line, UnsupportedError
-from cadvlm.sequence import read as read_file
-from cadvlm.solid import Frame, build
-from cadvlm.synthesize import part
+from cadvlm.text.cadquery_reader import MAX_EXTRUDES, MAX_TEXT, read
+from cadvlm.text.cadquery_writer import write
+from cadvlm.cad.normal import EXACT, normal_form
+from cadvlm.cad.sequence import CadSequence, Line
+from cadvlm.errors import CadError, CodeError, GeometryError, UnsupportedError
+from cadvlm.cad.sequence import read as read_file
+from cadvlm.cad.solid import IDENTITY, Frame, build
+from cadvlm.synth.histories import part
 
 START = "import cadquery as cq\n"
 SECONDS = 0.1       # no text may take longer to read
 ROUND = 5e-3        # share of volume that circles in chords may differ from circles
 FLAT = 1e-6         # and what flat walls may
-AS_IS = Frame((0.0, 0.0, 0.0), 1.0)
 
 # Programs in the styles of other projects, all made up for this test, with the volume of what they say.
 STYLES = {
@@ -314,7 +315,7 @@ def test_the_part_is_r_or_result_or_the_last_solid():
 
 STRANGE = "__class__ __import__ lambda ** // := ; : @ { } \\ ' \" # \n \r \0 é \ud800 == ~ % -- 1_0 0x10 1e999 1e308 9999999999 nan inf None def if for in not and or is await yield import from print exec".split(" ")
 WORDS = ("( ) [ ] , . = + - * / 1e-308 0 -1 .5 5. 1000000 True False cq r w w0 r.union(r) 'XY' 'ab' \"YZ\" 's' moveTo lineTo close rect circle extrude union cut intersect sketch finalize face push reset assemble segment arc "
-         "box cylinder polyline pushPoints add workplane center threePointArc both=True mode='s' mode='i' centered=False (0,0) (-3,8) ((1,1),(2,2)) [(0,0),(1,1)] .close() .circle(2) .rect(5,3,mode='s') .moveTo(1,1) "
+         "box cylinder polyline pushPoints add workplane centre threePointArc both=True mode='s' mode='i' centered=False (0,0) (-3,8) ((1,1),(2,2)) [(0,0),(1,1)] .close() .circle(2) .rect(5,3,mode='s') .moveTo(1,1) "
          ".extrude(2) .assemble() .push([(0,0),(3,3)]) .union(cq.Workplane().box(1,2,3)) .workplane(offset=1) .reset() -5/2 1/0").split(" ")
 TOKEN = re.compile(r"\s+|\w+(?:\.\d+)?|.", re.DOTALL)
 CALL = re.compile(r"\.?\w+\((?:[^()]|\([^()]*\))*\)|.", re.DOTALL)
@@ -439,7 +440,7 @@ def test_real_parts_are_read_as_they_were_written(forms):
     for (name, grid), features in forms.items():
         text = write(features, grid)
         assert len(text) < MAX_TEXT / 2 and not re.search(r"\.\d{13}", text), name
-        again = normal_form(read(text), grid, frame=AS_IS)
+        again = normal_form(read(text), grid, frame=IDENTITY)
         assert again == features and write(again, grid) == text, (name, grid)
 
 

@@ -4,14 +4,15 @@ import pandas as pd
 import pytest
 
 pytest.importorskip("torch")
-from cadvlm.cli import main
-from cadvlm.compare import choose_test, compare, conclude, fit_power, known_answers, load_tests
-from cadvlm.convert import convert
-from cadvlm.dataset import Dataset, DatasetError
-from cadvlm.extract import extract
-from cadvlm.render import render
-from cadvlm.synthesize import synthesize
-from cadvlm.train import load_samples
+from cadvlm.app.cli import main
+from cadvlm.measure.compare import choose_test, compare, conclude, fit_power, known_answers, load_tests
+from cadvlm.stages.convert import convert
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.errors import DatasetError
+from cadvlm.stages.extract import extract
+from cadvlm.stages.render import render
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.learn.train import load_samples
 
 QUICK = dict(steps=6, seeds=1, val_samples=0, parts=4, image_size=32, device="cpu")
 

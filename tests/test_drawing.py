@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from cadvlm.drawing import VIEWS, hidden_lines, outline, project
-from cadvlm.sequence import CadSequence, Extrude, Line, Loop, Operation, Plane, Profile, Sketch
-from cadvlm.solid import build
-from cadvlm.synthesize import part
+from cadvlm.cad.drawing import VIEWS, hidden_lines, outline, project
+from cadvlm.cad.sequence import CadSequence, Extrude, Line, Loop, Operation, Plane, Profile, Sketch
+from cadvlm.cad.solid import build
+from cadvlm.synth.histories import part
 
 parts = st.integers(0, 100_000).map(lambda index: part(1, index))
 many = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -84,7 +84,7 @@ def test_a_body_behind_changes_no_visible_line(x, z, size, depth):
 def test_threads_do_not_draw_on_each_others_paper():
     from concurrent.futures import ThreadPoolExecutor
 
-    from cadvlm.drawing import encode_png
+    from cadvlm.cad.drawing import encode_png
     solids = [build(part(2, index)) for index in range(24)]
     picture = lambda solid: encode_png(project(solid, "iso", "shaded").rasterize())
     with ThreadPoolExecutor(4) as pool:
@@ -94,8 +94,8 @@ def test_threads_do_not_draw_on_each_others_paper():
 def test_500_holes_are_drawn_quickly():
     import time
 
-    from cadvlm.sequence import Circle
-    from cadvlm.solid import build
+    from cadvlm.cad.sequence import Circle
+    from cadvlm.cad.solid import build
     x, y = np.meshgrid(np.arange(25) * 8.0 + 4, np.arange(20) * 8.0 + 4)
     plate = block(200.0, 160.0, 10.0, (0.0, 0.0, 0.0))
     holes = tuple(Loop((Circle((float(a), float(b)), 2.5),)) for a, b in zip(x.flat, y.flat))
@@ -118,7 +118,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
     import cadvlm
     shutil.copytree(Path(cadvlm.__file__).parent, tmp_path / "cadvlm", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "cadvlm" / "__pycache__").write_text("a file where a folder should be")
-    program = "import cadvlm.drawing as d; assert d.__file__.startswith(%r); print(d._clip(0., 1., -1., 1.), type(d._clip._cache).__name__)" % str(tmp_path)
+    program = "import cadvlm.cad.drawing as d; assert d.__file__.startswith(%r); print(d._clip(0., 1., -1., 1.), type(d._clip._cache).__name__)" % str(tmp_path)
     environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")} | {"HOME": str(tmp_path / "cadvlm" / "__pycache__"), "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-B", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["(0.5,", "1.0)", "NullCache"], done.stderr

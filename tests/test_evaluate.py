@@ -7,14 +7,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cadvlm.cli import main
-from cadvlm.dataset import Dataset, DatasetError, record_failures, write_json
-from cadvlm.evaluate import PROTOCOLS, accuracy, as_truth, chamfer, compare, curve_f1, evaluate, interval, placed, read_predictions, summarize, surface_points
-from cadvlm.language import decode, encode, taken_out
-from cadvlm.rows import load_rows, to_rows
-from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, read, to_deepcad
-from cadvlm.solid import Frame, build, iou
-from cadvlm.synthesize import part
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset, record_failures
+from cadvlm.errors import DatasetError
+from cadvlm.files import write_json
+from cadvlm.measure.evaluate import (PROTOCOLS, accuracy, as_truth, chamfer, compare, curve_f1, evaluate, interval,
+                                     placed, read_predictions, summarize, surface_points)
+from cadvlm.text.language import decode, encode, extract_code
+from cadvlm.text.vectors import load_vectors, to_vectors
+from cadvlm.cad.sequence import (Arc, CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile,
+                                 Sketch, read, to_deepcad)
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import Frame, build, iou
+from cadvlm.synth.histories import part
 
 HERE = Frame((0.0, 0.0, 0.0), 1.0)
 IDS = [f"{i:08}" for i in range(12)]
@@ -132,7 +137,7 @@ def by_the_letter(rows, truth):
 
 def test_accuracy_by_the_letter(sequences):
     rng = np.random.default_rng(0)
-    tables = [to_rows(s, limits=False) for s in sequences.values()]
+    tables = [to_vectors(s, limits=False) for s in sequences.values()]
     for truth, other in itertools.product(tables, tables[:6]):
         noisy = truth + rng.integers(-4, 5, truth.shape) * (rng.random(truth.shape) < 0.3)
         for rows in (other, noisy, noisy[:4], np.concatenate((noisy, other))):
@@ -146,8 +151,8 @@ def test_released_tables_are_right_by_deepcad(shared):
         pytest.skip("needs official vectors in ../shared/deepcad/cad_vec")
     scores = []
     for path in files:
-        truth = as_truth(read(shared / "deepcad" / "cad_json" / path.stem[:4] / f"{path.stem}.json"), "rows")
-        scores.append(compare(load_rows(path).tolist(), "rows", truth, "deepcad"))
+        truth = as_truth(read(shared / "deepcad" / "cad_json" / path.stem[:4] / f"{path.stem}.json"), "vectors")
+        scores.append(compare(load_vectors(path).tolist(), "vectors", truth, "deepcad"))
     assert all(s["acc_cmd"] == s["acc_param"] == 1 for s in scores)
     assert np.median([s["cd"] for s in scores if s["valid"]]) < 5e-3
 
@@ -180,11 +185,11 @@ def test_intervals_are_scipys(statistic):
 # --- protocols
 
 
-@pytest.mark.parametrize("language", ["cadquery", "compact", "rows"])
+@pytest.mark.parametrize("language", ["cadquery", "compact", "vectors"])
 def test_a_copy_is_perfect_in_every_language(sequences, language):
     for sequence in sequences.values():
         truth = as_truth(sequence, language)
-        code = encode(sequence, language) if language != "rows" else json.dumps(to_rows(sequence, limits=False).tolist())
+        code = encode(sequence, language) if language != "vectors" else json.dumps(to_vectors(sequence, limits=False).tolist())
         found = compare(code, language, truth)
         assert found["valid"] and found["exact"] == found["acc_cmd"] == found["acc_param"] == found["f1_extrude"] == 1
         assert all(math.isnan(found[k]) or found[k] == 1 for k in ("f1_line", "f1_arc", "f1_circle"))
@@ -230,10 +235,10 @@ def test_what_each_protocol_forgives():
 
 
 def test_rows_have_an_accuracy_even_when_they_build_nothing(sequences):
-    truth = as_truth(sequences[IDS[0]], "rows")
+    truth = as_truth(sequences[IDS[0]], "vectors")
     rows = truth.rows.copy()
     rows[rows[:, 0] == 5, 12] = 0  # a sketch of no size
-    found = compare(rows.tolist(), "rows", truth, "drawing2cad")
+    found = compare(rows.tolist(), "vectors", truth, "drawing2cad")
     assert not found["valid"] and found["acc_cmd"] == 1 > found["acc_param"] > 0.5
 
 
@@ -280,7 +285,7 @@ ROWS = ["", "[[", "{}", "[]", [], [[]], [[1, 2], [3]], [[4] * 17, [2**70] * 17],
 
 @pytest.mark.parametrize("code", ROWS, ids=range(len(ROWS)))
 def test_hostile_rows(code, sequences):
-    found = compare(code, "rows", as_truth(sequences[IDS[0]], "rows"))
+    found = compare(code, "vectors", as_truth(sequences[IDS[0]], "vectors"))
     assert not found["valid"] and found["reason"] not in ("internal_error", "timeout")
 
 
@@ -288,7 +293,7 @@ def test_what_breaks_is_an_invalid_answer(sequences, dataset, monkeypatch):
     "A mistake of our own in one sample is a reason, and the other samples are scored; what the part has to offer is counted all the same."
     whole = compare
     broken = lambda code, *rest: whole(code, *rest) if code else 1 / 0
-    monkeypatch.setattr("cadvlm.evaluate.compare", broken)
+    monkeypatch.setattr("cadvlm.measure.evaluate.compare", broken)
     said = copies(sequences)
     said[4]["code"] = ""
     table = evaluate(said, dataset.path, workers=1)
@@ -376,7 +381,7 @@ def test_parts_without_truth_or_left_out_are_not_blamed_on_the_model(sequences, 
 
 def test_the_command(sequences, dataset, tmp_path, capsys):
     said = copies(sequences)
-    said[1]["code"], said[2] = said[1]["code"][:-2] + "x", dict(id=IDS[2], code=to_rows(sequences[IDS[2]], limits=False).tolist(), language="rows")
+    said[1]["code"], said[2] = said[1]["code"][:-2] + "x", dict(id=IDS[2], code=to_vectors(sequences[IDS[2]], limits=False).tolist(), language="vectors")
     path = written(tmp_path / "model.jsonl", said[:-1])
     assert main(["evaluate", str(path), str(dataset.path), "--protocol", "deepcad", "--workers", "2"]) == 0
     shown = capsys.readouterr().out
@@ -423,10 +428,10 @@ def wrapped(code):
     }
 
 
-@pytest.mark.parametrize("language", ["cadquery", "compact", "rows"])
+@pytest.mark.parametrize("language", ["cadquery", "compact", "vectors"])
 def test_code_is_taken_out_of_fences_and_sentences(sequences, language):
     for sequence in list(sequences.values())[:4]:
-        code = json.dumps(to_rows(sequence, limits=False).tolist()) if language == "rows" else encode(sequence,
+        code = json.dumps(to_vectors(sequence, limits=False).tolist()) if language == "vectors" else encode(sequence,
                                                                                                       language)
         truth = as_truth(sequence, language)
         alone = compare(code, language, truth)
@@ -438,7 +443,7 @@ def test_a_bare_program_stays_what_it_is(sequences):
     for sequence in sequences.values():
         for text in (encode(sequence), "# ```\n" + encode(sequence),
                      '"""Not ```python\nr = cq.\n``` but this."""\n' + encode(sequence), encode(sequence).rstrip("\n") + "  \n\n"):
-            code, where = taken_out(text)
+            code, where = extract_code(text)
             assert code is text and where == ""
 
 
@@ -446,15 +451,15 @@ def test_blocks_that_explain_step_by_step_and_corrections():
     steps = "First\n```\nimport cadquery as cq\nw = cq.Workplane('XY')\n```\nthen\n```\nr = w.box(3, 2, 1)\n```\n"
     corrected = "```\nr = cq.Workplane('XY').box(9, 9, 9)\n```\nNo:\n```\nr = cq.Workplane('XY').box(3, 2, 1)\n```\nThat is it."
     for text in (steps, corrected):
-        assert build(decode(taken_out(text)[0])).volume == pytest.approx(6)
+        assert build(decode(extract_code(text)[0])).volume == pytest.approx(6)
 
 
 def test_hostile_answers_cost_no_time():
     for text in ("```" * 90_000, "~~~\n" * 70_000, "[[" * 140_000, " \n" * 140_000, "import a\n" + "a" * 250_000,
                  ("import a\n" + '"' * 3 + "\n") * 20_000, "x=(\n" * 60_000, "+ z " * 70_000):
-        for language in ("cadquery", "compact", "rows"):
+        for language in ("cadquery", "compact", "vectors"):
             start = time.process_time()
-            taken_out(text, language)
+            extract_code(text, language)
             assert time.process_time() - start < 1
 
 
@@ -495,7 +500,7 @@ def test_a_folder_of_predictions_of_deepcad(sequences, dataset, tmp_path):
     "As its test.py saves them: out_vec, floats, up to the end mark, beside the truth."
     h5py = pytest.importorskip("h5py")
     for i, sequence in list(sequences.items())[:4]:
-        rows = to_rows(sequence, limits=False)
+        rows = to_vectors(sequence, limits=False)
         with h5py.File(tmp_path / f"{i}_vec.h5", "w") as file:
             file["out_vec"], file["gt_vec"] = rows[:-1].astype(float), rows
     (tmp_path / f"{IDS[4]}_vec.h5").write_text("no table")

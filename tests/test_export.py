@@ -9,11 +9,14 @@ pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
 trimesh = pytest.importorskip("trimesh")
 import occ
 
-import cadvlm.export
-from cadvlm.export import ExportError, brep, export, load_step, save, shaded
-from cadvlm.language import decode, encode
-from cadvlm.sequence import Arc, CadError, CadSequence, Circle, CodeError, Extent, Extrude, FormatError, GeometryError, Line, Loop, Operation, Plane, Profile, Sketch, read, to_deepcad
-from cadvlm.solid import build, iou
+import cadvlm.cad.export
+from cadvlm.cad.export import ExportError, brep, load_step, save, shaded
+from cadvlm.stages.export import export
+from cadvlm.text.language import decode, encode
+from cadvlm.cad.sequence import (Arc, CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile,
+                                 Sketch, read, to_deepcad)
+from cadvlm.errors import CadError, CodeError, FormatError, GeometryError
+from cadvlm.cad.solid import build, iou
 
 EVERY = 10          # of 821 files in order of their ids: 83
 AT_LEAST = 75       # files compared, or the test proves too little
@@ -95,7 +98,7 @@ def test_same_bytes_from_another_process(real, tmp_path):
     "In another process everything lies elsewhere in memory; Open CASCADE sorts some things by address."
     chosen = [s for s, _ in list(real.values())[::6]]
     (tmp_path / "parts").write_bytes(pickle.dumps(chosen))
-    code = "import pickle, sys; from cadvlm.export import save; [save(p, f'{sys.argv[2]}/{i}.{e}') for i, p in enumerate(pickle.load(open(sys.argv[1], 'rb'))) for e in ('step', 'stl', 'glb')]"
+    code = "import pickle, sys; from cadvlm.cad.export import save; [save(p, f'{sys.argv[2]}/{i}.{e}') for i, p in enumerate(pickle.load(open(sys.argv[1], 'rb'))) for e in ('step', 'stl', 'glb')]"
     for folder in ("a", "b"):
         subprocess.run([sys.executable, "-c", code, tmp_path / "parts", tmp_path / folder], check=True)
     files = sorted((tmp_path / "a").iterdir())
@@ -187,7 +190,7 @@ def test_an_outline_that_crosses_itself_is_refused():
 def test_a_shape_that_is_not_the_solid_is_refused(monkeypatch, tmp_path):
     "Nothing is written when the kernel builds something else."
     cut = CadSequence((*plate(0).extrudes, Extrude(Sketch(GROUND, (Profile(disc(0.01, 0.04, 0.02)),)), 0.01, Operation.CUT)))
-    monkeypatch.setattr(cadvlm.export, "_whole", lambda sequence, size, whole=cadvlm.export._whole: whole(CadSequence(sequence.extrudes[:1]), size))
+    monkeypatch.setattr(cadvlm.cad.export, "_whole", lambda sequence, size, whole=cadvlm.cad.export._whole: whole(CadSequence(sequence.extrudes[:1]), size))
     with pytest.raises(GeometryError) as error:
         brep(cut)
     assert error.value.reason == "step_mismatch"
@@ -341,7 +344,7 @@ def test_step_files_that_are_not_there(tmp_path):
 
 
 def test_the_kernel_has_a_time_limit(monkeypatch, tmp_path):
-    monkeypatch.setattr(cadvlm.export, "PATIENCE", 0.001)
+    monkeypatch.setattr(cadvlm.cad.export, "PATIENCE", 0.001)
     with pytest.raises(ExportError) as error:
         save(plate(), tmp_path / "a.step")
     assert error.value.reason == "timeout" and not list(tmp_path.iterdir())
@@ -353,7 +356,7 @@ def test_without_open_cascade(tmp_path):
     code = """
 import pickle, sys
 sys.modules['OCP'] = None
-from cadvlm.export import _make_step, save
+from cadvlm.cad.export import _make_step, save
 part = pickle.load(open(sys.argv[1] + '/part', 'rb'))
 save(part, sys.argv[1] + '/a.glb')
 try: _make_step(part, 'a', 1000.)

@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cadvlm.cli import load_config, main
-from cadvlm.dataset import DatasetError, read_json
-from cadvlm.sequence import CadError
+from cadvlm.app.cli import load_config, main
+from cadvlm.errors import DatasetError
+from cadvlm.files import read_json
+from cadvlm.errors import CadError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 from cadvlm import finetune as tuning
-from cadvlm.finetune import IGNORED, Samples, check_disjoint, collate, encode_sample, finetune, load_base, load_conversations, make_tiny, write_answers
+from cadvlm.learn.finetune import (IGNORED, Samples, check_disjoint, collate, encode_sample, finetune, load_base,
+                                   load_conversations, make_tiny, write_answers)
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
 QUICK = dict(device="cpu", batch_size=2, eval_steps=100)
@@ -133,7 +135,7 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(data, tmp_path
     settings = data | dict(epochs=2, learning_rate=1e-3, eval_steps=100, device="cpu")
     finetune(output=tmp_path / "one", **settings, batch_size=4)
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m", "cadvlm.finetune", f"--output={tmp_path / 'two'}", "--batch-size=2", *flags]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m", "cadvlm", "finetune", f"--output={tmp_path / 'two'}", "--batch-size=2", *flags]
     made = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}, timeout=240)
     assert made.returncode == 0, made.stderr[-3000:]
     assert read_json(tmp_path / "two" / "finetuning.json")["processes"] == 2

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cadvlm.cli import main
-from cadvlm.dataset import DatasetError, read_json
-from cadvlm.sequence import CadError
+from cadvlm.app.cli import main
+from cadvlm.errors import DatasetError
+from cadvlm.files import read_json
+from cadvlm.errors import CadError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -17,17 +18,8 @@ import vlms
 from safetensors.torch import load_file, save_file
 
 from cadvlm import finetune as tuning
-from cadvlm.finetune import (
-    IGNORED,
-    CheckpointError,
-    Samples,
-    encode_sample,
-    finetune,
-    load_base,
-    load_conversations,
-    make_tiny,
-    write_answers,
-)
+from cadvlm.learn.finetune import (IGNORED, CheckpointError, Samples, encode_sample, finetune, load_base,
+                                   load_conversations, make_tiny, write_answers)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning"
@@ -371,7 +363,8 @@ def test_two_processes_train_the_tower_with_checkpointing_as_one_does(settings, 
         "--rdzv-backend=c10d",
         "--rdzv-endpoint=localhost:0",
         "-m",
-        "cadvlm.finetune",
+        "cadvlm",
+        "finetune",
         f"--output={tmp_path / 'two'}",
         "--batch-size=2",
         *flags,

@@ -4,19 +4,21 @@ from pathlib import Path
 
 import pytest
 
-import cadvlm.render
-from cadvlm.cli import main
-from cadvlm.convert import convert
-from cadvlm.dataset import Dataset, DatasetError, failures, read_json, write_json
-from cadvlm.download import download
-from cadvlm.extract import extract
-from cadvlm.quality import quality
-from cadvlm.render import render
-from cadvlm.report import report
-from cadvlm.synthesize import synthesize
-from cadvlm.twins import twins
-from cadvlm.upload import upload
-from cadvlm.validate import validate
+import cadvlm.stages.render
+from cadvlm.app.cli import main
+from cadvlm.stages.convert import convert
+from cadvlm.corpus.dataset import Dataset, failures
+from cadvlm.errors import DatasetError
+from cadvlm.files import read_json, write_json
+from cadvlm.stages.download import download
+from cadvlm.stages.extract import extract
+from cadvlm.measure.stats import stats
+from cadvlm.stages.render import render
+from cadvlm.app.report import report
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.stages.dedup import dedup
+from cadvlm.stages.upload import upload
+from cadvlm.stages.validate import validate
 from test_sources import Server, reason
 from test_stages import contents
 
@@ -60,7 +62,7 @@ def dataset(made, tmp_path):
 
 
 PLACES = ["images/coco/1.png", "train.json", "val.json", "test.json", "train_val_split.json", "dataset_info.json", "rendering_metadata.json", "tinyllava_metadata.json",
-          "validation_report.json", "twins.json", "failures.jsonl", "SHA256SUMS", "parquet/mine.parquet", "cad_json/a/b.json", f"cad_json/0000/{ID}.json",
+          "validation_report.json", "duplicates.json", "failures.jsonl", "SHA256SUMS", "parquet/mine.parquet", "cad_json/a/b.json", f"cad_json/0000/{ID}.json",
           "logs/extraction.log", "logs/extraction.jsonl", "logs/extraction_summary.json", "logs/rendering.jsonl", "logs/lock", "logs/missing_ids.txt", "logs/source_index.json"]
 
 
@@ -85,7 +87,7 @@ def test_what_is_in_nobodys_way_is_left_alone(corpus, tmp_path):
 STAGES = {"render": (render, [f"images/0000/{ID}_front.png", "images/coco/1.png", "rendering_metadata.json", "logs/rendering.log", "logs/rendering.jsonl"]),
           "convert": (convert, ["train.json", "val.json", "test.json", "tinyllava_metadata.json", "parquet/train-00000-of-00001.parquet", "logs/conversion.jsonl"]),
           "validate": (validate, ["validation_report.json", "logs/validation.jsonl", "logs/validation_summary.json"]),
-          "twins": (twins, ["twins.json", "logs/twins.jsonl", "logs/twins_proofs.jsonl"])}
+          "dedup": (dedup, ["duplicates.json", "logs/duplicates.jsonl", "logs/twins_proofs.jsonl"])}
 
 
 @pytest.mark.parametrize("stage, place", [(s, p) for s, (_, places) in STAGES.items() for p in places])
@@ -108,7 +110,7 @@ def test_sums_that_somebody_else_made_are_kept(dataset, corpus, stage):
     (dataset.path / "SHA256SUMS").write_bytes(sums := b"0" * 64 + b"  holiday.png\n")
     write_json(dataset.json_path(dataset.split["train"][1]), read_json(dataset.json_path(dataset.split["train"][0])))
     call = dict(extract=lambda: extract(corpus, dataset.path, workers=1), render=lambda: render(dataset.path, **TINY), convert=lambda: convert(dataset.path, workers=1),
-                dedup=lambda: twins(dataset.path, dedup="train", workers=1))[stage]
+                dedup=lambda: dedup(dataset.path, dedup="train", workers=1))[stage]
     assert reason(call) == "not_ours" and (dataset.path / "SHA256SUMS").read_bytes() == sums
     assert validate(dataset.path, quick=True, workers=1) and reason(call) == "not_ours"  # a look at names says nothing of sums
     assert validate(dataset.path, workers=1).problems and reason(call) == "not_ours" and (dataset.path / "SHA256SUMS").read_bytes() == sums
@@ -122,7 +124,7 @@ def test_sums_of_ours_go_and_come(dataset, corpus):
     assert not validate(dataset.path, workers=1).problems
     render(dataset.path, **TINY)
     assert not (dataset.path / "SHA256SUMS").exists() and not validate(dataset.path, workers=1).problems and (dataset.path / "SHA256SUMS").read_bytes() == before
-    twins(dataset.path, workers=1)  # looks, and changes nothing
+    dedup(dataset.path, workers=1)  # looks, and changes nothing
     assert (dataset.path / "SHA256SUMS").read_bytes() == before
 
 
@@ -158,7 +160,7 @@ def test_killed_runs_with_other_settings_are_swept(corpus, made, tmp_path, monke
     extract(corpus, folder, train_size=8, val_size=1, test_size=1, workers=1)
     for views in (("back", "iso"), ("bottom",)):
         with monkeypatch.context() as patch:
-            patch.setattr(cadvlm.render, "_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(cadvlm.stages.render, "_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 render(folder, views=views, **TINY)
         (folder / f"images/0000/{Dataset(folder).ids[0]}_{views[0]}.png.0123abcd.part").write_bytes(b"half")
@@ -174,7 +176,7 @@ def test_a_killed_run_knows_the_pictures_whose_rows_it_did_not_write(corpus, mad
     folder = tmp_path / "dataset"
     extract(corpus, folder, train_size=8, val_size=1, test_size=1, workers=1)
     with monkeypatch.context() as patch:
-        patch.setattr(cadvlm.parallel.Journal, "append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(cadvlm.jobs.journal.Journal, "append", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             render(folder, **TINY)
     assert list(folder.rglob("*.png"))
@@ -186,7 +188,7 @@ def test_a_dataset_of_somebody_else_is_not_thinned_out(dataset):
     shutil.rmtree(dataset.path / "logs")
     (dataset.path / "SHA256SUMS").unlink()
     before = contents(dataset.path)
-    assert reason(twins, dataset.path, dedup="across", workers=1) == "not_ours" and contents(dataset.path) == before
+    assert reason(dedup, dataset.path, dedup="across", workers=1) == "not_ours" and contents(dataset.path) == before
 
 
 @pytest.mark.parametrize("place", ["cad_json/0000/00000001.json", "train_val_test_split.json", "logs/synthesis.jsonl", "logs/lock"])
@@ -214,9 +216,9 @@ def test_demo(tmp_path, capsys):
 @pytest.mark.parametrize("place", ["quality_report.json", "quality.parquet", "quality.png", "logs/quality.jsonl"])
 def test_quality(dataset, place):
     path, = plant(dataset.path, place)
-    assert reason(quality, dataset.path, workers=1) == "not_ours" and path.read_bytes() == MINE
+    assert reason(stats, dataset.path, workers=1) == "not_ours" and path.read_bytes() == MINE
     path.unlink()
-    assert quality(dataset.path, workers=1).done == 10 and quality(dataset.path, workers=1).reused == 10
+    assert stats(dataset.path, workers=1).done == 10 and stats(dataset.path, workers=1).reused == 10
 
 
 @pytest.mark.parametrize("place", ["report.html", "report.json"])
@@ -254,7 +256,7 @@ def test_upload(dataset):
 
 @pytest.mark.parametrize("place", ["data.tar", "data.tar.part", "data.tar.part.json", "data.tar.sha256"])
 def test_download(tmp_path, monkeypatch, place):
-    monkeypatch.setattr(cadvlm.download, "_PAUSE", 0.001)
+    monkeypatch.setattr(cadvlm.stages.download, "_PAUSE", 0.001)
     server = Server()
     try:
         path, = plant(tmp_path / "here", place)

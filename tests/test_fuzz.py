@@ -12,9 +12,9 @@ import sys
 
 import pytest
 
-from cadvlm.cadquery import read
-from cadvlm.sequence import CadError
-from cadvlm.solid import build
+from cadvlm.text.cadquery_reader import read
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build
 
 COUNT, SEED = 250, 20_000
 VOLUME, AREA = 6e-3, 8e-3       # shares that chords may differ from arcs
@@ -101,7 +101,7 @@ def plane(rng):
 
 def prism(rng):
     "A chain that makes one solid."
-    move = lambda: rng.choice((f".moveTo{point(rng)}", f".center{point(rng)}", ".moveTo(0, 0)", ""))
+    move = lambda: rng.choice((f".moveTo{point(rng)}", f".centre{point(rng)}", ".moveTo(0, 0)", ""))
     extrude = f".extrude({rng.choice((1, 2, 5, -3, 4.5, 10))}{rng.choice(('', '', '', ', both=True'))})"
     middle = rng.choice(("", "", ", centered=(True, True, False)", ", centered=False"))
     drawn = "".join(move() + shape(rng) for _ in range(rng.choice((1, 1, 2, 3))))

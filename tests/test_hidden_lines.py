@@ -2,9 +2,9 @@
 import orjson
 import pytest
 
-from cadvlm.drawing import project
-from cadvlm.repair import read_part
-from cadvlm.solid import build
+from cadvlm.cad.drawing import project
+from cadvlm.cad.repair import read_part
+from cadvlm.cad.solid import build
 
 pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
 import occ

@@ -22,9 +22,9 @@ def test_version_and_python_agree(root):
 
 
 def test_command_line_imports_no_training_library():
-    code = "import cadvlm.cli, sys; sys.exit(', '.join({'torch', 'transformers', 'dask', 'OCP'} & set(sys.modules)) or 0)"
+    code = "import cadvlm.app.cli, sys; sys.exit(', '.join({'torch', 'transformers', 'dask', 'OCP'} & set(sys.modules)) or 0)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, f"`import cadvlm.cli` also imports {result.stderr}"
+    assert result.returncode == 0, f"`import cadvlm.app.cli` also imports {result.stderr}"
 
 
 def test_help_is_quick():

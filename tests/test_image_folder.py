@@ -5,13 +5,14 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("peft")
-from cadvlm.cli import main
-from cadvlm.convert import convert
-from cadvlm.dataset import DatasetError, read_json
-from cadvlm.extract import extract
-from cadvlm.finetune import load_conversations
-from cadvlm.render import render
-from cadvlm.synthesize import synthesize
+from cadvlm.app.cli import main
+from cadvlm.stages.convert import convert
+from cadvlm.errors import DatasetError
+from cadvlm.files import read_json
+from cadvlm.stages.extract import extract
+from cadvlm.learn.finetune import load_conversations
+from cadvlm.stages.render import render
+from cadvlm.stages.synthesize import synthesize
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
 
@@ -65,8 +66,8 @@ def test_the_command_of_the_report(dataset, tmp_path):
 
 def test_a_cache_holds_other_files_too(dataset, tmp_path):
     "Pictures that the small model has read are kept in a file; the next file sweeps the one before, and nothing else."
-    from cadvlm.dataset import Dataset
-    from cadvlm.train import load_pictures, load_samples
+    from cadvlm.corpus.dataset import Dataset
+    from cadvlm.learn.train import load_pictures, load_samples
 
     mine = tmp_path / "pictures_of_mine.npy"
     mine.write_bytes(b"mine")

@@ -6,13 +6,13 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from cadvlm.language import decode, encode
-from cadvlm.normal import EXACT, normal_form, to_sequence
-from cadvlm.sequence import CadError, Loop, Operation, Profile, from_dict, read, to_deepcad
-from cadvlm.solid import Frame, build, iou
+from cadvlm.text.language import decode, encode
+from cadvlm.cad.normal import EXACT, normal_form, to_sequence
+from cadvlm.cad.sequence import Loop, Operation, Profile, from_dict, read, to_deepcad
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import IDENTITY, Frame, build, iou
 
 CHUNKS = 4
-AS_IS = Frame((0.0, 0.0, 0.0), 1.0)
 TEXT = ("cadquery", "compact")
 
 
@@ -54,7 +54,7 @@ def test_both_languages_say_the_same(parts, how):
             form = normal_form(sequence, grid, solid.frame)
         except CadError:
             continue
-        differ += [(name, language) for language in TEXT if normal_form(decode(encode(sequence, language, frame=solid.frame, **how), language), grid, AS_IS) != form]
+        differ += [(name, language) for language in TEXT if normal_form(decode(encode(sequence, language, frame=solid.frame, **how), language), grid, IDENTITY) != form]
     print(f"\n{how}: {differ}")
     assert len(differ) <= 0.01 * len(parts)
 
@@ -113,5 +113,5 @@ def test_equal_parts_give_equal_code(parts):
         except CadError:
             continue
         differ += [name] * (normal_form(told_differently(sequence, rng), 1.0, solid.frame) != form)
-        unsettled += [name] * (normal_form(to_sequence(form), 1.0, AS_IS) != form)
+        unsettled += [name] * (normal_form(to_sequence(form), 1.0, IDENTITY) != form)
     assert not differ and not unsettled

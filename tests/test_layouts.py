@@ -5,10 +5,13 @@ import orjson
 import pyarrow
 import pytest
 
-from cadvlm.cli import main
-from cadvlm.dataset import Dataset, DatasetError, TarSource, UrlSource, ZipSource, failures, open_source, parse_json
-from cadvlm.extract import extract
-from cadvlm.sequence import read, to_deepcad
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset, failures
+from cadvlm.corpus.source import TarSource, UrlSource, ZipSource, open_source
+from cadvlm.errors import DatasetError
+from cadvlm.files import parse_json
+from cadvlm.stages.extract import extract
+from cadvlm.cad.sequence import read, to_deepcad
 from test_sources import BROKEN, IDS, corpus, memory, pack, part, reason  # noqa: F401 (fixtures)
 from test_stages import contents
 
@@ -112,7 +115,7 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     assert reason(lambda: open_source(zip_of(tmp_path / "zeros.zip", *members)).ids) == "too_large"
     many = zip_of(tmp_path / "many.zip", *[(entry(f"data/{i}.txt"), b"") for i in range(9)])
     with monkeypatch.context() as patch:
-        patch.setattr("cadvlm.dataset._MEMBERS", 9)
+        patch.setattr("cadvlm.corpus.source._MEMBERS", 9)
         assert reason(lambda: open_source(many).ids) == "too_many"
     data = bytearray(many.read_bytes())
     end = data.rfind(b"PK\5\6")

@@ -4,16 +4,18 @@ import shutil
 import orjson
 import pytest
 
-import cadvlm.synthesize as synthesis
-from cadvlm.cli import main
-from cadvlm.convert import convert
-from cadvlm.dataset import Dataset, write_json
-from cadvlm.extract import extract
-from cadvlm.quality import quality
-from cadvlm.render import render
-from cadvlm.sequence import CadError, CadSequence, Extent, Extrude, GeometryError, Operation, Sketch, to_deepcad
-from cadvlm.twins import twins
-from cadvlm.validate import validate
+import cadvlm.synth.histories as synthesis
+from cadvlm.app.cli import main
+from cadvlm.stages.convert import convert
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.files import write_json
+from cadvlm.stages.extract import extract
+from cadvlm.measure.stats import stats
+from cadvlm.stages.render import render
+from cadvlm.cad.sequence import CadSequence, Extent, Extrude, Operation, Sketch, to_deepcad
+from cadvlm.errors import CadError, GeometryError
+from cadvlm.stages.dedup import dedup
+from cadvlm.stages.validate import validate
 from test_stages import GROUND, contents, disc, part
 
 NAMES = [f"0000000{i}" for i in range(8)]
@@ -80,8 +82,8 @@ def test_nothing_drawn(tmp_path, capsys):
     assert error.count("\n") == 1 and "none of the 8 parts" in error and "8 empty_solid" in error and "[nothing_drawn]" in error and "well" not in out
     assert told(render, tmp_path / "out", workers=1)[0] == "nothing_drawn" and not list((tmp_path / "out").rglob("*.png"))
     assert told(convert, tmp_path / "out")[0] == "missing_file"
-    assert twins(tmp_path / "out", workers=1).problems and main(["twins", str(tmp_path / "out"), "--workers", "1"]) == 1
-    assert quality(tmp_path / "out", workers=1).problems == ["no part could be measured: 8 empty_solid"]
+    assert dedup(tmp_path / "out", workers=1).problems and main(["dedup", str(tmp_path / "out"), "--workers", "1"]) == 1
+    assert stats(tmp_path / "out", workers=1).problems == ["no part could be measured: 8 empty_solid"]
 
 
 def test_nothing_converted(tmp_path, capsys):

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
-import cadvlm.parallel as parallel
-from cadvlm.cli import main
-from cadvlm.dataset import DatasetError, read_json
-from cadvlm.parallel import Journal, Lock, available_workers, run
+import cadvlm.jobs.run as parallel
+from cadvlm.app.cli import main
+from cadvlm.errors import DatasetError
+from cadvlm.files import read_json
+from cadvlm.jobs.cluster import available_workers
+from cadvlm.jobs.journal import Journal, Lock
+from cadvlm.jobs.run import run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
 CADVLM = Path(sys.executable).with_name("cadvlm")
@@ -199,7 +202,7 @@ def test_what_was_slow_is_done_again_alone(tmp_path, workers, monkeypatch):
 
 def test_a_suspended_worker_loses_no_part(tmp_path):
     "Processes that are stopped for ten times the limit, again and again, as on a machine that has no time for them."
-    holder = subprocess.Popen([sys.executable, "-c", "import sys; from functools import partial; from pathlib import Path; from cadvlm.parallel import Journal, run; from test_parallel import IDS, steady\n"
+    holder = subprocess.Popen([sys.executable, "-c", "import sys; from functools import partial; from pathlib import Path; from cadvlm.jobs.run import Journal, run; from test_parallel import IDS, steady\n"
                                "if __name__ == '__main__':\n  with Journal(Path(sys.argv[1]) / 'run.jsonl', {}) as j: rows = run(partial(steady, sys.argv[1]), IDS[:12], j, workers=2, timeout=0.4); print(rows.failures, rows.late)", tmp_path],
                               stdout=subprocess.PIPE, text=True, env=os.environ | dict(PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])))
     until(lambda: list(tmp_path.glob("*.pid")) or holder.poll() is not None)
@@ -343,7 +346,7 @@ def test_ctrl_c_leaves_nothing_behind(corpus, tmp_path):
 
 def test_two_stages_at_once_are_kept_apart(corpus, tmp_path, capsys):
     folder = tmp_path / "dataset"
-    holder = subprocess.Popen([sys.executable, "-c", "import sys; from cadvlm.parallel import Journal; j = Journal(sys.argv[1], {}); print('here', flush=True); input()",
+    holder = subprocess.Popen([sys.executable, "-c", "import sys; from cadvlm.jobs.run import Journal; j = Journal(sys.argv[1], {}); print('here', flush=True); input()",
                                folder / "logs/rendering.jsonl"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "here\n"
     extract = ["extract", str(corpus), str(folder), "--train-size", "2", "--val-size", "1", "--test-size", "1", "--workers", "1"]
@@ -357,7 +360,7 @@ def test_two_stages_at_once_are_kept_apart(corpus, tmp_path, capsys):
 
 def test_of_many_that_want_a_lock_one_has_it(tmp_path):
     "Also when all find that of a dead process."
-    code = "import sys; from cadvlm.parallel import Lock; Lock.take(sys.argv[1], 'test'); print('mine', flush=True); input()"
+    code = "import sys; from cadvlm.jobs.run import Lock; Lock.take(sys.argv[1], 'test'); print('mine', flush=True); input()"
     for _ in range(2):
         all = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
         lines = [p.stdout.readline() for p in all]
@@ -393,7 +396,7 @@ def test_what_workers_cannot_import_is_one_error(tmp_path, capfd, monkeypatch):
 
 
 def test_a_script_without_a_main_guard_is_told(tmp_path):
-    (tmp_path / "script.py").write_text("from cadvlm.parallel import Journal, run\nrun(int, ['0001', '0002'], Journal('run.jsonl', {}), workers=2)\n")
+    (tmp_path / "script.py").write_text("from cadvlm.jobs.run import Journal, run\nrun(int, ['0001', '0002'], Journal('run.jsonl', {}), workers=2)\n")
     result = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and "__main__" in result.stderr.splitlines()[-1]
 

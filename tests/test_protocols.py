@@ -8,24 +8,14 @@ import pytest
 import trimesh
 from scipy.spatial import KDTree
 
-from cadvlm.evaluate import PROTOCOLS, as_truth, compare, evaluate_file, placed, vectors_that_build
-from cadvlm.language import encode
-from cadvlm.rows import _angle_axes, _cartesian, _plane_angles, _polar, from_rows, to_rows
-from cadvlm.sequence import (
-    CadError,
-    CadSequence,
-    Circle,
-    Extrude,
-    Loop,
-    Operation,
-    Plane,
-    Profile,
-    Sketch,
-    read,
-    to_deepcad,
-)
-from cadvlm.solid import build, iou
-from cadvlm.synthesize import part
+from cadvlm.measure.evaluate import PROTOCOLS, as_truth, compare, evaluate_file, placed, vectors_that_build
+from cadvlm.text.language import encode
+from cadvlm.text.vectors import _angle_axes, _cartesian, _plane_angles, _polar, from_vectors, to_vectors
+from cadvlm.cad.sequence import (CadSequence, Circle, Extrude, Loop, Operation, Plane, Profile, Sketch, read,
+                                 to_deepcad)
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build, iou
+from cadvlm.synth.histories import part
 
 TEXT2CAD, DEEPCAD = "text2cad", "deepcad"
 
@@ -144,7 +134,7 @@ END = np.array([[3] + [-1] * 16])
 
 
 def table(sequence):
-    return to_rows(sequence, limits=False)
+    return to_vectors(sequence, limits=False)
 
 
 def boss(height, depth=0.02, operation=Operation.JOIN):
@@ -157,16 +147,16 @@ TWO = replace(CadSequence((*ONE.extrudes, boss(0.03))), bounding_box=ONE.boundin
 
 
 def test_what_a_model_goes_on_to_write_is_not_built():
-    truth, more = as_truth(ONE, "rows"), table(TWO)
+    truth, more = as_truth(ONE, "vectors"), table(TWO)
     assert vectors_that_build(more, truth.rows).tolist() == table(ONE)[:-1].tolist()
-    long, short = (compare(t.tolist(), "rows", truth, DEEPCAD) for t in (more, table(ONE)))
+    long, short = (compare(t.tolist(), "vectors", truth, DEEPCAD) for t in (more, table(ONE)))
     assert long == short and long["valid"] and long["acc_cmd"] == long["acc_param"] == 1
-    whole = compare(more.tolist(), "rows", truth, "cadvlm")
-    assert whole["iou"] < 0.7 < compare(table(ONE).tolist(), "rows", truth, "cadvlm")["iou"]
+    whole = compare(more.tolist(), "vectors", truth, "cadvlm")
+    assert whole["iou"] < 0.7 < compare(table(ONE).tolist(), "vectors", truth, "cadvlm")["iou"]
     nonsense = np.concatenate((table(ONE)[:-1], [[5] + [-1] * 16] * 3))
     assert (
-        compare(nonsense.tolist(), "rows", truth, DEEPCAD) == short
-        and not compare(nonsense.tolist(), "rows", truth, "cadvlm")["valid"]
+        compare(nonsense.tolist(), "vectors", truth, DEEPCAD) == short
+        and not compare(nonsense.tolist(), "vectors", truth, "cadvlm")["valid"]
     )
 
 
@@ -197,7 +187,7 @@ def test_tables_are_read_as_the_published_classes_do():
         ):  # no sketch before an extrude, or one that starts with another row: the reader of tables refuses it too
             refused += 1
             with pytest.raises(CadError):
-                from_rows(found)
+                from_vectors(found)
         else:
             assert found.tolist() == expected
     assert 200 < refused < 1900
@@ -209,7 +199,8 @@ def test_tables_are_read_as_the_published_classes_do():
 def test_notes_stand_beside_the_figures(tmp_path, capsys):
     import orjson
 
-    from cadvlm.dataset import Dataset, write_json
+    from cadvlm.corpus.dataset import Dataset
+    from cadvlm.files import write_json
 
     dataset = Dataset(tmp_path / "dataset")
     write_json(dataset.json_path("00000001"), to_deepcad(ONE))

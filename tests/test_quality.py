@@ -4,12 +4,14 @@ import math, shutil
 import orjson
 import pytest
 
-from cadvlm.cli import main
-from cadvlm.dataset import read_json, record_failures, Dataset
-from cadvlm.extract import extract
-from cadvlm.quality import TITLES, compare, histograms, measure, quality, report, shape, table
-from cadvlm.sequence import Arc, CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, to_deepcad
-from cadvlm.solid import build
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset, record_failures
+from cadvlm.files import read_json
+from cadvlm.stages.extract import extract
+from cadvlm.measure.stats import TITLES, compare, histograms, measure, stats, report, shape, table
+from cadvlm.cad.sequence import (Arc, CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile,
+                                 Sketch, to_deepcad)
+from cadvlm.cad.solid import build
 
 GROUND, WALL, ASKEW = Plane(), Plane((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)), Plane((0.1, 0.2, 0.3), (0.6, 0.8, 0.0), (0.0, 0.0, 1.0))
 BOX, TWIN, ROD, TUBE, SHORT, GONE, BROKEN, STRAY = IDS = [f"0000{i:04}" for i in range(8)]
@@ -60,7 +62,7 @@ def source(tmp_path_factory):
 def made(source, tmp_path_factory):
     "`(Summary, report file)` by one worker."
     path = tmp_path_factory.mktemp("made") / "quality_report.json"
-    return quality(source, output=path, workers=1), path
+    return stats(source, output=path, workers=1), path
 
 
 def test_every_part_is_a_row(made):
@@ -83,7 +85,7 @@ def test_counts_are_right(made):
     assert found["outcome"] == dict(built=6, empty_solid=1, not_json=1)
     assert (found["extrudes"]["1"], found["extrudes"]["2"], found["pieces"]["2"], found["size"]["0.3–1"]) == (4, 3, 1, 1)
     assert found.keys() == TITLES.keys()
-    assert all(sum(found[name].values()) == 6 for name in ("size", "middle", "short", "fill", "cadquery", "compact", "twins", "pieces"))
+    assert all(sum(found[name].values()) == 6 for name in ("size", "middle", "short", "fill", "cadquery", "compact", "dedup", "pieces"))
 
 
 def test_planted_twins_are_found(made):
@@ -126,15 +128,15 @@ def test_distance_of_a_report_and_itself_is_nothing(made):
 
 def test_it_resumes_and_does_not_depend_on_workers(source, made, tmp_path):
     copy, path = shutil.copytree(source, tmp_path / source.name), tmp_path / "out/quality_report.json"
-    first = quality(copy, output=path, workers=2)
+    first = stats(copy, output=path, workers=2)
     assert first.reused == 0 and path.read_bytes() == made[1].read_bytes()
     assert path.with_name("quality.parquet").read_bytes() == made[1].with_name("quality.parquet").read_bytes()
     journal = tmp_path / "out/logs/quality.jsonl"
     journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:4]) + b'{"id": "0000')  # killed while writing
-    again = quality(copy, output=path, workers=1)
+    again = stats(copy, output=path, workers=1)
     assert 0 < again.reused < 6 and again.reused + again.done == 6 and path.read_bytes() == made[1].read_bytes()
     (copy / f"cad_json/0000/{BROKEN}.json").write_bytes(orjson.dumps(to_deepcad(PARTS[ROD])))
-    mended = quality(copy, output=path, against=made[1], workers=1)
+    mended = stats(copy, output=path, against=made[1], workers=1)
     assert (mended.reused, mended.done, mended.failures) == (6, 1, dict(empty_solid=1))
     assert report(path)["against"]["distances"]["outcome"] == 0.125
 
@@ -144,9 +146,9 @@ def test_a_dataset_keeps_its_report_and_tells_of_its_stages(source, tmp_path, ca
     extract(source, dataset.path, train_size=9, val_size=1, test_size=1, workers=1)
     record_failures(dataset, "render", [dict(id=GONE, reason="empty_solid", message="")])
     dataset.json_path(ROD).unlink()
-    assert main(["quality", str(dataset.path), "--workers", "1"]) == 0
+    assert main(["stats", str(dataset.path), "--workers", "1"]) == 0
     assert "boxes" in capsys.readouterr().out
     found = read_json(dataset.path / "quality_report.json")
     assert found["left_out"] == dict(extract=dict(not_json=1), render=dict(empty_solid=1)) and found["failures"] == dict(empty_solid=1, missing_file=1)
     assert {p.name for p in dataset.path.glob("quality*")} == {"quality_report.json", "quality.parquet", "quality.png"}
-    assert main(["quality", str(tmp_path)]) == 2 and main(["quality", str(dataset.path), "--output", "x.txt"]) == 2
+    assert main(["stats", str(tmp_path)]) == 2 and main(["stats", str(dataset.path), "--output", "x.txt"]) == 2

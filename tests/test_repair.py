@@ -7,13 +7,14 @@ import numpy as np
 import orjson
 import pytest
 
-from cadvlm.convert import convert
-from cadvlm.extract import extract
-from cadvlm.render import render
-from cadvlm.repair import load_part, read_part, repair
-from cadvlm.rows import to_rows
-from cadvlm.sequence import CadError, read, to_deepcad
-from cadvlm.solid import build
+from cadvlm.stages.convert import convert
+from cadvlm.stages.extract import extract
+from cadvlm.stages.render import render
+from cadvlm.cad.repair import load_part, read_part, repair
+from cadvlm.text.vectors import to_vectors
+from cadvlm.cad.sequence import read, to_deepcad
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build
 
 CASES = Path(__file__).parent / "cases"
 
@@ -57,7 +58,7 @@ def test_few_real_parts_are_repaired_and_all_meet_their_recorded_box(shared):
 def test_official_vectors_are_read_from_files_as_they_are(shared):
     "The half circle of this part bulges the wrong way in the file and in nothing that reads vectors: `read` keeps it."
     path = shared / "deepcad" / "cad_json" / "0001" / "00019924.json"
-    assert not np.array_equal(to_rows(read(path)), to_rows(read_part(path)))
+    assert not np.array_equal(to_vectors(read(path)), to_vectors(read_part(path)))
 
 
 def test_repairs_are_counted_and_listed_by_extract(tmp_path):

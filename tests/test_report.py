@@ -3,9 +3,10 @@ import json, re, shutil
 
 import pytest
 
-from cadvlm.cli import main
-from cadvlm.dataset import DatasetError, failures, Dataset
-from cadvlm.report import CLAIMS, nearest, report, report_page, stages, survey, time_estimates, timeline
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset, failures
+from cadvlm.errors import DatasetError
+from cadvlm.app.report import CLAIMS, nearest, report, report_page, stages, survey, time_estimates, timeline
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_the_command_writes_a_page_that_stands_alone(made, tmp_path, capsys):
     assert "Look at" in capsys.readouterr().out and json.loads((hostile / "report.json").read_text())[0]["name"] == hostile.name
     assert "<b>" not in page and "a&lt;b&gt;&amp;" in page
     assert re.findall(r'(?:src|href)="?(.{22})', page) == ["data:image/png;base64,"] * 2
-    assert "no training test yet" in page and "10,933 models/min" not in page         # it is laid beside the smallest
+    assert "no training test yet" in page and "10,933 parts/min" not in page         # it is laid beside the smallest
     (hostile / "training").mkdir()
     (hostile / "training" / "checkpoint.pt").write_bytes(b"0" * 10**6)
     assert survey(hostile)["files"] == survey(made)["files"], "neither a report nor a checkpoint is part of the dataset"
@@ -53,7 +54,7 @@ def test_the_command_writes_a_page_that_stands_alone(made, tmp_path, capsys):
 
 def test_with_a_training_test(made, tmp_path):
     pytest.importorskip("torch", reason="needs torch: pip install 'cadvlm[train]'")
-    from cadvlm.train import train
+    from cadvlm.learn.train import train
     shutil.copytree(made, tmp_path / "trained")
     told = train(tmp_path / "trained", epochs=2, train_samples=12, val_samples=9, image_size=32, device="cpu")
     page = report_page([survey(tmp_path / "trained")])

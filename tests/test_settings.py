@@ -3,20 +3,21 @@ import subprocess, sys
 
 import pytest
 
-from cadvlm.cli import main
-from cadvlm.dataset import DatasetError, MOST
-from cadvlm.download import download
-from cadvlm.evaluate import evaluate
-from cadvlm.extract import extract
-from cadvlm.quality import quality
-from cadvlm.render import render
-from cadvlm.synthesize import synthesize
-from cadvlm.upload import upload
-from cadvlm.validate import validate
+from cadvlm.app.cli import main
+from cadvlm.corpus.settings import MOST
+from cadvlm.errors import DatasetError
+from cadvlm.stages.download import download
+from cadvlm.measure.evaluate import evaluate
+from cadvlm.stages.extract import extract
+from cadvlm.measure.stats import stats
+from cadvlm.stages.render import render
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.stages.upload import upload
+from cadvlm.stages.validate import validate
 
 WHOLE = {"extract": ["train-size", "val-size", "test-size", "seed", "workers"], "run": ["train-size", "val-size", "test-size", "seed", "workers", "size", "max-length", "image-tokens"],
-         "synthesize": ["count", "seed", "workers"], "demo": ["count", "seed", "workers"], "render": ["size", "workers"], "convert": ["seed", "workers"], "twins": ["workers"],
-         "validate": ["max-length", "image-tokens", "workers"], "quality": ["workers"], "upload": ["threads"], "download": ["tries"], "evaluate": ["seed", "workers"],
+         "synthesize": ["count", "seed", "workers"], "demo": ["count", "seed", "workers"], "render": ["size", "workers"], "convert": ["seed", "workers"], "dedup": ["workers"],
+         "validate": ["max-length", "image-tokens", "workers"], "stats": ["workers"], "upload": ["threads"], "download": ["tries"], "evaluate": ["seed", "workers"],
          "train": ["epochs", "steps", "batch-size", "train-samples", "val-samples", "image-size", "max-length", "seed"], "predict": ["samples", "max-tokens", "batch-size", "seed"],
          "finetune": ["batch-size", "accumulate", "lora-rank", "max-length", "eval-steps", "early-stopping", "train-samples", "val-samples", "seed"], "answer": ["samples", "max-tokens", "batch-size", "seed"],
          "compare": ["steps", "seeds", "parts"]}
@@ -62,7 +63,7 @@ def test_the_same_in_python(value, tmp_path):
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), 10**9, "5", True])
 def test_times(value, tmp_path):
-    for call in (lambda: render(tmp_path / "out", timeout=value), lambda: quality(tmp_path / "out", timeout=value), lambda: evaluate([], tmp_path / "out", timeout=value),
+    for call in (lambda: render(tmp_path / "out", timeout=value), lambda: stats(tmp_path / "out", timeout=value), lambda: evaluate([], tmp_path / "out", timeout=value),
                  lambda: download(tmp_path / "out.tar", "http://127.0.0.1:9/x.tar", timeout=value)):
         with pytest.raises(DatasetError) as caught:
             call()
@@ -75,7 +76,7 @@ def test_the_largest_seed_is_one(tmp_path):
 
 def test_too_many_parts_take_no_memory(tmp_path):
     "The corpus of a run without a source: its number is the sum of the sizes."
-    code = ("import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30,) * 2); from cadvlm.cli import main;"
+    code = ("import resource; resource.setrlimit(resource.RLIMIT_AS, (3 << 30,) * 2); from cadvlm.app.cli import main;"
             f"raise SystemExit(main(['run', '--output', {str(tmp_path / 'out')!r}, '--train-size', '2000000000', '--workers', '1']))")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "10,000,000" in result.stderr

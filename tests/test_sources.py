@@ -7,16 +7,19 @@ from pathlib import Path
 import orjson
 import pytest
 
-import cadvlm.download
-from cadvlm.cli import main
-from cadvlm.dataset import Dataset, FolderSource, TarSource, UrlSource, failures, open_source, read_json
-from cadvlm.download import download
-from cadvlm.extract import extract, shuffled, stratum
-from cadvlm.rows import from_rows, save_rows, to_rows
-from cadvlm.sequence import Arc, CadError, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, read
-from cadvlm.sequence import to_deepcad
-from cadvlm.synthesize import part as synthetic
-from cadvlm.synthesize import synthesize
+import cadvlm.stages.download
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset, failures
+from cadvlm.corpus.source import FolderSource, TarSource, UrlSource, open_source
+from cadvlm.files import read_json
+from cadvlm.stages.download import download
+from cadvlm.stages.extract import extract, shuffled, stratum
+from cadvlm.text.vectors import from_vectors, save_vectors, to_vectors
+from cadvlm.cad.sequence import Arc, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, read
+from cadvlm.errors import CadError
+from cadvlm.cad.sequence import to_deepcad
+from cadvlm.synth.histories import part as synthetic
+from cadvlm.stages.synthesize import synthesize
 from test_stages import contents
 
 IDS = [f"{i // 20:04}{i:04}" for i in range(60)]
@@ -82,7 +85,7 @@ def test_folder_tar_and_gzip_make_the_same_bytes(corpus, tmp_path, order):
 
 
 def test_two_workers_read_an_archive(tmp_path, monkeypatch):
-    monkeypatch.setattr("cadvlm.extract._FEW", 10)
+    monkeypatch.setattr("cadvlm.stages.extract._FEW", 10)
     synthesize(tmp_path / "corpus", 90, workers=1)
     archive = pack(tmp_path / "corpus", tmp_path / "corpus.tar")
     extract(archive, tmp_path / "two", train_size=80, workers=2)
@@ -95,7 +98,7 @@ def test_the_index_of_an_archive_is_kept_while_it_is_the_same(corpus, tmp_path, 
     extract(archive, tmp_path / "out", train_size=5, workers=1)
     assert (tmp_path / "out/logs/source_index.json").is_file() and extract(archive, tmp_path / "out", train_size=5, workers=1).done == 0
     with monkeypatch.context() as patch:
-        patch.setattr("cadvlm.dataset.scan", lambda *a: pytest.fail("read again"))
+        patch.setattr("cadvlm.corpus.source.scan", lambda *a: pytest.fail("read again"))
         assert extract(archive, tmp_path / "out", train_size=8, workers=1).done == 3
     changed = shutil.copytree(corpus, tmp_path / "changed")
     (changed / f"cad_json/0000/{IDS[0]}.json").write_bytes(orjson.dumps(to_deepcad(part(33))))
@@ -149,7 +152,7 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     with gzip.open(tmp_path / "header.tar.gz", "wb") as f:
         f.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000))
     assert reason(lambda: open_source(tmp_path / "header.tar.gz").ids) == "too_large"
-    monkeypatch.setattr("cadvlm.dataset._MEMBERS", 2)
+    monkeypatch.setattr("cadvlm.corpus.source._MEMBERS", 2)
     assert reason(lambda: open_source(archive_of(tmp_path / "many.tar")).ids) == "too_many"
 
 
@@ -200,7 +203,7 @@ def test_odd_files_in_a_folder_are_failures_or_passed_over(corpus, tmp_path):
         path.unlink()
         make(path)
     (source / "cad_json/0000/two words.json").write_text("{}")
-    (source / f"cad_json/0000/{IDS[50]}.json").write_text("{}")  # on the wrong shelf
+    (source / f"cad_json/0000/{IDS[50]}.json").write_text("{}")  # on the wrong shard_path
     summary = extract(source, tmp_path / "out", train_size=10, val_size=0, test_size=0, workers=1)
     assert [r["id"] for r in failures(Dataset(tmp_path / "out"))] == [IDS[0], IDS[1], IDS[2], BROKEN] and len(Dataset(tmp_path / "out").ids) == 10
     assert any("2 JSON files were passed over" in n for n in summary.notes)
@@ -328,8 +331,8 @@ def test_stratified_has_the_proportions_of_the_split(corpus, tmp_path, monkeypat
     assert dataset.metadata("extract")["strata"]["train"] == {k: [everything[k], here[k]] for k in sorted(everything)}
     assert [(r["id"], r["reason"]) for r in failures(dataset)] == [(BROKEN, "not_json")]
     with monkeypatch.context() as patch:
-        patch.setattr("cadvlm.extract._survey_one", None)  # the survey is kept
-        patch.setattr("cadvlm.extract._each", lambda function, source, ids, *rest, each=cadvlm.extract._each: each(function, source, ids, *rest) if ids and "extract" in rest else None)
+        patch.setattr("cadvlm.stages.extract._survey_one", None)  # the survey is kept
+        patch.setattr("cadvlm.stages.extract._each", lambda function, source, ids, *rest, each=cadvlm.stages.extract._each: each(function, source, ids, *rest) if ids and "extract" in rest else None)
         again = taken(seed=1).split
     assert again["train"] != taken(seed=0).split["train"] and set(again["test"]) <= set(IDS[50:59])
     assert sorted(taken(train_size=100).split["train"]) == good
@@ -378,7 +381,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(cadvlm.download, "_PAUSE", 0.001)
+    monkeypatch.setattr(cadvlm.stages.download, "_PAUSE", 0.001)
     server = Server()
     yield server
     server.server.shutdown()
@@ -508,7 +511,7 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
 
 
 def test_mistakes(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cadvlm.download, "_PAUSE", 0.001)
+    monkeypatch.setattr(cadvlm.stages.download, "_PAUSE", 0.001)
     for url in ("ftp://host/data.tar", "file:///etc/passwd", "http://"):
         assert main(["download", str(tmp_path), url]) == 2 and "http" in capsys.readouterr().err
     assert main(["download", str(tmp_path), "http://127.0.0.1:9/data.tar", "--tries", "2"]) == 2
@@ -548,16 +551,16 @@ def test_a_folder_of_tables_is_a_source(form, tmp_path):
     "What is extracted is what the tables say; a bad table is a failure, and a second run does nothing."
     place = {"cad_vec": "cad_vec/0000/{}.h5", "shelves": "0000/{}.h5", "flat": "{}.h5",
              "predictions": "{}_vec.h5"}[form]
-    tables = {f"{i:08}": to_rows(synthetic(0, i), limits=False) for i in range(5)}
+    tables = {f"{i:08}": to_vectors(synthetic(0, i), limits=False) for i in range(5)}
     for id, rows in tables.items():
         path = tmp_path / "source" / place.format(id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_rows(rows, path)
+        save_vectors(rows, path)
     (path.parent / "00000009.h5").write_text("no table")
     done = extract(tmp_path / "source", tmp_path / "out", train_size=9, val_size=0, test_size=0, workers=1)
     assert (done.done, done.failures) == (5, {"bad_rows": 1})
     for id, rows in tables.items():
-        assert read(tmp_path / "out" / "cad_json" / "0000" / f"{id}.json") == from_rows(rows)
+        assert read(tmp_path / "out" / "cad_json" / "0000" / f"{id}.json") == from_vectors(rows)
     again = extract(tmp_path / "source", tmp_path / "out", train_size=9, val_size=0, test_size=0, workers=1)
     assert (again.done, again.reused) == (0, 5)
 

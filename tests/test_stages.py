@@ -6,16 +6,18 @@ import orjson
 import pytest
 import yaml
 
-import cadvlm.render
-from cadvlm.cli import main
-from cadvlm.convert import convert
-from cadvlm.dataset import Dataset, failures, read_json
-from cadvlm.extract import extract
-from cadvlm.language import decode
-from cadvlm.render import render
-from cadvlm.sequence import CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, to_deepcad
-from cadvlm.solid import build
-from cadvlm.validate import validate
+import cadvlm.stages.render
+from cadvlm.app.cli import main
+from cadvlm.stages.convert import convert
+from cadvlm.corpus.dataset import Dataset, failures
+from cadvlm.files import read_json
+from cadvlm.stages.extract import extract
+from cadvlm.text.language import decode
+from cadvlm.stages.render import render
+from cadvlm.cad.sequence import (CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch,
+                                 to_deepcad)
+from cadvlm.cad.solid import build
+from cadvlm.stages.validate import validate
 
 GROUND, WALL = Plane(), Plane((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 IDS = [f"0000{i:04}" for i in range(12)]
@@ -269,14 +271,14 @@ def test_other_settings_leave_nothing_behind(dataset, corpus, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_slow_part_is_a_failure_and_not_the_end(dataset, monkeypatch):
     "It is named in the metadata; its pictures of an earlier run go."
-    slow, draw = dataset.ids[1], cadvlm.render._render_one
+    slow, draw = dataset.ids[1], cadvlm.stages.render._render_one
 
     def drawn(dataset, views, style, pen, id):
         while id == slow:
             pass
         return draw(dataset, views, style, pen, id)
     with monkeypatch.context() as patch:
-        patch.setattr(cadvlm.render, "_render_one", drawn)
+        patch.setattr(cadvlm.stages.render, "_render_one", drawn)
         summary = render(dataset.path, timeout=0.5, size=256, workers=1)
     assert summary.failures["timeout"] == 1 and summary.notes == ["1 met the time limit of 0.5 s and were done again alone, with 2 s; 1 of them given up"]
     assert dataset.metadata("render")["met_limits"] == dict(timeout=[slow]) and not dataset.image_path(slow, "front").exists() and dataset.image_path(dataset.ids[0], "front").exists()
@@ -396,7 +398,7 @@ def test_validate_ends_with_1_and_a_list(dataset, capsys):
 def test_a_full_disk_ends_the_run_and_can_be_continued(dataset, corpus, made, monkeypatch, capsys):
     dataset.image_path(IDS[1], "top").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(cadvlm.render, "write_bytes", lambda path, data: (_ for _ in ()).throw(OSError(28, "No space left on device", str(path))))
+        patch.setattr(cadvlm.stages.render, "write_bytes", lambda path, data: (_ for _ in ()).throw(OSError(28, "No space left on device", str(path))))
         assert main(["render", str(dataset.path), "--workers", "1"]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert main(["run", str(corpus), str(dataset.path), "--workers", "1"]) == 0 and contents(dataset.path) == contents(made)

@@ -7,15 +7,16 @@ from itertools import combinations
 import numpy as np
 import orjson
 import pytest
-import cadvlm.synthesize as synthesis
-from cadvlm.dataset import FolderSource
-from cadvlm.families import link
-from cadvlm.language import decode, encode
-from cadvlm.normal import normal_form, to_sequence
-from cadvlm.sequence import CadSequence, Extent, FormatError, Operation, Profile, loads, read, to_deepcad
-from cadvlm.shapes import Dice, cut, disc, divided, rectangle, swept
-from cadvlm.solid import build, iou
-from cadvlm.synthesize import DEEPCAD, FAMILIES, RICH, distance, histograms, part, synthesize
+import cadvlm.synth.histories as synthesis
+from cadvlm.corpus.source import FolderSource
+from cadvlm.synth.families import link
+from cadvlm.text.language import decode, encode
+from cadvlm.cad.normal import normal_form, to_sequence
+from cadvlm.cad.sequence import CadSequence, Extent, Operation, Profile, loads, read, to_deepcad
+from cadvlm.errors import FormatError
+from cadvlm.synth.shapes import Dice, cut, disc, divided, rectangle, swept
+from cadvlm.cad.solid import build, iou
+from cadvlm.synth.histories import DEEPCAD, FAMILIES, RICH, distance, histograms, part, synthesize
 
 COUNT = 200
 FINE = 0.5  # units of the frame
@@ -226,4 +227,4 @@ def test_holes_of_a_link_keep_apart():
         (profile,) = extrude.sketch.profiles
         if len(profile.holes) == 2:
             a, b = (hole.curves[0] for hole in profile.holes)
-            assert math.dist(a.center, b.center) > a.radius + b.radius + 0.9
+            assert math.dist(a.centre, b.centre) > a.radius + b.radius + 0.9

@@ -5,18 +5,21 @@ import cv2
 import numpy as np
 import pytest
 
-from cadvlm.cli import main
-from cadvlm.dataset import Dataset, DatasetError, read_json, write_json
-from cadvlm.language import decode
-from cadvlm.sequence import CadError
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.errors import DatasetError
+from cadvlm.files import read_json, write_json
+from cadvlm.text.language import decode
+from cadvlm.errors import CadError
 
 torch = pytest.importorskip("torch")
 from cadvlm import train as training
-from cadvlm.convert import convert
-from cadvlm.extract import extract
-from cadvlm.render import render
-from cadvlm.synthesize import synthesize
-from cadvlm.train import CnnGru, best_device, check_disjoint, controls, generate, load_pictures, load_samples, loss_of, predict, read_checkpoint, tokenize, train, train_tokenizer
+from cadvlm.stages.convert import convert
+from cadvlm.stages.extract import extract
+from cadvlm.stages.render import render
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.learn.train import (CnnGru, best_device, check_disjoint, controls, generate, load_pictures, load_samples,
+                                loss_of, predict, read_checkpoint, tokenize, train, train_tokenizer)
 
 QUICK = dict(device="cpu", image_size=32, train_samples=40, val_samples=16)
 
@@ -56,7 +59,7 @@ def test_a_killed_run_goes_on_to_the_same_losses(folder):
     "SIGKILL somewhere after the first epoch, as often as it takes."
     settings = dict(epochs=6, **QUICK)
     whole = train(folder / "tiny", folder / "whole", **settings)
-    code = f"from pathlib import Path; from cadvlm.train import train; train(Path({str(folder / 'tiny')!r}), Path({str(folder / 'killed')!r}), **{settings!r}, resume=True)"
+    code = f"from pathlib import Path; from cadvlm.learn.train import train; train(Path({str(folder / 'tiny')!r}), Path({str(folder / 'killed')!r}), **{settings!r}, resume=True)"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TQDM_DISABLE": "1"})
     deadline = time.monotonic() + 60
     while not (folder / "killed" / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:

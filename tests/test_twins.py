@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from cadvlm.cli import main
-from cadvlm.dataset import Dataset, failures, read_json, write_json
-from cadvlm.sequence import CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch, to_deepcad
-from cadvlm.solid import build
-from cadvlm.synthesize import part
-from cadvlm.twins import find_twins, likeness, twins
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset, failures
+from cadvlm.files import read_json, write_json
+from cadvlm.cad.sequence import (CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch,
+                                 to_deepcad)
+from cadvlm.cad.solid import build
+from cadvlm.synth.histories import part
+from cadvlm.stages.dedup import find_duplicates, similarity, dedup
 from test_language import told_differently
 
 COUNT = 48
@@ -58,7 +60,7 @@ def planted(tmp_path_factory):
         for change in ([lambda s: told_differently(s, rng).scaled(rng.uniform(0.2, 5), (rng.random(), 0.0, 1.0)), halved, turned, pierced])[i % 4 : i % 4 + 1]:
             other = change(sequence)
             try:
-                value = likeness(build(sequence), build(other))
+                value = similarity(build(sequence), build(other))
             except ValueError:
                 continue  # a bore may leave nothing
             pair = (id, add(other))
@@ -78,14 +80,14 @@ def as_pairs(groups):
 
 def proven(dataset, pairs, **how):
     "Those pairs whose solids really coincide."
-    from cadvlm.sequence import read
+    from cadvlm.cad.sequence import read
 
-    return {p for p in pairs if likeness(*(build(read(dataset.json_path(i))) for i in p), **how) >= 0.99}
+    return {p for p in pairs if similarity(*(build(read(dataset.json_path(i))) for i in p), **how) >= 0.99}
 
 
 def test_planted_twins_are_found_and_nothing_else(planted):
     dataset, same, on_side, near = planted
-    found = as_pairs(find_twins(dataset, 1)[0])
+    found = as_pairs(find_duplicates(dataset, 1)[0])
     assert same <= found and not near & found
     extra = found - same
     assert proven(dataset, extra) == extra  # what was not planted is true all the same: a part that is alike on all sides, or two plain ones
@@ -93,7 +95,7 @@ def test_planted_twins_are_found_and_nothing_else(planted):
 
 def test_turned_twins_are_found_when_asked(planted):
     dataset, same, on_side, near = planted
-    found = as_pairs(find_twins(dataset, 1, turned=True)[0])
+    found = as_pairs(find_duplicates(dataset, 1, turned=True)[0])
     assert same | on_side <= found and not near & found
 
 
@@ -102,13 +104,13 @@ def test_twins_across_splits_are_taken_out(planted, tmp_path):
 
     dataset = Dataset(shutil.copytree(planted[0].path, tmp_path / "copy"))
     before = dataset.split
-    assert main(["twins", str(dataset.path), "--dedup", "across", "--workers", "2"]) == 0
-    report, after = read_json(dataset.path / "twins.json"), Dataset(dataset.path).split
-    gone = {r["id"] for r in failures(dataset, "twins")}
-    assert after["test"] == before["test"] and gone == set(report["taken_out"]) and report["leaks"]["test in train"]["parts"] + report["leaks"]["validation in train"]["parts"] > 0
+    assert main(["dedup", str(dataset.path), "--dedup", "across", "--workers", "2"]) == 0
+    report, after = read_json(dataset.path / "duplicates.json"), Dataset(dataset.path).split
+    gone = {r["id"] for r in failures(dataset, "dedup")}
+    assert after["test"] == before["test"] and gone == set(report["extract_code"]) and report["leaks"]["test in train"]["parts"] + report["leaks"]["validation in train"]["parts"] > 0
     assert {s: [i for i in before[s] if i not in gone] for s in before} == after and not any(dataset.json_path(i).exists() for i in gone)
-    twins(dataset.path, workers=1)
-    assert not any(v["parts"] for v in read_json(dataset.path / "twins.json")["leaks"].values())
+    dedup(dataset.path, workers=1)
+    assert not any(v["parts"] for v in read_json(dataset.path / "duplicates.json")["leaks"].values())
 
 
 def test_run_takes_twins_out(tmp_path):
@@ -118,5 +120,5 @@ def test_run_takes_twins_out(tmp_path):
     write_json(source / "train_val_test_split.json", dict(train=["0000/00000000", "0000/00000002"], validation=[], test=["0000/00000001"]))
     assert main(["run", str(source), str(tmp_path / "out"), "--dedup", "across", "--size", "64", "--workers", "1"]) == 0
     dataset = Dataset(tmp_path / "out")
-    assert dataset.split == dict(train=["00000002"], validation=[], test=["00000001"]) and [r["reason"] for r in failures(dataset)] == ["twin"]
+    assert dataset.split == dict(train=["00000002"], validation=[], test=["00000001"]) and [r["reason"] for r in failures(dataset)] == ["duplicate"]
     assert read_json(dataset.path / "validation_report.json")["ok"]

@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
-from cadvlm.cli import main
-from cadvlm.dataset import Dataset
-from cadvlm.upload import read_sums, upload
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.stages.upload import read_sums, upload
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec: pip install 'cadvlm[cluster]'")
 

@@ -3,9 +3,10 @@ import numpy as np
 import orjson
 import pytest
 
-from cadvlm.repair import read_part
-from cadvlm.sequence import CadError, read
-from cadvlm.solid import build
+from cadvlm.cad.repair import read_part
+from cadvlm.cad.sequence import read
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build
 
 pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
 import occ

@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from cadvlm.dataset import Dataset, write_bytes, write_json
-from cadvlm.drawing import Drawing, chain, encode_png, hidden_lines, merge_collinear
-from cadvlm.sequence import CadError, loads
-from cadvlm.solid import build
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.files import write_bytes, write_json
+from cadvlm.cad.drawing import Drawing, chain, encode_png, hidden_lines, merge_collinear
+from cadvlm.cad.sequence import loads
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
@@ -109,7 +111,7 @@ def measure_stage(paths, workers):
             write_bytes(dataset.json_path(path.stem), path.read_bytes())
         write_json(dataset.path / "train_val_split.json", dict(train=[p.stem for p in paths], validation=[], test=[]))
         start, peak = time.perf_counter(), 0
-        command = [sys.executable, "-c", "import sys; from cadvlm.cli import main; sys.exit(main())", "render", str(dataset.path), "--workers", str(workers)]
+        command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())", "render", str(dataset.path), "--workers", str(workers)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"}, start_new_session=True)
         while process.poll() is None:
             peak = max(peak, peak_of_session(process.pid))
@@ -171,7 +173,7 @@ def corpora(count):
     if real:
         yield "DeepCAD sample", real
     with tempfile.TemporaryDirectory() as folder:
-        from cadvlm.synthesize import synthesize
+        from cadvlm.stages.synthesize import synthesize
 
         synthesize(Path(folder) / "synthetic", count)
         yield "synthetic", sorted((Path(folder) / "synthetic" / "cad_json").rglob("*.json"))

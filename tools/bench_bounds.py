@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from cadvlm import bounds, drawing, solid
-from cadvlm.sequence import CadError, read
+from cadvlm.cad.sequence import read
+from cadvlm.errors import CadError
 
 ROOT = Path(__file__).resolve().parents[1]
 FAR = 1e7

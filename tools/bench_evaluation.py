@@ -16,14 +16,15 @@ from pathlib import Path
 import orjson
 
 from bench import ROOT, about
-from cadvlm.dataset import Dataset, write_json, write_jsonl
-from cadvlm.evaluate import PROTOCOLS
-from cadvlm.language import encode
-from cadvlm.sequence import read
-from cadvlm.synthesize import synthesize
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.files import write_json, write_jsonl
+from cadvlm.measure.evaluate import PROTOCOLS
+from cadvlm.text.language import encode
+from cadvlm.cad.sequence import read
+from cadvlm.stages.synthesize import synthesize
 
 COLUMNS = ("date", "machine", "python", "versions", "corpus", "models", "protocol", "workers", "seconds", "samples_per_minute", "times_one_worker", "invalid_ratio")
-RUN = "import sys; from cadvlm.cli import main; sys.exit(main())"
+RUN = "import sys; from cadvlm.app.cli import main; sys.exit(main())"
 
 
 def spoiled(code, draw):

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from bench import RESULTS, about, corpora, statistics
 from cadvlm import cadquery, compact
-from cadvlm.dataset import Dataset, read_json, write_bytes, write_json
-from cadvlm.language import decode, encode
-from cadvlm.normal import normal_form
-from cadvlm.sequence import CadError, loads
-from cadvlm.solid import build, iou
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.files import read_json, write_bytes, write_json
+from cadvlm.text.language import decode, encode
+from cadvlm.cad.normal import normal_form
+from cadvlm.cad.sequence import loads
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build, iou
 
 WRITERS = dict(cadquery=cadquery.write, compact=compact.write)
 GRIDS = {f"{bits} bits": 200 / 2**bits for bits in (6, 7, 8, 9)} | {"±100": 1.0}
@@ -94,7 +96,7 @@ def ready(paths, folder):
 
 def cadvlm(dataset, *arguments):
     "Seconds of a command on a dataset."
-    command = [sys.executable, "-c", "import sys; from cadvlm.cli import main; sys.exit(main())", arguments[0], str(dataset.path), *arguments[1:]]
+    command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())", arguments[0], str(dataset.path), *arguments[1:]]
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"})
     return time.perf_counter() - start

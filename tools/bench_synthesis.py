@@ -16,11 +16,13 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from cadvlm.dataset import FolderSource
-from cadvlm.normal import normal_form, to_sequence
-from cadvlm.sequence import CadError, CadSequence, Circle, Line, loads
-from cadvlm.solid import build, iou
-from cadvlm.synthesize import DEEPCAD, distance, histograms, synthesize
+from cadvlm.corpus.source import FolderSource
+from cadvlm.cad.normal import normal_form, to_sequence
+from cadvlm.cad.sequence import CadSequence, Circle, Line, loads
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build, iou
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.synth.histories import DEEPCAD, distance, histograms
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEN = 2e-4  # share of the volume that an extrude must change
@@ -75,7 +77,7 @@ def examine(folder, id):
     return dict(counts=counts, pieces=solid.pieces, seen=is_seen(sequence, solid.frame), flags=sequence.flags, name=name(features), rough=rough, kept=kept, shape=shape(sequence))
 
 
-def twins(names):
+def dedup(names):
     "Share of parts, in percent, that repeat an earlier one."
     return 100 * (1 - len(set(names)) / len(names))
 
@@ -105,8 +107,8 @@ def measures(rows):
     yield "in pieces", percent(lambda r: r["pieces"] != 1), "%"
     yield "with an unseen extrude", percent(lambda r: not r["seen"]), "%"
     yield "with a flag", percent(lambda r: bool(r["flags"])), "%"
-    yield "twins", twins([r["name"] for r in rows]), "%"
-    yield "near-twins", twins([r["rough"] for r in rows]), "%"
+    yield "dedup", dedup([r["name"] for r in rows]), "%"
+    yield "near-twins", dedup([r["rough"] for r in rows]), "%"
     yield "boxes", percent(lambda r: r["shape"] == "box"), "%"
     yield "cylinders", percent(lambda r: r["shape"] == "cylinder"), "%"
     yield "kept by the grid", percent(lambda r: r["kept"] >= 0.9), "%"

@@ -9,11 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import ROOT, about
-from cadvlm.convert import convert
-from cadvlm.extract import extract
-from cadvlm.render import render
-from cadvlm.synthesize import synthesize
-from cadvlm.train import train
+from cadvlm.stages.convert import convert
+from cadvlm.stages.extract import extract
+from cadvlm.stages.render import render
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.learn.train import train
 
 COLUMNS = ("date", "machine", "python", "versions", "corpus", "models", "settings", "device", "threads", "parameters", "image_size", "batch_size", "batches", "batch_ms", "first_batch_ms", "samples_per_second", "train_loss", "val_loss", "ngram_loss", "eyes")
 

@@ -1,6 +1,6 @@
 """Build the site in `_docs/`: let nbdev process the notebooks, then render them with quarto, or with smalldocs where quarto is missing.
 
-Pages lose their chapter number (`01_solid.ipynb` becomes `solid.html`), because nbdev links names to those addresses. The site needs no
+Pages lose their chapter number (`13_solid.ipynb` becomes `solid.html`), because nbdev links names to those addresses. The site needs no
 network: maths becomes MathML, a 3-D output becomes a page of its own beside one script for all, and a page that would load anything from
 another host ends the build.
 """
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"(?<![\w-])\d+[a-z]?_(?=[\w-]+\.ipynb)")
 
 
 def unnumber(text):
-    "`see 01_solid.ipynb` becomes `see solid.ipynb`."
+    "`see 13_solid.ipynb` becomes `see solid.ipynb`."
     return NUMBER.sub("", text)
 
 

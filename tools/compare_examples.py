@@ -9,8 +9,9 @@ import orjson
 import pandas as pd
 
 from bench import ROOT
-from cadvlm.dataset import Dataset, write_json
-from cadvlm.train import load_samples
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.files import write_json
+from cadvlm.learn.train import load_samples
 
 
 def examples(runs, dataset, count):

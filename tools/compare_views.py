@@ -11,9 +11,9 @@ from pathlib import Path
 import orjson
 from matplotlib.figure import Figure
 
-from cadvlm.drawing import Drawing, project
-from cadvlm.sequence import read
-from cadvlm.solid import build
+from cadvlm.cad.drawing import Drawing, project
+from cadvlm.cad.sequence import read
+from cadvlm.cad.solid import build
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

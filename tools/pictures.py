@@ -8,11 +8,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cadvlm.drawing import encode_png, project
-from cadvlm.sequence import CadError, CadSequence, Extrude, Line, Loop, Plane, Profile, Sketch, read
-from cadvlm.solid import build
-from cadvlm.synthesize import part
-from cadvlm.view import picture
+from cadvlm.cad.drawing import encode_png, project
+from cadvlm.cad.sequence import CadSequence, Extrude, Line, Loop, Plane, Profile, Sketch, read
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build
+from cadvlm.synth.histories import part
+from cadvlm.cad.view import picture
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "nbs" / "images"

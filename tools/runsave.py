@@ -1,4 +1,4 @@
-"""Run notebooks in place and keep their outputs: `python tools/runsave.py nbs/01_solid.ipynb`.
+"""Run notebooks in place and keep their outputs: `python tools/runsave.py nbs/13_solid.ipynb`.
 
 Cells marked `eval: false` or with a test flag (`notest`, `slow`) are left as they are. Running twice gives the same bytes.
 """

@@ -14,18 +14,20 @@ import time
 from pathlib import Path
 
 from bench import ROOT, about, peak_of_session
-from cadvlm.dataset import Dataset, FolderSource, read_json
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.corpus.source import FolderSource
+from cadvlm.files import read_json
 
 RESULTS = ROOT / "data" / "results" / "scale.csv"
 TWINS = RESULTS.with_name("twins.csv")
-STAGES = ("synthesize", "extract", "twins", "render", "convert, not verified", "convert", "validate --quick", "validate")
+STAGES = ("synthesize", "extract", "dedup", "render", "convert, not verified", "convert", "validate --quick", "validate")
 SCALES = {"1k": 1_100, "10k": 11_000, "100k": 108_946}
 COLUMNS = ("date", "machine", "python", "versions", "scale", "stage", "workers", "seconds", "models", "failed", "models_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_model")
 
 
 def timed(*arguments):
     "`(seconds, megabytes of the largest process, megabytes of all processes at their peak)` of a cadvlm command."
-    command = [sys.executable, "-c", "import sys; from cadvlm.cli import main; sys.exit(main())", *map(str, arguments)]
+    command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())", *map(str, arguments)]
     start, peak, whole = time.perf_counter(), 0, 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"}, start_new_session=True)
     while process.poll() is None:
@@ -58,7 +60,7 @@ def stages(corpus, dataset, count, workers):
     yield "synthesize", ("synthesize", corpus, "--count", count, *run), [corpus / "cad_json"], None
     sizes = [x for name, ids in zip(("train", "val", "test"), FolderSource(corpus).split.values()) for x in (f"--{name}-size", len(ids))]
     yield "extract", ("extract", corpus, dataset.path, *sizes, *run), [dataset.path / "cad_json"], "extraction"
-    yield "twins", ("twins", dataset.path, *run), [], "twins"
+    yield "dedup", ("dedup", dataset.path, *run), [], "dedup"
     yield "render", ("render", dataset.path, *run), [dataset.path / "images"], "rendering"
     answers = [dataset.path / f"{name}.json" for name in ("train", "val", "test")]
     yield "convert, not verified", ("convert", dataset.path, "--no-verify", *run), answers, "conversion"
@@ -78,7 +80,7 @@ def row(name, command, written, summary, dataset, count):
 
 def count_twins(scale, dataset):
     "The row of `data/results/twins.csv`. Of a group of twins all but one repeat an earlier part."
-    report = read_json(dataset / "twins.json")
+    report = read_json(dataset / "duplicates.json")
     repeats = sum(len(group) - 1 for group in report["groups"])
     row = dict(scale=scale, **report["counts"], groups=len(report["groups"]), repeats=repeats, percent=round(100 * repeats / report["counts"]["parts"], 3))
     write([*(r for r in rows_so_far(TWINS) if r["scale"] != scale), row], TWINS)
@@ -93,7 +95,7 @@ def rows_so_far(path=RESULTS):
 
 def write(rows, path=RESULTS):
     "Write a table, its rows in the order of the scales and stages."
-    part, rows = path.with_suffix(".part"), sorted(rows, key=lambda r: (list(SCALES).index(r["scale"]), STAGES.index(r.get("stage", "twins"))))
+    part, rows = path.with_suffix(".part"), sorted(rows, key=lambda r: (list(SCALES).index(r["scale"]), STAGES.index(r.get("stage", "dedup"))))
     with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS if path == RESULTS else rows[0])
         writer.writeheader()
@@ -118,7 +120,7 @@ def main():
             common = {k: v for k, v in about("synthetic", count).items() if k in COLUMNS}
             new = common | dict(scale=scale, stage=name, workers=options.workers) | row(name, command, written, summary, dataset.path, count)
             write([*rows, new])
-            if name == "twins":
+            if name == "dedup":
                 count_twins(scale, dataset.path)
             print({k: v for k, v in new.items() if k not in common}, flush=True)
 
