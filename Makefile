@@ -33,13 +33,13 @@ scale: .venv/with-dev ## run all stages on 1,100, 11,000 and 108,946 synthetic p
 
 report: .venv/with-dev ## after make scale: the training test of each dataset, data/report.html and data/results/report.json (2 minutes)
 	@for scale in 1k 10k 100k; do $(BIN)/cadvlm train --config config/deepcad_$${scale}_test.yaml || exit 1; done
-	@$(BIN)/cadvlm report data/deepcad_1k data/deepcad_10k data/deepcad_100k --output data/report.html
+	@$(BIN)/cadvlm report data/synthetic_1k data/synthetic_10k data/synthetic_100k --output data/report.html
 	@cp data/report.json data/results/report.json
 
 compare: .venv/with-dev ## train the same model on 1K, 10K and 100K parts, twice, and write data/results/compare.csv (3 hours, 5 GB)
 	@for scale in 1k 10k 100k; do $(BIN)/cadvlm run --scale $$scale --language compact --no-verify --quick || exit 1; done
 	@$(BIN)/cadvlm run --output data/held_out --train-size 460 --val-size 26 --test-size 26 --seed 1 --language compact
-	@$(BIN)/cadvlm compare data/deepcad_1k data/deepcad_10k data/deepcad_100k --tests data/held_out $(TESTS) --steps 10000 --results data/results/compare.csv
+	@$(BIN)/cadvlm compare data/synthetic_1k data/synthetic_10k data/synthetic_100k --tests data/held_out $(TESTS) --steps 10000 --results data/results/compare.csv
 
 lab: .venv/with-lab ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir nbs

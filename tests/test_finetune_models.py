@@ -32,7 +32,7 @@ FULL, ADAPTERS = "model.safetensors", "adapter_model.safetensors"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     "Twelve plates with a bar somewhere: the answer says where."
-    folder, rows = tmp_path_factory.mktemp("models"), []
+    folder, rows = tmp_path_factory.mktemp("parts"), []
     for k in range(12):
         image = np.full((56, 56, 3), 255, np.uint8)
         image[4 + 4 * k : 10 + 4 * k] = 0

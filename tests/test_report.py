@@ -96,4 +96,4 @@ def test_without_a_stage_it_says_which(made, tmp_path, capsys):
 def test_a_dataset_is_laid_beside_the_nearest():
     of = lambda parts: nearest(dict(parts=dict(train=parts, validation=0, test=0)))
     assert [of(n) for n in (1, 1_100, 3_000, 4_000, 11_000, 36_000, 108_946, 10**7)] == ["1K", "1K", "1K", "10K", "10K", "100K", "100K", "100K"]
-    assert all(c["images"] == 3 * c["models"] == 3 * (c["train"] + c["validation"]) for c in CLAIMS.values())
+    assert all(c["images"] == 3 * c["parts"] == 3 * (c["train"] + c["validation"]) for c in CLAIMS.values())

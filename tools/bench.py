@@ -31,7 +31,7 @@ SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 RESULTS = ROOT / "data" / "results" / "rendering.csv"
 VIEWS = ("front", "top", "right")
 PHASES = ("read", "build", "edges", "hidden lines", "draw", "encode", "write")
-COLUMNS = ("date", "machine", "python", "versions", "corpus", "models", "what", "median_ms", "mean_ms", "p95_ms", "models_per_minute", "peak_mb")
+COLUMNS = ("date", "machine", "python", "versions", "corpus", "parts", "what", "median_ms", "mean_ms", "p95_ms", "parts_per_minute", "peak_mb")
 
 
 def machine():
@@ -43,7 +43,7 @@ def machine():
 def about(corpus, models):
     "The columns that all rows of a corpus share."
     versions = " ".join(f"{name} {version(name)}" for name in ("cadvlm", "manifold3d", "numba", "matplotlib", "zlib-ng"))
-    return dict(date=datetime.date.today().isoformat(), machine=machine(), python=platform.python_version(), versions=versions, corpus=corpus, models=models)
+    return dict(date=datetime.date.today().isoformat(), machine=machine(), python=platform.python_version(), versions=versions, corpus=corpus, parts=models)
 
 
 def phases(path, folder):
@@ -88,7 +88,7 @@ def measure_phases(paths):
         spent = [phases(path, Path(folder)) for path in paths]
     rows = [dict(what=f"phase: {p}", **statistics([1e3 * s[p] for s in spent])) for p in PHASES]
     total = [1e3 * sum(s.values()) for s in spent]
-    return rows + [dict(what="phase: all", **statistics(total), models_per_minute=round(60e3 / np.mean(total)))]
+    return rows + [dict(what="phase: all", **statistics(total), parts_per_minute=round(60e3 / np.mean(total)))]
 
 
 def peak_of_session(session):
@@ -119,7 +119,7 @@ def measure_stage(paths, workers):
         seconds = time.perf_counter() - start
         images = sum(1 for _ in dataset.path.glob("images/*/*.png"))
         assert process.returncode == 0 and images == len(VIEWS) * len(paths), f"exit code {process.returncode}, {images} pictures of {len(paths)} models"
-    return dict(what=f"stage: {workers} process{'es' if workers > 1 else ''}", mean_ms=round(1e3 * seconds * workers / len(paths), 3), models_per_minute=round(60 * len(paths) / seconds), peak_mb=round(peak))
+    return dict(what=f"stage: {workers} process{'es' if workers > 1 else ''}", mean_ms=round(1e3 * seconds * workers / len(paths), 3), parts_per_minute=round(60 * len(paths) / seconds), peak_mb=round(peak))
 
 
 def measure_open_cascade(paths, seconds):
@@ -154,7 +154,7 @@ def measure_open_cascade(paths, seconds):
         times.append((d, now(), c - b, c - a, d - c))
     ours, theirs, theirs_all, our_build = (np.array([1e3 * t for t in column]) for column in ([t[1] - t[0] for t in times], *zip(*[t[2:] for t in times])))
     rows = [("hidden lines, cadvlm", ours), ("hidden lines, Open CASCADE HLRBRep_Algo", theirs), ("part and hidden lines, cadvlm", ours + our_build), ("part and hidden lines, Open CASCADE", theirs_all)]
-    return [dict(what=what, models=len(times), **statistics(ms)) for what, ms in rows]
+    return [dict(what=what, parts=len(times), **statistics(ms)) for what, ms in rows]
 
 
 def buildable(paths):

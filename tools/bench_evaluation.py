@@ -23,7 +23,7 @@ from cadvlm.text.language import encode
 from cadvlm.cad.sequence import read
 from cadvlm.stages.synthesize import synthesize
 
-COLUMNS = ("date", "machine", "python", "versions", "corpus", "models", "protocol", "workers", "seconds", "samples_per_minute", "times_one_worker", "invalid_ratio")
+COLUMNS = ("date", "machine", "python", "versions", "corpus", "parts", "protocol", "workers", "seconds", "samples_per_minute", "times_one_worker", "invalid_ratio")
 RUN = "import sys; from cadvlm.app.cli import main; sys.exit(main())"
 
 

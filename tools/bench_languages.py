@@ -81,7 +81,7 @@ def measure_phases(paths, language):
         phases(path, language)
     spent = [s for s in (phases(path, language) for path in paths) if s]
     rows = [dict(what=f"phase: {p}", language=language, **statistics([1e3 * s[p] for s in spent])) for p in PHASES]
-    return [row | dict(models=len(spent)) for row in rows]
+    return [row | dict(parts=len(spent)) for row in rows]
 
 
 def ready(paths, folder):
@@ -108,8 +108,8 @@ def measure_stage(dataset, language, verify, workers=2):
     seconds = cadvlm(dataset, "convert", "--language", language, "--verify" if verify else "--no-verify", "--workers", str(workers))
     made = read_json(dataset.path / "tinyllava_metadata.json")
     conversations = sum(made["samples"].values())
-    return dict(what=f"stage: {workers} processes, {'each code built and compared' if verify else 'not verified'}", language=language, models=made["models"], seconds=round(seconds, 2),
-                models_per_minute=round(60 * made["models"] / seconds), conversations_per_minute=round(60 * conversations / seconds))
+    return dict(what=f"stage: {workers} processes, {'each code built and compared' if verify else 'not verified'}", language=language, models=made["parts"], seconds=round(seconds, 2),
+                parts_per_minute=round(60 * made["parts"] / seconds), conversations_per_minute=round(60 * conversations / seconds))
 
 
 def write(name, rows):

@@ -15,7 +15,7 @@ from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
 from cadvlm.learn.train import train
 
-COLUMNS = ("date", "machine", "python", "versions", "corpus", "models", "settings", "device", "threads", "parameters", "image_size", "batch_size", "batches", "batch_ms", "first_batch_ms", "samples_per_second", "train_loss", "val_loss", "ngram_loss", "eyes")
+COLUMNS = ("date", "machine", "python", "versions", "corpus", "parts", "settings", "device", "threads", "parameters", "image_size", "batch_size", "batches", "batch_ms", "first_batch_ms", "samples_per_second", "train_loss", "val_loss", "ngram_loss", "eyes")
 
 
 def prepared(folder, count):

@@ -1,9 +1,9 @@
 """Run every stage at 1K, 10K and 100K for real and write `data/results/scale.csv`: `make scale`.
 
 1,100, 11,000 and 108,946 synthetic parts, as many as the report had, through the commands as a user types them. A row is written as its stage ends; a run that was stopped goes on after the last of them. The corpora and datasets are those of
-`cadvlm run --scale`, `data/deepcad_1k_source` and `data/deepcad_1k` and so on, and can be looked at afterwards. With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again what it finds made.
+`cadvlm run --scale`, `data/deepcad_1k_source` and `data/synthetic_1k` and so on, and can be looked at afterwards. With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again what it finds made.
 
-Twins are counted in `data/results/twins.csv`.
+Twins are counted in `data/results/dedup.csv`.
 """
 import argparse
 import csv
@@ -22,7 +22,7 @@ RESULTS = ROOT / "data" / "results" / "scale.csv"
 TWINS = RESULTS.with_name("twins.csv")
 STAGES = ("synthesize", "extract", "dedup", "render", "convert, not verified", "convert", "validate --quick", "validate")
 SCALES = {"1k": 1_100, "10k": 11_000, "100k": 108_946}
-COLUMNS = ("date", "machine", "python", "versions", "scale", "stage", "workers", "seconds", "models", "failed", "models_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_model")
+COLUMNS = ("date", "machine", "python", "versions", "scale", "stage", "workers", "seconds", "parts", "failed", "parts_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_part")
 
 
 def timed(*arguments):
@@ -74,12 +74,12 @@ def row(name, command, written, summary, dataset, count):
     made = read_json(dataset / "logs" / f"{summary}_summary.json") if summary else dict(asked=count, failures=dict(not_made=count - sum(map(len, FolderSource(written[0].parent).split.values()))))
     models, wrote = made["asked"], size(*written)
     samples = sum(read_json(dataset / "tinyllava_metadata.json")["samples"].values()) if name.startswith("convert") else 0
-    figures = dict(seconds=round(seconds, 1), models=models, failed=sum(made["failures"].values()), models_per_minute=round(60 * models / seconds), peak_mb=round(peak), all_mb=round(whole), bytes=wrote)
-    return figures | dict(samples=samples or "", samples_per_minute=round(60 * samples / seconds) if samples else "", bytes_per_model=round(wrote / models) if wrote else "")
+    figures = dict(seconds=round(seconds, 1), parts=models, failed=sum(made["failures"].values()), parts_per_minute=round(60 * models / seconds), peak_mb=round(peak), all_mb=round(whole), bytes=wrote)
+    return figures | dict(samples=samples or "", samples_per_minute=round(60 * samples / seconds) if samples else "", bytes_per_part=round(wrote / models) if wrote else "")
 
 
 def count_twins(scale, dataset):
-    "The row of `data/results/twins.csv`. Of a group of twins all but one repeat an earlier part."
+    "The row of `data/results/dedup.csv`. Of a group of twins all but one repeat an earlier part."
     report = read_json(dataset / "duplicates.json")
     repeats = sum(len(group) - 1 for group in report["groups"])
     row = dict(scale=scale, **report["counts"], groups=len(report["groups"]), repeats=repeats, percent=round(100 * repeats / report["counts"]["parts"], 3))
@@ -112,8 +112,8 @@ def main():
     options.add_argument("--again", action="store_true", help="measure again what there is a row for, and replace it")
     options = options.parse_args()
     for scale in options.scales:
-        dataset, count = Dataset(options.folder / f"deepcad_{scale}"), SCALES[scale]
-        for name, command, written, summary in stages(dataset.path.with_name(f"deepcad_{scale}_source"), dataset, count, options.workers):
+        dataset, count = Dataset(options.folder / f"synthetic_{scale}"), SCALES[scale]
+        for name, command, written, summary in stages(dataset.path.with_name(f"synthetic_{scale}_source"), dataset, count, options.workers):
             rows = [r for r in rows_so_far() if not (options.again and (r["scale"], r["stage"]) == (scale, name))]
             if name not in options.stages or any((r["scale"], r["stage"]) == (scale, name) for r in rows):
                 continue

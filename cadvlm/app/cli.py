@@ -89,7 +89,7 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
         Folder or archive (tar, zip), local or an fsspec URL, of DeepCAD or the Fusion 360 Gallery, or of plain JSON
         files of parts.
     output : Path, optional
-        Folder of the dataset; with --scale data/deepcad_1k and so on by default.
+        Folder of the dataset; with --scale data/synthetic_1k and so on by default.
     scale : str, optional
         1k, 10k, 100k or full: 1,100, 11,000, 108,946 or 178,238 parts, 90 % for training and 5 % each for validation and test, whatever the sizes say.
     train_size, val_size, test_size : int
@@ -147,7 +147,7 @@ def run(source: Place | None = None, output: Path | None = None, *, scale: str |
     counts = dict(train_size=train_size, val_size=val_size, test_size=test_size, seed=seed, image_tokens=image_tokens)
     for name, value in counts.items(): check_count(name, value)
     check_count('size', size, 64, 4096); check_count('max_length', max_length, 1); check_seconds('timeout', timeout)
-    output = output or (Path('data')/f'deepcad_{scale}' if scale else None)
+    output = output or (Path('data')/f'synthetic_{scale}' if scale else None)
     if output is None: raise DatasetError('bad_setting', 'output', 'expected cadvlm run SOURCE OUTPUT, or cadvlm run --scale 1k, found no output; name a folder for the dataset')
     if sample == 'sheet' and 'sheet' not in views: views = (*views, 'sheet')
     settings = dict(extract=dict(train_size=train_size, val_size=val_size, test_size=test_size, order=order, seed=seed), twins=dict(dedup=dedup, turned=turned), render=dict(views=views, size=size, style=style, hidden_lines=hidden_lines, line_width=line_width, timeout=timeout),

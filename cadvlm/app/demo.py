@@ -84,7 +84,7 @@ cadvlm validate data/training/mine'''
 
 def _counts(dataset, drawing, talk):
     grid = talk['grid'] or {}
-    cells = [(f'{drawing["models"]:,}', 'parts'), (f'{drawing["images"]:,}', f'drawings, {drawing["size"]} px'),
+    cells = [(f'{drawing["parts"]:,}', 'parts'), (f'{drawing["images"]:,}', f'drawings, {drawing["size"]} px'),
              (f'{sum(talk["samples"].values()):,}', 'conversations'), (f'{talk["code_length"].get("mean", 0):,.0f}', 'characters of code, mean')]
     if grid: cells.append((f'{grid["median"]:.3f}', 'IoU of part and rebuilt code, median'))
     return ''.join(f'<div><b>{n}</b><span>{what}</span></div>' for n, what in cells)
@@ -113,7 +113,7 @@ def write_page(dataset, summaries, path, count=24):
     lead = f'''Every part was built as a solid from its construction sequence, projected with hidden lines, and written as CadQuery on a grid of whole units. The
 code was read back, built again and compared with the part. Source: {html.escape(info["source"]["name"])}.'''
     body = _BODY.substitute(parts=parts, counts=_counts(dataset, drawing, talk), stages=_rows(stages), failures=_rows(failed), further=_FURTHER)
-    write_bytes(path, PAGE.substitute(title=f'{drawing["models"]:,} parts, drawn and written', lead=lead, body=body, style=_STYLE.substitute(columns=len(drawing['views']))).encode())
+    write_bytes(path, PAGE.substitute(title=f'{drawing["parts"]:,} parts, drawn and written', lead=lead, body=body, style=_STYLE.substitute(columns=len(drawing['views']))).encode())
 
 # %% ../../nbs/81_demo.ipynb #2ca7581d
 @app.command(sort_key=11)

@@ -126,7 +126,7 @@ def _disk(survey):
 
 def nearest(survey):
     "The part of the report, 1K, 10K or 100K, whose size is nearest to that of a dataset."
-    return min(CLAIMS, key=lambda c: abs(math.log(CLAIMS[c]['models']/max(1, parts_of(survey)))))
+    return min(CLAIMS, key=lambda c: abs(math.log(CLAIMS[c]['parts']/max(1, parts_of(survey)))))
 
 
 def _bytes(n):
@@ -189,7 +189,7 @@ def _gain(survey):
 
 def summary(surveys):
     """The report's key achievements beside ours, for the largest dataset."""
-    rows = {'models extracted': ('models', parts_of, '{:,}'), 'views drawn': ('images', lambda s: s['images']['count'], '{:,}'),
+    rows = {'models extracted': ('parts', parts_of, '{:,}'), 'views drawn': ('images', lambda s: s['images']['count'], '{:,}'),
             'conversations': ('conversations', _samples, '{:,}'),
             'parts refused, with a reason': ('refused', lambda s: sum(s['failures'].values()), '{:,}'),
             'loss reduction in the training test': ('reduction', _trained('train_reduction'), '{:.1%}'),
@@ -204,7 +204,7 @@ def summary(surveys):
 # %% ../../nbs/82_report.ipynb #fb3adce7
 def scales(surveys):
     """Sizes of datasets."""
-    rows = {'models': ('models', parts_of, '{:,}'), 'training models': ('train', lambda s: s['parts']['train'], '{:,}'), 'validation models': ('validation', lambda s: s['parts']['validation'], '{:,}'),
+    rows = {'parts': ('parts', parts_of, '{:,}'), 'training models': ('train', lambda s: s['parts']['train'], '{:,}'), 'validation models': ('validation', lambda s: s['parts']['validation'], '{:,}'),
             'test models': (None, lambda s: s['parts']['test'], '{:,}'), 'pictures': ('images', lambda s: s['images']['count'], '{:,}'),
             'conversations': ('conversations', _samples, '{:,}'),
             'size on disk': ('size', _disk, _bytes), 'as a share of DeepCAD': ('share', lambda s: parts_of(s)/DEEPCAD, '{:.1%}')}
@@ -232,7 +232,7 @@ def plot_grid(surveys, ax):
     """
     marks, known = ('0.999', '0.99', '0.9'), [s for s in surveys if s['grid']]
     for k, s in enumerate(known):
-        kept, width = [100*s['grid'][f'at_least_{m}']/s['grid']['models'] for m in marks], .75/len(known)
+        kept, width = [100*s['grid'][f'at_least_{m}']/s['grid']['parts'] for m in marks], .75/len(known)
         ax.bar_label(ax.bar(np.arange(3) + width*(k - (len(known) - 1)/2), kept, .96*width, label=s['name'], color=PALETTE[k % len(PALETTE)]), fmt='%.1f', fontsize=8)
     ax.set(ylabel='% of parts', xlabel='IoU of the part and of what its code builds, at least', ylim=(0, 108)); ax.set_xticks(range(3), marks); ax.legend(loc='upper left')
 
@@ -448,7 +448,7 @@ def files(surveys):
     """Files of the largest dataset."""
     survey = _largest(surveys)
     said = CLAIMS[nearest(survey)]
-    theirs = {'cad_json': f'{said["models"]:,} files', 'images': f'{said["images"]:,} files', 'train.json': f'{3*said["train"]:,} conversations', 'val.json': f'{3*said["validation"]:,} conversations',
+    theirs = {'cad_json': f'{said["parts"]:,} files', 'images': f'{said["images"]:,} files', 'train.json': f'{3*said["train"]:,} conversations', 'val.json': f'{3*said["validation"]:,} conversations',
               'train_val_split.json': 'yes', 'dataset_info.json': 'yes', 'rendering_metadata.json': 'yes', 'tinyllava_metadata.json': 'yes', 'logs': '5 files', 'test.json': 'dropped'}
     rows = {n + '/'*(f['files'] > 1): dict(files=f'{f["files"]:,}', size=_bytes(f['total'])) | {'the report': theirs.get(n, '–')} for n, f in survey['files'].items()}
     return pd.DataFrame.from_dict(rows, orient='index')

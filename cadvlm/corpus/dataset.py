@@ -277,7 +277,7 @@ class Summary:
         counts = [f'{self.asked:,} asked', f'{self.done:,} done', self.reused and f'{self.reused:,} done before', self.failed and f'{self.failed:,} failed']
         rate = self.rate and f'{self.rate:,.0f} parts/min'
         time = ' · '.join(filter(None, (f'{self.seconds:.1f} s', rate, f'{self.workers} worker{"s"[:self.workers != 1]}')))
-        lines = [('models', ' · '.join(filter(None, counts))), *self.facts.items(), *_table('failed', self.failures),
+        lines = [('parts', ' · '.join(filter(None, counts))), *self.facts.items(), *_table('failed', self.failures),
                  ('time', time), *(('note', n) for n in self.notes), *(('problem', p) for p in _first(self.problems, 20))]
         return '\n'.join([f'{self.stage} · {self.dataset}', *(f'  {name:<10} {text}' for name, text in lines)])
 

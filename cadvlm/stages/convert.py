@@ -109,7 +109,7 @@ def _grid(loss, finer, invalid):
     if not loss: return None
     at_least = {f'at_least_{t}': sum(v >= t for v in loss.values()) for t in (.999, .99, .9)}
     lost = {i: v for i, v in loss.items() if v < _LOST}
-    return dict(models=len(loss), median=float(np.median([*loss.values()])), **at_least, lost=len(lost), invalid=invalid, by_grid={f'{g:g}': n for g, n in sorted(finer.items(), reverse=True)}, lost_ids=lost)
+    return dict(parts=len(loss), median=float(np.median([*loss.values()])), **at_least, lost=len(lost), invalid=invalid, by_grid={f'{g:g}': n for g, n in sorted(finer.items(), reverse=True)}, lost_ids=lost)
 
 
 def _metadata(dataset, rows, failures, views, settings):
@@ -122,7 +122,7 @@ def _metadata(dataset, rows, failures, views, settings):
     counts = {s: len(views)*sum(i in made for i in dataset.split[s]) for s in SPLITS}
     questions = _lengths([len(prompt(i, v, language, seed)) for i in islice(made, 10_000) for v in views])
     invalid = sum(n for reason, n in failed.items() if reason.startswith(('code_', 'lost_to_grid')))
-    return dict(cadvlm=cadvlm.__version__, **settings, language_version=VERSIONS[language], views=list(views), models=len(made), samples=counts,
+    return dict(cadvlm=cadvlm.__version__, **settings, language_version=VERSIONS[language], views=list(views), parts=len(made), samples=counts,
                 layout='LLaVA conversations, one image each; image paths are below this folder',
                 code_length=_lengths(lengths), question_length=questions, prompts={p: used[k] for k, p in enumerate(PROMPTS[language])},
                 grid=_grid(loss, grids, invalid), failures=dict(sorted(failed.items())),
@@ -214,7 +214,7 @@ def card(dataset, about):
 {_header(name, about)}---
 # {html.escape(name)}
 
-Engineering drawings of {about['models']:,} parts and the {about['language']} code that builds each of them.
+Engineering drawings of {about['parts']:,} parts and the {about['language']} code that builds each of them.
 Views: {', '.join(about['views'])}. Made by cadvlm {about['cadvlm']}.
 
 | split | parts | samples |
@@ -400,7 +400,7 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
         failed = rows.failures + illegible
         about = _metadata(dataset, rows, failed, views, settings)
         summary.notes += late_note(rows)
-        if not about['models']:
+        if not about['parts']:
             why = counted(about['failures']) or 'no part was drawn'
             what = f'none of the {len(ids):,} parts has code: {why} (logs/conversion.log)'
             raise DatasetError('nothing_converted', dataset.name, what)
@@ -409,7 +409,7 @@ def convert(dataset: Folder, *, language: str = 'cadquery', sample: str = 'each'
         write_json(dataset.path/'tinyllava_metadata.json', about)
         ours = write_card(dataset, about)
         record_failures(dataset, 'convert', failed)
-        summary.asked, summary.reused, summary.done = len(ids) + len(illegible), rows.reused, about['models'] - rows.reused
+        summary.asked, summary.reused, summary.done = len(ids) + len(illegible), rows.reused, about['parts'] - rows.reused
         summary.failures, summary.facts = about['failures'], _facts(about)
         if format == 'parquet' and not ours: summary.notes.append(_NOT_OURS)
         if refused: summary.notes.append(f'{len(refused):,} models that were not drawn are left out (failures.jsonl)')

@@ -80,7 +80,7 @@ def _conventions(views, size, hidden_lines, line_width, **_):
 
 def _metadata(dataset, views, pen, rows):
     values = dict(rows.values)
-    return dict(cadvlm=cadvlm.__version__, models=len(values), images=len(values)*len(views), views=list(views), **pen,
+    return dict(cadvlm=cadvlm.__version__, parts=len(values), images=len(values)*len(views), views=list(views), **pen,
                 bytes=sum(v['bytes'] for v in values.values()), counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
                 failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())),
                 met_limits=met_limits(rows.failures),
@@ -152,7 +152,7 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
         rows = run(one, ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout, scheduler=scheduler)
         about = _metadata(dataset, views, pen, rows)
         summary.notes += late_note(rows, timeout)
-        if not about['models']:
+        if not about['parts']:
             why = counted(about['failures']) or 'the split is empty'
             what = f'none of the {len(ids):,} parts can be drawn: {why} (logs/rendering.log)'
             raise DatasetError('nothing_drawn', dataset.name, what)
@@ -160,7 +160,7 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
         sweep_parts(dataset, 'render'); journal.forget()
         write_json(dataset.path/'rendering_metadata.json', about)
         record_failures(dataset, 'render', rows.failures)
-        summary.asked, summary.reused, summary.done, summary.failures = len(ids), rows.reused, about['models'] - rows.reused, about['failures']
+        summary.asked, summary.reused, summary.done, summary.failures = len(ids), rows.reused, about['parts'] - rows.reused, about['failures']
         legible = about['images'] - sum(map(len, about['illegible'].values()))
         summary.facts = dict(images=f'{about["images"]:,} ({", ".join(views)}; {size} px; {about["bytes"]/max(1, about["images"])/1000:.1f} kB each)',
                              legible=f'{legible:,} images show all their lines apart')

@@ -115,7 +115,7 @@ def upload(dataset: Folder, url: str, *, threads: int = 16):
     dataset : Path
         Folder that `cadvlm validate` found well.
     url : str
-        Where to: any URL of fsspec, such as s3://bucket/deepcad_1k.
+        Where to: any URL of fsspec, such as s3://bucket/synthetic_1k.
     threads : int
         Files that are sent at a time.
 

@@ -198,7 +198,7 @@ def _rows_of(dataset, split):
 def _check_counts(dataset, info, drawing, talk, counts):
     split = {s: len(dataset.split[s]) for s in SPLITS}
     pairs = [('dataset_info.json', 'counts', info.get('counts'), split), ('tinyllava_metadata.json', 'samples', talk.get('samples'), counts),
-             ('rendering_metadata.json', 'models', drawing.get('models'), len(drawing.get('frames', ()))),
+             ('rendering_metadata.json', 'parts', drawing.get('parts'), len(drawing.get('frames', ()))),
              ('rendering_metadata.json', 'images', drawing.get('images'), len(drawing.get('frames', ()))*len(drawing.get('views', ())))]
     if talk.get('format') == 'parquet': pairs += [(f'parquet/{s}', 'vectors', _rows_of(dataset, s), counts[s]) for s in SPLITS]
     return [[name, 'wrong_count', f'expected {key} {there}, found {said}'] for name, key, said, there in pairs if said != there]
@@ -414,7 +414,7 @@ def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int 
             tokens, wrong = audit(dataset, tokenizer, max_length, image_tokens)
             problems += wrong
         ids = set(dataset.ids)
-        counts = dict(models=len(ids), images=sum(i in drawing['frames'] for i in ids)*len(drawing['views']), samples=checked)
+        counts = dict(parts=len(ids), images=sum(i in drawing['frames'] for i in ids)*len(drawing['views']), samples=checked)
         _report(dataset, problems, counts, tokens, _known_sums(dataset, problems, quick))
         summary.asked = summary.done = len(ids)
         summary.facts = dict(images=f'{counts["images"]:,}', samples=', '.join(f'{n:,} {FILES[s]}' for s, n in checked.items()),
