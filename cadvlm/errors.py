@@ -9,7 +9,7 @@ __all__ = ['CadError', 'FormatError', 'GeometryError', 'CodeError', 'Unsupported
 
 # %% ../nbs/00_errors.ipynb #84d86132
 class CadError(ValueError):
-    """A model that was refused: why (a short stable code), where, and a sentence for people."""
+    """A part that was rejected: why (a short stable code), where, and a sentence for people."""
     def __init__(self, reason, where='', message=''):
         super().__init__(reason, where, message)
         self.reason, self.where, self.message = reason, where, message
@@ -18,9 +18,10 @@ class CadError(ValueError):
         return f'{self.where}: {self.message} [{self.reason}]' if self.where else f'{self.message} [{self.reason}]'
 
     def within(self, place):
-        """The same error, one level further out: `place` goes in front of `where`."""
-        dot = '' if not self.where or self.where.startswith('[') or place.endswith(':') else '.'
-        return type(self)(self.reason, f'{place}{dot}{self.where}', self.message)
+        """The same error, one level further out: `place` goes in front of `where`; a file ends with a colon."""
+        if not self.where: return type(self)(self.reason, place.removesuffix(':'), self.message)
+        joint = ' ' if place.endswith(':') else '' if self.where.startswith('[') else '.'
+        return type(self)(self.reason, f'{place}{joint}{self.where}', self.message)
 
 # %% ../nbs/00_errors.ipynb #85a2fff1
 class FormatError(CadError):

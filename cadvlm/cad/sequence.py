@@ -44,6 +44,10 @@ class Line:
     def scaled(self, scale, shift=(0., 0.)):
         return Line(_scaled(self.start, scale, shift), _scaled(self.end, scale, shift))
 
+    def mapped(self, move, flip=False):
+        "The curve after a rigid motion of its points; `flip` when the motion is a reflection."
+        return Line(move(self.start), move(self.end))
+
 
 def _scaled(point, scale, shift):
     return (point[0]*scale + shift[0], point[1]*scale + shift[1])
@@ -105,6 +109,9 @@ class Arc:
     def scaled(self, scale, shift=(0., 0.)):
         return Arc(*(_scaled(p, scale, shift) for p in (self.start, self.end, self.centre)), self.sweep)
 
+    def mapped(self, move, flip=False):
+        return Arc(move(self.start), move(self.end), move(self.centre), -self.sweep if flip else self.sweep)
+
 
 def _cross(a, b, o):
     return (a[0]-o[0])*(b[1]-o[1]) - (a[1]-o[1])*(b[0]-o[0])
@@ -144,6 +151,9 @@ class Circle:
     def scaled(self, scale, shift=(0., 0.)):
         return Circle(_scaled(self.centre, scale, shift), self.radius*scale)
 
+    def mapped(self, move, flip=False):
+        return Circle(move(self.centre), self.radius)
+
 
 Curve = Line | Arc | Circle
 
@@ -152,6 +162,21 @@ Curve = Line | Arc | Circle
 class Loop:
     """A closed chain of curves, head to tail."""
     curves: tuple[Curve, ...]
+
+    @classmethod
+    def polygon(cls, *corners):
+        "Lines from corner to corner, and back to the first."
+        return cls(tuple(map(Line, corners, corners[1:] + corners[:1])))
+
+    @classmethod
+    def rectangle(cls, x0, y0, x1, y1):
+        "A rectangle between two opposite corners."
+        return cls.polygon((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+
+    @classmethod
+    def circle(cls, radius, x=0., y=0.):
+        "A full circle about a point."
+        return cls((Circle((x, y), radius),))
 
     @property
     def area(self):
@@ -170,6 +195,10 @@ class Loop:
     def scaled(self, scale, shift=(0., 0.)):
         return Loop(tuple(c.scaled(scale, shift) for c in self.curves))
 
+    def mapped(self, move, flip=False):
+        "The loop after a rigid motion of its points."
+        return Loop(tuple(c.mapped(move, flip) for c in self.curves))
+
 # %% ../../nbs/10_sequence.ipynb #9da71bd7
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -187,6 +216,10 @@ class Profile:
 
     def scaled(self, scale, shift=(0., 0.)):
         return Profile(*_scaled_loops(self, scale, shift))
+
+    def mapped(self, move, flip=False):
+        "The profile after a rigid motion of its points."
+        return Profile(self.outer.mapped(move, flip), tuple(h.mapped(move, flip) for h in self.holes))
 
 
 def _scaled_loops(profile, scale, shift):
