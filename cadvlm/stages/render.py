@@ -7,40 +7,48 @@ __all__ = ['render']
 import os
 from collections import Counter, defaultdict
 from functools import partial
+from hashlib import blake2b
 
 import cadvlm
-from ..cad.drawing import CANVAS, LINE_WIDTH, STYLES, VIEWS, clearance, encode_png, image_of, project
+from ..cad.drawing import CANVAS, VIEWS, clearance, encode_png, image_of, project
 from ..cad.repair import load_part
 from ..cad.solid import FRAME_SIZE, build
-from ..corpus.dataset import (Dataset, stage_run, counted, forget_sums, is_ours, not_ours, record_failures,
-                                   sweep_parts)
-from ..corpus.settings import Folder, Views, brief, check_count, check_seconds
+from ..corpus.dataset import Dataset, forget_sums, is_ours, not_ours
 from ..corpus.source import SPLITS
-from ..errors import DatasetError
-from ..files import list_files, read_json, whole_name, write_bytes, write_json
-from ..jobs.cluster import available_workers
-from ..jobs.journal import Journal, code_fingerprint
-from ..jobs.run import late_note, met_limits, run
+from ..files import list_files, read_json, whole_name, write_bytes
+from ..jobs.run import met_limits
+from ..jobs.stage import part_bytes, stage
+from ..settings.base import command
+from ..settings.stages import Render
 
 # %% ../../nbs/54_render.ipynb #893cbaa5
 _CLEAR = 2.                 # pixels of paper between lines side by side, below which antialiasing may leave none
 
 
-def _render_one(dataset, views, style, pen, id):
-    solid = build(load_part(dataset.json_path(id).read_bytes(), id))
-    drawings = {view: project(solid, view, style) for view in views}
+def _digest(images):
+    "BLAKE2 digest of the PNG files of a part, in the order of the views."
+    return blake2b(b''.join(images), digest_size=8).hexdigest()
+
+
+def _render_one(dataset, settings, id):
+    solid = build(load_part(part_bytes(dataset, id), id))
+    drawings = {view: project(solid, view, settings.style) for view in settings.views}
+    pen = dict(size=settings.size, hidden_lines=settings.hidden_lines, line_width=settings.line_width)
     data = {view: encode_png(image_of(drawing, **pen)) for view, drawing in drawings.items()}
-    for view in views: write_bytes(dataset.image_path(id, view), data[view])
+    for view in data: write_bytes(dataset.image_path(id, view), data[view])
     illegible = [view for view, drawing in drawings.items() if clearance(drawing, **pen) < _CLEAR]
-    return dict(frame=[*solid.frame.centre, solid.frame.scale], bytes=sum(map(len, data.values())), illegible=illegible)
+    return dict(frame=[*solid.frame.centre, solid.frame.scale], bytes=sum(map(len, data.values())),
+                digest=_digest(data.values()), illegible=illegible)
 
 # %% ../../nbs/54_render.ipynb #32079a2e
 def _is_drawn(dataset, views, id, value):
-    "Is each picture there, and not older than the file it was drawn from?"
-    try: return min(os.stat(dataset.image_path(id, v)).st_mtime_ns for v in views) >= os.stat(dataset.json_path(id)).st_mtime_ns
+    "Is each image there, as it was written, and not older than the file it was drawn from?"
+    paths = [dataset.image_path(id, v) for v in views]
+    try: fresh = min(os.stat(p).st_mtime_ns for p in paths) >= os.stat(dataset.json_path(id)).st_mtime_ns
     except FileNotFoundError: return False
+    return fresh and _digest(p.read_bytes() for p in paths) == value['digest']
 
-
+# %% ../../nbs/54_render.ipynb #0b394782
 def _named(dataset, journal):
     "`{view: ids}` of the images that records of this dataset name."
     named, path = defaultdict(set), dataset.path/'rendering_metadata.json'
@@ -50,8 +58,8 @@ def _named(dataset, journal):
     return named
 
 
-def _check_places(dataset, ids, views, named):
-    "Raise where an image is to be drawn and somebody else's lies."
+def _check_images(dataset, ids, views, named):
+    "Raise where an image is to be drawn and a file of another program lies."
     there = list_files(dataset.path/'images', '.png')
     unknown = (dataset.image_path(i, v) for v in views for i in ids if i not in named[v] and f'{i}_{v}' in there)
     for path in unknown:
@@ -59,7 +67,7 @@ def _check_places(dataset, ids, views, named):
 
 
 def _sweep(dataset, named, expected):
-    "Remove pictures that an earlier run left and that belong to no part and view of this one."
+    "Remove images that an earlier run left and that belong to no part and view of this one."
     for entry in os.scandir(dataset.path/'images') if (dataset.path/'images').exists() else ():
         for name in os.listdir(entry) if entry.is_dir() else ():
             whole, (id, _, view) = whole_name(name), whole_name(name).removesuffix('.png').rpartition('_')
@@ -68,67 +76,42 @@ def _sweep(dataset, named, expected):
             if mine and unwanted: os.unlink(os.path.join(entry, name))
 
 # %% ../../nbs/54_render.ipynb #f61e4835
-def _conventions(views, size, hidden_lines, line_width, **_):
-    return dict(projection=f'orthographic, third angle; z is up; hidden lines are {"" if hidden_lines else "not "}drawn',
-                views={v: dict(zip(('right', 'up', 'towards_viewer'), VIEWS[v].round(6).tolist())) for v in views if v in VIEWS},
-                frame=f'frame = (world - centre) * scale: the box of the part is centred, its longest side is {FRAME_SIZE:g} units',
-                frames='[x, y, z of the centre in metres, scale in units per metre] of each part',
-                illegible=f'views of each part whose image has less than {_CLEAR:g} pixels of paper between lines side by side',
-                canvas_units=CANVAS, pixel=f'column = {size/2:g} + right * {size/CANVAS:g}, row = {size/2:g} - up * {size/CANVAS:g}; iso is smaller by a quarter, and a sheet shows four views at half the scale',
-                lines=f'visible: black, {line_width*size/512:g} px; hidden: grey, dashed, {line_width*size/1024:g} px; white background')
+def _conventions(s):
+    "The conventions of the images, in words and figures."
+    axes = ('right', 'up', 'towards_viewer')
+    lines = f'visible: black, {s.line_width*s.size/512:g} px; hidden: grey, dashed, {s.line_width*s.size/1024:g} px'
+    pixel = (f'column = {s.size/2:g} + right * {s.size/CANVAS:g}, row = {s.size/2:g} - up * {s.size/CANVAS:g}; '
+             'iso is smaller by a quarter, and a sheet shows four views at half the scale')
+    return dict(
+        projection=f'orthographic, third angle; z is up; hidden lines are {"" if s.hidden_lines else "not "}drawn',
+        views={v: dict(zip(axes, VIEWS[v].round(6).tolist())) for v in s.views if v in VIEWS},
+        frame=f'frame = (world - centre) * scale: the box of the part is centred, its longest side is {FRAME_SIZE:g} units',
+        frames='[x, y, z of the centre in metres, scale in units per metre] of each part',
+        illegible=f'views of each part whose image has less than {_CLEAR:g} pixels of paper between lines side by side',
+        canvas_units=CANVAS, pixel=pixel, lines=f'{lines}; white background')
 
-
-def _metadata(dataset, views, pen, rows):
+# %% ../../nbs/54_render.ipynb #8331bf99
+def _metadata(dataset, settings, rows):
     values = dict(rows.values)
-    return dict(cadvlm=cadvlm.__version__, parts=len(values), images=len(values)*len(views), views=list(views), **pen,
-                bytes=sum(v['bytes'] for v in values.values()), counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
+    return dict(cadvlm=cadvlm.__version__, parts=len(values), images=len(values)*len(settings.views), **settings.record(),
+                bytes=sum(v['bytes'] for v in values.values()),
+                counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
                 failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())),
-                met_limits=met_limits(rows.failures),
-                conventions=_conventions(views, **pen), frames={i: v['frame'] for i, v in values.items()},
+                met_limits=met_limits(rows.failures), conventions=_conventions(settings),
+                frames={i: v['frame'] for i, v in values.items()},
                 illegible={i: v['illegible'] for i, v in values.items() if v['illegible']})
 
-# %% ../../nbs/54_render.ipynb #8fad0d6d
-def _check_views(views):
-    views = tuple(dict.fromkeys(v for text in ([views] if isinstance(views, str) else views) for v in text.replace(',', ' ').split()))
-    unknown = [v for v in views if v not in VIEWS and v != 'sheet']
-    if unknown or not views: raise DatasetError('bad_setting', 'views', f'expected some of {", ".join(VIEWS)} and sheet, found {", ".join(unknown) or "none"}')
-    return views
-
-
-def _check_pen(size, style, hidden_lines, line_width):
-    check_count('size', size, 64, 4096)
-    if style not in STYLES: raise DatasetError('bad_setting', 'style', f'expected one of {", ".join(STYLES)}, found {style}')
-    if type(line_width) not in (int, float) or not 0.1 <= line_width <= 20:
-        raise DatasetError('bad_setting', 'line_width', f'expected 0.1 to 20 pixels, found {brief(line_width)}')
-    return dict(size=size, style=style, hidden_lines=hidden_lines, line_width=float(line_width))
-
 # %% ../../nbs/54_render.ipynb #f3a5e276
-def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: int = 512, style: str = 'lines', hidden_lines: bool = True,
-           line_width: float = LINE_WIDTH, timeout: float = 5., workers: int | None = None, scheduler: str | None = None):
-    """Draw the views of every part of a dataset.
+def _facts(about):
+    legible = about['images'] - sum(map(len, about['illegible'].values()))
+    size = about['bytes']/max(1, about['images'])/1000
+    return dict(images=f'{about["images"]:,} ({", ".join(about["views"])}; {about["size"]} px; {size:.1f} kB each)',
+                legible=f'{legible:,} images show all their lines apart')
 
-    Parameters
-    ----------
-    dataset : Path
-        Folder made by `cadvlm extract`.
-    views : tuple of str
-        Some of front, top, right, back, bottom, left, iso, and sheet (front, top, right and iso in one picture).
-    size : int
-        Pixels of a side, 64 to 4096.
-    style : str
-        lines, or shaded (faces filled under the lines).
-    hidden_lines : bool
-        Draw edges behind material, grey and dashed.
-    line_width : float
-        Pixels of visible lines at a size of 512; hidden ones have half of it.
-    timeout : float
-        Seconds of processor time that one part may take; a slower one is tried again alone at the end, with four times
-        the time, before it is given up.
-    workers : int, optional
-        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
-    scheduler : str, optional
-        Address of a Dask scheduler, tcp://host:port: its workers do the work.
 
+@command(Render)
+def render(dataset, settings):
+    """
     Returns
     -------
     Summary
@@ -136,32 +119,20 @@ def render(dataset: Folder, *, views: Views = ('front', 'top', 'right'), size: i
     Raises
     ------
     DatasetError
-        When the folder is no dataset, or a setting makes no sense; `nothing_drawn`; `not_ours` where somebody else's
-        file lies in the way.
+        When the folder is no dataset, or a setting makes no sense; `nothing_made`; `not_ours` where a file of another
+        program lies in the way.
     """
-    dataset, views, workers = Dataset(dataset), _check_views(views), available_workers(workers, scheduler)
-    pen = _check_pen(size=size, style=style, hidden_lines=hidden_lines, line_width=line_width)
-    check_seconds('timeout', timeout)
-    ids, settings = dataset.ids, dict(views=views, **pen, code=code_fingerprint('cad', 'stages.render'))
-    with (stage_run(dataset, 'render', workers, views=views, **pen) as summary,
-          Journal(dataset.log_path('render', '.jsonl'), settings, keep=True) as journal):
-        named = _named(dataset, journal)
-        _check_places(dataset, ids, views, named)
-        forget_sums(dataset); journal.claim(ids)
-        one = partial(_render_one, dataset, views, style, {k: v for k, v in pen.items() if k != 'style'})
-        rows = run(one, ids, journal, partial(_is_drawn, dataset, views), workers, title='render', timeout=timeout, scheduler=scheduler)
-        about = _metadata(dataset, views, pen, rows)
-        summary.notes += late_note(rows, timeout)
-        if not about['parts']:
-            why = counted(about['failures']) or 'the split is empty'
-            what = f'none of the {len(ids):,} parts can be drawn: {why} (logs/rendering.log)'
-            raise DatasetError('nothing_drawn', dataset.name, what)
-        _sweep(dataset, _named(dataset, journal), {dataset.image_name(i, v) for i in about['frames'] for v in views})
-        sweep_parts(dataset, 'render'); journal.forget()
-        write_json(dataset.path/'rendering_metadata.json', about)
-        record_failures(dataset, 'render', rows.failures)
-        summary.asked, summary.reused, summary.done, summary.failures = len(ids), rows.reused, about['parts'] - rows.reused, about['failures']
-        legible = about['images'] - sum(map(len, about['illegible'].values()))
-        summary.facts = dict(images=f'{about["images"]:,} ({", ".join(views)}; {size} px; {about["bytes"]/max(1, about["images"])/1000:.1f} kB each)',
-                             legible=f'{legible:,} images show all their lines apart')
-    return summary
+    dataset, views = Dataset(dataset), settings.views
+    ids, key = dataset.ids, {k: v for k, v in settings.record().items() if k != 'timeout'}
+    with stage('render', dataset, settings, 'stages.render', key=key) as work:
+        _check_images(dataset, ids, views, _named(dataset, work.journal))
+        forget_sums(dataset)
+        work.journal.claim(ids)
+        one, fresh = partial(_render_one, dataset, settings), partial(_is_drawn, dataset, views)
+        rows = work.run(one, ids, fresh, timeout=settings.timeout)
+        about = _metadata(dataset, settings, rows)
+        expected = {dataset.image_name(i, v) for i in about['frames'] for v in views}
+        work.finish(rows, about, rows.failures, 'rendering_metadata.json',
+                    sweep=lambda: _sweep(dataset, _named(dataset, work.journal), expected))
+        work.summary.facts = _facts(about)
+    return work.summary
