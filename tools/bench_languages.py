@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from bench import RESULTS, about, corpora, statistics
-from cadvlm import cadquery, compact
+from cadvlm.text import cadquery_writer, compact
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.files import read_json, write_bytes, write_json
 from cadvlm.text.language import decode, encode
@@ -22,7 +22,7 @@ from cadvlm.cad.sequence import loads
 from cadvlm.errors import CadError
 from cadvlm.cad.solid import build, iou
 
-WRITERS = dict(cadquery=cadquery.write, compact=compact.write)
+WRITERS = dict(cadquery=cadquery_writer.write, compact=compact.write)
 GRIDS = {f"{bits} bits": 200 / 2**bits for bits in (6, 7, 8, 9)} | {"±100": 1.0}
 PHASES = ("read", "normal form", "write", "build the part", "read the code", "build the code", "compare")
 

@@ -9,15 +9,16 @@ from textwrap import dedent
 
 import orjson
 
-from .. import cadquery, compact
 from ..cad.normal import EXACT, normal_form
 from .vectors import from_vectors, to_vectors
 from ..errors import CadError, CodeError
+from . import cadquery_reader, cadquery_writer, compact
 
 # %% ../../nbs/24_language.ipynb #b551cfe9
 LANGUAGES = ('cadquery', 'compact', 'vectors')
 VERSIONS = dict(cadquery='2', compact='1', rows='DeepCAD')          # changes when the same part is written otherwise; kept in the metadata of datasets
-_TEXT = dict(cadquery=cadquery, compact=compact)
+_READERS = dict(cadquery=cadquery_reader.read, compact=compact.read)
+_WRITERS = dict(cadquery=cadquery_writer.write, compact=compact.write)
 
 
 def _known(language):
@@ -52,7 +53,7 @@ def encode(sequence, language='cadquery', exact=False, frame=None, grid=1.):
     """
     if _known(language) == 'vectors': return to_vectors(sequence)
     grid = EXACT if exact else grid
-    return _TEXT[language].write(normal_form(sequence, grid, frame), grid)
+    return _WRITERS[language](normal_form(sequence, grid, frame), grid)
 
 # %% ../../nbs/24_language.ipynb #53528551
 def decode(text, language='cadquery'):
@@ -68,7 +69,7 @@ def decode(text, language='cadquery'):
     CodeError
         With a reason code, and the place of what is not in the language.
     """
-    return from_vectors(text) if _known(language) == 'vectors' else _TEXT[language].read(text)
+    return from_vectors(text) if _known(language) == 'vectors' else _READERS[language](text)
 
 # %% ../../nbs/24_language.ipynb #57ec405c
 _FENCED = re.compile(r'(?P<fence>`{3,}|~{3,})(?:[ \t]*(?P<tag>[\w+#.-]*)[^\S\n]*\n)?(?P<code>.*?)(?:(?P=fence)|\Z)',
