@@ -10,10 +10,11 @@ import re
 from pathlib import Path
 from string import Template
 
-from .cli import _function, _say, app, run
+from .run import run, say
 from ..corpus.dataset import Dataset, check_places
 from ..corpus.source import open_source
 from ..files import read_json, write_bytes
+from ..stages.synthesize import synthesize
 
 # %% ../../nbs/81_demo.ipynb #c2cf9a78
 _STYLE = Template('''.counts { display: flex; flex-wrap: wrap; gap: 1px; background: var(--line); border: 1px solid var(--line); border-radius: 10px; overflow: hidden }
@@ -116,7 +117,6 @@ code was read back, built again and compared with the part. Source: {html.escape
     write_bytes(path, PAGE.substitute(title=f'{drawing["parts"]:,} parts, drawn and written', lead=lead, body=body, style=_STYLE.substitute(columns=len(drawing['views']))).encode())
 
 # %% ../../nbs/81_demo.ipynb #2ca7581d
-@app.command(sort_key=11)
 def demo(output: Path = Path('data/demo'), *, count: int = 200, seed: int = 0, workers: int | None = None):
     """Make synthetic parts, run all stages on them, and write a page that shows them.
 
@@ -137,10 +137,10 @@ def demo(output: Path = Path('data/demo'), *, count: int = 200, seed: int = 0, w
     """
     source, dataset, page = output/'synthetic', output/'dataset', output/'index.html'
     check_places([page], [page])
-    made = _function('synthesize')(source, count=count, seed=seed, workers=workers)
-    _say(made, '')
+    made = synthesize(source, count=count, seed=seed, workers=workers)
+    say(made, '')
     sizes = dict(zip(('train_size', 'val_size', 'test_size'), map(len, open_source(source).split.values())))
     summaries = [made, *run(source, dataset, **sizes, seed=seed, workers=workers)]
     write_page(dataset, summaries, page)
-    _say(f'Look at {page}')
+    say(f'Look at {page}')
     return summaries

@@ -135,7 +135,7 @@ class Export(Settings):
                                                        '(metres), 1 for a program, 100 for vectors (within ±0.75).')
     overwrite: Flag = Field(False, description='Replace a file of that name.')
 
-# %% ../../nbs/50_settings.ipynb #7c8f4c7f
+# %% ../../nbs/50_settings.ipynb #4064d4a7
 SCALES = {'1k': 1_100, '10k': 11_000, '100k': 108_946, 'full': 178_238}       # parts; the last is all of DeepCAD
 
 
@@ -145,7 +145,7 @@ class Run(Validate, Convert, Render, Dedup, Extract):
                                                  'synthetic parts are made.', None),
                      output=Argument(Path | None, 'Folder of the dataset; with --scale by default data/synthetic_1k, '
                                                   'and so on.', None))
-    function, group = 'app.cli:run', 'start'
+    function, group = 'app.run:run', 'start'
     example = 'cadvlm run --scale 1k'
     scale: Literal['1k', '10k', '100k', 'full'] | None = Field(
         None, description='1,100, 11,000, 108,946 or 178,238 parts, 90 % of them for training and 5 % each for '

@@ -4,7 +4,6 @@
 __all__ = ['export']
 
 # %% ../../nbs/58_export.ipynb #f0a97309
-import math
 from pathlib import Path
 
 from ..cad.export import MILLIMETRES, ExportError, _bytes, _suffix, save
@@ -12,56 +11,40 @@ from ..cad.repair import read_part
 from ..corpus.dataset import Dataset
 from ..errors import CadError, CodeError, DatasetError
 from ..files import check_id
-from ..text.language import LANGUAGES, decode
+from ..settings.base import command
+from ..settings.stages import Export
+from ..text.language import decode
 from ..text.vectors import load_vectors
 
 # %% ../../nbs/58_export.ipynb #3363ebe4
-_SHELVES = 'data/training/*', 'data/demo', 'data/demo/*'
+_PLACES = 'data/*', 'data/training/*', 'data/demo/*'             # where datasets and sources lie
 _MAX_PROGRAM = 2**20        # bytes; the languages have limits of their own
 
 
 def _program(path, language):
-    "The sequence of a file with a program or a table of rows; its language is guessed unless it is named."
+    "The sequence of a file with a program or a table of vectors; its language is guessed unless it is named."
     try:
         if path.suffix.lower() == '.h5': return decode(load_vectors(path), 'vectors')
         text = _bytes(path, _MAX_PROGRAM).decode()
-        language = language or ('cadquery' if 'cq.' in text or path.suffix == '.py' else 'compact')
-        if language not in LANGUAGES: raise ExportError('unknown_language', '', f'expected one of {", ".join(LANGUAGES)}, found {language[:40]!r}')
-        return decode(text, language)
+        return decode(text, language or ('cadquery' if 'cq.' in text or path.suffix == '.py' else 'compact'))
     except UnicodeDecodeError: raise CodeError('not_text', str(path), 'expected a program, found something that is not text') from None
     except CadError as e: raise e.within(f'{path}:') from None
 
 
 def _found(id, dataset):
     "The file of a part in a dataset, or in those below the current directory."
-    here = [Path(dataset)] if dataset else sorted(f for p in _SHELVES for f in Path().glob(p) if (f/'cad_json').is_dir())
+    here = [Path(dataset)] if dataset else sorted(f for p in _PLACES for f in Path().glob(p) if (f/'cad_json').is_dir())
     try: paths = [Dataset(f).json_path(check_id(id)) for f in here]
-    except DatasetError: raise ExportError('missing_file', id, 'expected the name of a file or the id of a part, found neither') from None
+    except DatasetError: raise ExportError('missing_file', id, 'this is neither a file nor the id of a part') from None
     for path in paths:
         if path.is_file(): return path
-    looked = ', '.join(map(str, here)) or 'nowhere, for there is no dataset below data/'
-    raise ExportError('missing_part', id, f'expected a file, or an id in a dataset; looked in {looked}; name another with --dataset')
+    searched = ', '.join(map(str, here)) or 'data/, where there is no dataset'
+    raise ExportError('missing_part', id, f'there is no such file, and no such part in {searched}; name a dataset with --dataset')
 
 # %% ../../nbs/58_export.ipynb #3044d662
-def export(source: str, output: Path, *, dataset: Path | None = None, language: str | None = None,
-           unit: float | None = None, overwrite: bool = False):
-    """Write a part as a STEP, STL or GLB file.
-
-    Parameters
-    ----------
-    source : str
-        A DeepCAD or Fusion 360 JSON file, a file with a program, an .h5 file with rows, or the id of a part in a dataset.
-    output : Path
-        Ends with .step, .stp, .stl or .glb.
-    dataset : Path, optional
-        Folder to look for the id in, a dataset or a source of one; by default those in data/training and data/demo.
-    language : str, optional
-        Language of the program; by default it is guessed.
-    unit : float, optional
-        Millimetres in one unit of the source; by default 1000 for JSON, which is in metres, 1 for a program, and 100 for rows, which lie within ±0.75.
-    overwrite : bool
-        Let the file take the place of another with that name.
-
+@command(Export)
+def export(source, output, settings):
+    """
     Returns
     -------
     Exported
@@ -73,8 +56,8 @@ def export(source: str, output: Path, *, dataset: Path | None = None, language: 
     """
     path, output = Path(source), Path(output)
     _suffix(output)
-    if unit is not None and not 0 < unit < math.inf: raise ExportError('bad_setting', 'unit', f'expected a positive number, found {unit!r}')
-    if not path.is_file(): path = _found(source, dataset)
+    if not path.is_file(): path = _found(source, settings.dataset)
     suffix = path.suffix.lower()
-    sequence = read_part(path) if suffix == '.json' else _program(path, language)
-    return save(sequence, output, unit or {'.json': MILLIMETRES, '.h5': 100.}.get(suffix, 1.), overwrite)
+    sequence = read_part(path) if suffix == '.json' else _program(path, settings.language)
+    unit = settings.unit or {'.json': MILLIMETRES, '.h5': 100.}.get(suffix, 1.)
+    return save(sequence, output, unit, settings.overwrite)

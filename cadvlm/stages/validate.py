@@ -27,7 +27,6 @@ import cadvlm
 from ..corpus.conversation import FILES, check_answer
 from ..corpus.dataset import CARD
 from ..corpus.dataset import Dataset, stage_run, failures, is_ours, sums_digest, sweep_parts
-from ..corpus.settings import Folder, check_count
 from ..corpus.source import SPLITS
 from ..errors import DatasetError
 from ..files import temporary_path, is_id, iter_files, list_files, read_json, read_json_list, write_json
@@ -39,14 +38,16 @@ from ..cad.drawing import draw
 from ..cad.repair import load_part
 from ..errors import CadError
 from ..cad.solid import build
+from ..settings.base import command
+from ..settings.stages import Validate
 
 # %% ../../nbs/56_validate.ipynb #71bdc8ca
 _END = b'\0\0\0\0IEND\xaeB`\x82'
-_WHITE = 200                # a picture whose darkest pixel is lighter than this shows nothing
+_WHITE = 200                # a image whose darkest pixel is lighter than this shows nothing
 
 
 def check_image(path, size):
-    """Decode a picture and look at it.
+    """Decode a image and look at it.
 
     Parameters
     ----------
@@ -64,12 +65,12 @@ def check_image(path, size):
         `missing_image`, `broken_image`, `wrong_image` or `blank_image`.
     """
     try: data = path.read_bytes()
-    except OSError as e: raise DatasetError('missing_image', path.name, f'expected a picture, found {e.strerror}') from None
+    except OSError as e: raise DatasetError('missing_image', path.name, f'expected a image, found {e.strerror}') from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.endswith(_END) else None
     if image is None: raise DatasetError('broken_image', path.name, f'expected a whole PNG file, found {len(data):,} bytes that are none')
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
         raise DatasetError('wrong_image', path.name, f'expected {size} × {size} RGB pixels of 8 bits, found {" × ".join(map(str, image.shape))} {image.dtype}')
-    if image.min() > _WHITE: raise DatasetError('blank_image', path.name, 'expected lines, found a white picture')
+    if image.min() > _WHITE: raise DatasetError('blank_image', path.name, 'expected lines, found a white image')
     return image
 
 # %% ../../nbs/56_validate.ipynb #2afde6e8
@@ -78,21 +79,21 @@ def _problem(where, error):
 
 
 def _equal_views(images, solid, pen, id):
-    "Problems of views that are equal as pictures, and differ when they are drawn again."
+    "Problems of views that are equal as images, and differ when they are drawn again."
     same = [(a, b) for a, b in itertools.combinations(images, 2) if np.array_equal(images[a], images[b])]
     if not same: return []
     again = draw(solid(), sorted({v for pair in same for v in pair}), **pen)
-    return [[id, 'equal_views', f'expected different pictures of {a} and {b}, found the same'] for a, b in same if not np.array_equal(again[a], again[b])]
+    return [[id, 'equal_views', f'expected different images of {a} and {b}, found the same'] for a, b in same if not np.array_equal(again[a], again[b])]
 
 # %% ../../nbs/56_validate.ipynb #c03746f7
 _REDRAWN = 50               # of so many parts one is drawn again and compared, pixel by pixel
 
 
 def _redrawn(images, solid, pen, id):
-    "Problems of pictures that are not those of the part."
+    "Problems of images that are not those of the part."
     if not images or zlib.crc32(id.encode()) % _REDRAWN: return []
     again = draw(solid(), images, **pen)
-    return [[id, 'wrong_picture', f'expected the {v} view of the part, found another picture'] for v in images if not np.array_equal(images[v], again[v])]
+    return [[id, 'wrong_drawing', f'expected the {v} view of the part, found another image'] for v in images if not np.array_equal(images[v], again[v])]
 
 
 def _digest(path):
@@ -107,7 +108,7 @@ def _packed(code):
 
 
 def _validate_one(dataset, views, pen, language, id, drawn, code):
-    "`{problems, sums}` of one part; `drawn` says whether it should have pictures, `code` is its answer, compressed, or None."
+    "`{problems, sums}` of one part; `drawn` says whether it should have images, `code` is its answer, compressed, or None."
     problems, images, sequence = [], {}, None
     try: sequence = load_part(dataset.json_path(id).read_bytes(), id)
     except FileNotFoundError: problems.append([id, 'missing_json', 'expected its file in cad_json, found none'])
@@ -181,11 +182,11 @@ def _check_split(dataset):
 
 
 def _check_folders(dataset, drawn, views):
-    "Files that are in the folder and belong to nobody."
+    "Files that are in the folder and belong to no part."
     stray = sorted(s for s in iter_files(dataset.path/'images', '.png') for id, _, view in [s.rpartition('_')] if id not in drawn or view not in views)
     own = set(dataset.ids)
     others = sorted(i for i in iter_files(dataset.path/'cad_json', '.json') if i not in own)
-    return [[s, 'stray_image', 'expected no picture of a part or view that is not in the dataset'] for s in stray] + \
+    return [[s, 'stray_image', 'expected no image of a part or view that is not in the dataset'] for s in stray] + \
            [[s, 'stray_json', 'expected no part that is not in the split'] for s in others]
 
 
@@ -209,7 +210,7 @@ def _check_accounts(dataset, drawn, codes):
     why, ids = {r['id']: r for r in failures(dataset)}, dict.fromkeys(dataset.ids)
     lost = [[i, 'unaccounted', 'expected samples or a row in failures.jsonl, found neither'] for i in ids if i not in codes and i not in why]
     both = [[i, 'failed_and_made', f'expected no samples of a part that failed ({why[i]["reason"]})'] for i in ids if i in codes and i in why]
-    bare = [[i, 'not_drawn', 'expected a part that has samples to have pictures'] for i in codes if i not in drawn]
+    bare = [[i, 'not_drawn', 'expected a part that has samples to have images'] for i in codes if i not in drawn]
     return lost + both + bare
 
 # %% ../../nbs/56_validate.ipynb #9e0f2920
@@ -248,7 +249,7 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
     max_length : int
         Tokens that the model takes.
     image_tokens : int
-        Tokens that a picture takes.
+        Tokens that a image takes.
 
     Returns
     -------
@@ -352,14 +353,14 @@ def _check_parts(dataset, drawing, talk, codes, known, workers, scheduler):
         return problems + _check_sums(dataset, sums, {w.partition('[')[0] for w, _, _ in known + problems})
 
 
-def _glance(dataset, drawing):
+def _check_names(dataset, drawing):
     "Problems of parts whose files are not there; no file is opened."
     have, drawn, bits = list_files(dataset.path/'cad_json', '.json'), dict.fromkeys(drawing['frames'], 0), {v: 1 << k for k, v in enumerate(drawing['views'])}
     for name in iter_files(dataset.path/'images', '.png'):
         id, _, view = name.rpartition('_')
         if id in drawn: drawn[id] |= bits.get(view, 0)
     lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids) if i not in have]
-    return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a picture, found none'] for i, there in drawn.items() for v, bit in bits.items() if not there & bit]
+    return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a image, found none'] for i, there in drawn.items() for v, bit in bits.items() if not there & bit]
 
 # %% ../../nbs/56_validate.ipynb #9a0fd4e3
 def _report(dataset, problems, counts, tokens, sums):
@@ -370,55 +371,63 @@ def _report(dataset, problems, counts, tokens, sums):
     write_json(dataset.path/'validation_report.json', about)
     sweep_parts(dataset, 'validate')
 
+# %% ../../nbs/56_validate.ipynb #57fea3a3
+def _facts(counts, problems, tokens, quick):
+    "What the summary says besides counts."
+    well = 'no problems in names and conversations (--quick opens no part and no image)' if quick else 'no problems'
+    facts = dict(images=f'{counts["images"]:,}', samples=', '.join(f'{n:,} {FILES[s]}' for s, n in counts['samples'].items()),
+                 result=f'{len(problems):,} problems' if problems else well)
+    if tokens:
+        facts['tokens'] = ('{mean:,.0f} on average, {min:,} to {max:,}, image included; {cut:,} of {samples:,} samples '
+                           'are longer than {max_length:,}').format(**tokens)
+    return facts
 
-def validate(dataset: Folder, *, tokenizer: Path | None = None, max_length: int = 2048, image_tokens: int = 729, quick: bool = False,
-             workers: int | None = None, scheduler: str | None = None):
-    """Look at every file, picture and conversation of a dataset.
 
-    Parameters
-    ----------
-    dataset : Path
-        Folder that `cadvlm convert` has been through.
-    tokenizer : Path, optional
-        Folder of a Hugging Face tokenizer: count tokens, and list samples that are too long or hold one of its marks.
-    max_length : int
-        Tokens that the model takes, with --tokenizer.
-    image_tokens : int
-        Tokens that a picture takes, with --tokenizer.
-    quick : bool
-        Look at names, counts, splits and conversations only, and open no part and no picture.
-    workers : int, optional
-        Processes; by default one for each processor. 1 is this process alone: a part that crashes a library ends the run.
-    scheduler : str, optional
-        Address of a Dask scheduler, tcp://host:port: its workers do the work.
+def _notes(dataset, drawing, talk):
+    "What is allowed, and may surprise whoever trains on it."
+    notes = [f'there is no part in the {s} split; cadvlm train needs some' for s in ('train', 'validation') if not dataset.split[s]]
+    unused = [v for v in drawing['views'] if v not in talk['views'] and (v == 'sheet') == (talk['sample'] == 'sheet')]
+    if unused: notes.append(f'images of {", ".join(unused)} belong to no sample; run cadvlm convert to use them')
+    return notes
 
+
+_UNREADABLE = ('bad_samples', 'bad_sample', 'not_json', 'missing_file')         # what cannot be read cannot be counted
+
+
+def _tokens(dataset, settings, problems):
+    "`(lengths in tokens, problems)` with --tokenizer."
+    if not settings.tokenizer or any(r in _UNREADABLE for _, r, _ in problems): return None, []
+    return audit(dataset, load_tokenizer(settings.tokenizer), settings.max_length, settings.image_tokens)
+
+# %% ../../nbs/56_validate.ipynb #ae42111e
+@command(Validate)
+def validate(dataset, settings):
+    """
     Returns
     -------
     Summary
-        Its `problems` are empty when all is well.
+        Its `problems` are empty when nothing is wrong.
 
     Raises
     ------
     DatasetError
         When a stage has not been run.
     """
-    dataset, workers = Dataset(dataset), available_workers(workers, scheduler)
-    check_count('max_length', max_length, 1), check_count('image_tokens', image_tokens)
-    tokens, tokenizer = None, tokenizer and load_tokenizer(tokenizer)
+    dataset, workers = Dataset(dataset), available_workers(settings.workers, settings.scheduler)
+    if settings.tokenizer: load_tokenizer(settings.tokenizer)                       # before hours of work
     info, drawing, talk = (dataset.metadata(s) for s in ('extract', 'render', 'convert'))
-    drawing['frames'] = frozenset(drawing['frames'])                # the ids are all that is looked at
-    with stage_run(dataset, 'validate', workers, quick=quick) as summary:
+    drawing['frames'] = frozenset(drawing['frames'])                                # the ids are all that matters here
+    with stage_run(dataset, 'validate', workers, **settings.record()) as summary:
         checked, codes, problems = _check_whole(dataset, info, drawing, talk)
-        problems += _glance(dataset, drawing) if quick else _check_parts(dataset, drawing, talk, codes, problems, workers, scheduler)
-        if tokenizer and not any(r in ('bad_samples', 'bad_sample', 'not_json', 'missing_file') for _, r, _ in problems):       # what cannot be read cannot be counted
-            tokens, wrong = audit(dataset, tokenizer, max_length, image_tokens)
-            problems += wrong
+        if settings.quick: problems += _check_names(dataset, drawing)
+        else: problems += _check_parts(dataset, drawing, talk, codes, problems, workers, settings.scheduler)
+        tokens, wrong = _tokens(dataset, settings, problems)
+        problems += wrong
         ids = set(dataset.ids)
         counts = dict(parts=len(ids), images=sum(i in drawing['frames'] for i in ids)*len(drawing['views']), samples=checked)
-        _report(dataset, problems, counts, tokens, _known_sums(dataset, problems, quick))
+        _report(dataset, problems, counts, tokens, _known_sums(dataset, problems, settings.quick))
         summary.asked = summary.done = len(ids)
-        summary.facts = dict(images=f'{counts["images"]:,}', samples=', '.join(f'{n:,} {FILES[s]}' for s, n in checked.items()),
-                             result=f'{len(problems):,} problems' if problems else 'all is well, as far as names and conversations go' if quick else 'all is well')
-        if tokens: summary.facts['tokens'] = '{mean:,.0f} on average, {min:,} to {max:,}, picture included; {cut:,} of {samples:,} samples are longer than {max_length:,}'.format(**tokens)
+        summary.facts = _facts(counts, problems, tokens, settings.quick)
+        summary.notes += _notes(dataset, drawing, talk)
         summary.problems = [f'{w}: {m} [{r}]' for w, r, m in problems]
     return summary
