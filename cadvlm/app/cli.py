@@ -117,7 +117,8 @@ def did_you_mean(word, known):
 
 def _section(cls, section, where):
     "The settings of a section, checked; arguments may stand among them."
-    if type(section) is not dict: raise DatasetError('bad_config', where, f'expected settings, found {type(section).__name__}')
+    if type(section) is not dict:
+        raise DatasetError('bad_config', where, f'expected settings, found {type(section).__name__}')
     section = {str(k).replace('-', '_'): v for k, v in section.items()}
     flags = {k: v for k, v in section.items() if k not in cls.arguments}
     for key in flags:
@@ -163,12 +164,15 @@ def _merged(sections, file, command):
 # %% ../../nbs/80_cli.ipynb #6078866e
 @app.meta.default
 def _with_config(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-                 config: Annotated[Path | None, Parameter(help='YAML file: a section for each command, a key for each '
-                                                               'flag. What is typed wins.')] = None,
+                 config: Annotated[Path | None,
+                                   Parameter(help='YAML file: a section for each command, a key for each '
+                                             'flag. What is typed wins.')] = None,
                  quiet: Annotated[bool, Parameter(alias='-q', negative=(), help='Print nothing but errors.')] = False,
-                 verbose: Annotated[bool, Parameter(alias='-v', negative=(), help='Print failures as they happen.')] = False):
+                 verbose: Annotated[bool,
+                                    Parameter(alias='-v', negative=(), help='Print failures as they happen.')] = False):
     command = next((t for t in tokens if not t.startswith('-')), None)
-    app.config = Dict({command: load_config(config, command)}, source=str(config)) if config and command in COMMANDS else ()
+    app.config = (Dict({command: load_config(config, command)}, source=str(config)) if config and command in COMMANDS
+                  else ())
     if quiet or verbose:
         from cadvlm.jobs.progress import set_verbosity
         set_verbosity(quiet, verbose)
@@ -198,9 +202,11 @@ def _with_flag(error):
 def _usage(error, tokens):
     "What is wrong with the words that were typed, and where help is."
     what, command = ' '.join(str(error).split()), tokens[0] if tokens and tokens[0] in COMMANDS else ''
-    lists = [f'--{n.replace("_", "-")}' for n, f in COMMANDS[command].model_fields.items() if _is_list(f)] if command else []
+    lists = [f'--{n.replace("_", "-")}' for n, f in COMMANDS[command].model_fields.items()
+             if _is_list(f)] if command else []
     taken = next((f for f in lists if f in tokens), None)
-    if 'requires an argument' in what and taken: what += f' {taken} takes all words that follow it: write the arguments first.'
+    if 'requires an argument' in what and taken:
+        what += f' {taken} takes all words that follow it: write the arguments first.'
     return f'{what} See cadvlm {command} --help.'.replace('  ', ' ')
 
 

@@ -22,7 +22,8 @@ def _output(output, settings):
     "The folder of the dataset."
     if output: return Path(output)
     if settings.scale: return Path('data')/f'synthetic_{settings.scale}'
-    raise DatasetError('bad_setting', 'output', 'name a folder for the dataset: cadvlm run SOURCE OUTPUT, or cadvlm run --scale 1k')
+    raise DatasetError('bad_setting', 'output',
+                       'name a folder for the dataset: cadvlm run SOURCE OUTPUT, or cadvlm run --scale 1k')
 
 # %% ../../nbs/79_run.ipynb #0acc47b4
 def settings_of(stage, settings, **changes):

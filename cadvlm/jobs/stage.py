@@ -64,7 +64,8 @@ class Stage:
 
     def run(self, function, ids, fresh, arguments=lambda id: (), timeout=None):
         """Rows of `function(id, *arguments(id))`; rows that are still `fresh` are kept from an earlier run."""
-        rows = run(function, ids, self.journal, fresh, self.workers, arguments, self.name, timeout, self.settings.scheduler)
+        rows = run(function, ids, self.journal, fresh, self.workers, arguments, self.name, timeout,
+                   self.settings.scheduler)
         self.summary.notes += late_note(rows, timeout)
         broken = [r['id'] for r in rows.failures if r['reason'] == 'internal_error']
         if broken:

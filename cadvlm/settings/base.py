@@ -81,7 +81,8 @@ def wanted(field):
     "What the value of a field has to be, in words."
     kind, metadata = _unpacked(field)
     if found := choices(field): return f'{"some" if typing.get_origin(kind) is tuple else "one"} of {", ".join(found)}'
-    words = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'text', Path: 'a path'}.get(kind, 'another value')
+    words = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'text', Path: 'a path'}.get(kind,
+        'another value')
     names = dict(ge='of at least', gt='above', le='of at most', lt='below')
     limits = [f'{names[k]} {v:,}' for k, v in _bounds(metadata).items() if v != MOST]
     return ' '.join((words, ' and '.join(limits))).strip()
@@ -145,15 +146,18 @@ def ordered(cls):
 def _signature(cls):
     "The arguments and the settings of a command as the signature of a function."
     Parameter = inspect.Parameter
-    own = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, annotation=a.type, default=a.default) for n, a in cls.arguments.items()]
-    flags = [Parameter(n, Parameter.KEYWORD_ONLY, annotation=f.annotation, default=f.default) for n, f in ordered(cls).items()]
+    own = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, annotation=a.type, default=a.default)
+           for n, a in cls.arguments.items()]
+    flags = [Parameter(n, Parameter.KEYWORD_ONLY, annotation=f.annotation, default=f.default)
+             for n, f in ordered(cls).items()]
     return inspect.Signature([*own, *flags])
 
 
 def _described(cls, extra=''):
     "A numpy docstring of a command; `extra` is what its function says about results and errors."
     lines = [(cls.__doc__ or '').strip(), '', 'Parameters', '----------']
-    for name, help in ({n: a.help for n, a in cls.arguments.items()} | {n: f.description for n, f in ordered(cls).items()}).items():
+    for name, help in ({n: a.help for n, a in cls.arguments.items()}
+                       | {n: f.description for n, f in ordered(cls).items()}).items():
         lines += [name, f'    {help}']
     return '\n'.join([*lines, '', inspect.cleandoc(extra or '')]).strip()
 
@@ -172,7 +176,8 @@ def command(cls):
             bound = signature.bind(*args, **given)
             bound.apply_defaults()
             values = dict(bound.arguments)
-            return function(*(values.pop(n) for n in cls.arguments), cls(**{n: v for n, v in values.items() if n in given}))
+            return function(*(values.pop(n) for n in cls.arguments),
+                            cls(**{n: v for n, v in values.items() if n in given}))
 
         called.__signature__, called.__doc__, called.settings = signature, _described(cls, function.__doc__), cls
         return called

@@ -49,11 +49,11 @@ class Train(Settings):
 # %% ../../nbs/59_learn_settings.ipynb #facc8293
 class Predict(Settings):
     "Write the code that a trained model gives for the pictures of a split."
-    arguments = dict(
-        checkpoint=Argument(Path, 'Folder of `cadvlm train`, or its checkpoint.pt.'),
-        dataset=Argument(Path, 'Folder that `cadvlm convert` has been through.'),
-        output=Argument(Path | None, 'JSON lines with id, code and language; by default predictions_SPLIT.jsonl beside the '
-                     'checkpoint.', None))
+    arguments = dict(checkpoint=Argument(Path, 'Folder of `cadvlm train`, or its checkpoint.pt.'),
+                     dataset=Argument(Path, 'Folder that `cadvlm convert` has been through.'),
+                     output=Argument(Path | None,
+                                     'JSON lines with id, code and language; by default predictions_SPLIT.jsonl '
+                                     'beside the checkpoint.', None))
     function, group = 'learn.train:predict', 'train'
     example = 'cadvlm predict runs/first data/synthetic_1k'
     split: str = Field(
@@ -127,19 +127,21 @@ class Finetune(Settings):
         0, description='Decides which samples there are, their order and new weights.')
     device: str | None = Field(
         None, description='cpu keeps away from a graphics card that is there.')
-    loader_workers: Positive | None = Field(
-        None, description='Processes that prepare images and tokens beside the training, for each process that trains; by default the '
-        'processors to spare, at most 8, and none without a graphics card.')
+    loader_workers: Positive | None = Field(None,
+                                            description='Processes that prepare images and tokens beside the '
+                                            'training, for each process that trains; by default the '
+                                            'processors to spare, at most 8, and none without a graphics card.')
     resume: Flag = Field(
         False, description='Go on after the last checkpoint.')
 
 # %% ../../nbs/59_learn_settings.ipynb #11cb508f
 class Answer(Settings):
     "Write what a fine-tuned model says about the pictures of a split."
-    arguments = dict(
-        model=Argument(Path, 'Folder of `cadvlm finetune`, or of any image-text-to-text model.'),
-        dataset=Argument(Path, 'Folder that `cadvlm convert` has been through.'),
-        output=Argument(Path | None, 'JSON lines with id, code and language; by default answers_SPLIT.jsonl in the folder.', None))
+    arguments = dict(model=Argument(Path, 'Folder of `cadvlm finetune`, or of any image-text-to-text model.'),
+                     dataset=Argument(Path, 'Folder that `cadvlm convert` has been through.'),
+                     output=Argument(Path | None,
+                                     'JSON lines with id, code and language; by default answers_SPLIT.jsonl in the '
+                                     'folder.', None))
     function, group = 'learn.finetune:answer', 'train'
     example = 'cadvlm answer runs/tiny data/synthetic_1k'
     split: str = Field(
@@ -154,6 +156,8 @@ class Answer(Settings):
         0, description='Decides which samples there are.')
     device: str | None = Field(
         None, description='cpu or cuda; by default cuda where it is there.')
-    dtype: Literal['auto', 'bfloat16', 'float32'] = Field(
-        'auto', description='Numbers that the model calculates with: bfloat16, in half the memory; float32; or auto: bfloat16 on a '
-        'graphics card that has it, float32 elsewhere.')
+    dtype: Literal['auto', 'bfloat16', 'float32'] = Field('auto',
+                                                          description='Numbers that the model calculates with: '
+                                                          'bfloat16, in half the memory; float32; or '
+                                                          'auto: bfloat16 on a '
+                                                          'graphics card that has it, float32 elsewhere.')

@@ -130,9 +130,12 @@ class Export(Settings):
     example = 'cadvlm export 00000007 part.step --dataset data/my_dataset'
     dataset: Path | None = Field(None, description='Dataset or source to look for the id in; by default those below '
                                                    'data/.')
-    language: Literal['cadquery', 'compact'] | None = Field(None, description='Language of the program; by default it is guessed.')
-    unit: float | None = Field(None, gt=0, description='Millimetres in one unit of the source; by default 1000 for JSON '
-                                                       '(metres), 1 for a program, 100 for vectors (within ±0.75).')
+    language: Literal['cadquery', 'compact'] | None = Field(None,
+                                                            description='Language of the program; by default it is '
+                                                            'guessed.')
+    unit: float | None = Field(None, gt=0,
+                               description='Millimetres in one unit of the source; by default 1000 for JSON '
+                               '(metres), 1 for a program, 100 for vectors (within ±0.75).')
     overwrite: Flag = Field(False, description='Replace a file of that name.')
 
 # %% ../../nbs/50_settings.ipynb #4064d4a7

@@ -78,7 +78,9 @@ def _convert_one(dataset, views, settings, id, frame):
     signature, sequence = file_signature(dataset.json_path(id)), load_part(part_bytes(dataset, id), id)
     language = settings.language
     if settings.verify: made = answer(sequence, build(sequence), language, settings.on_quantisation_loss)
-    else: made = dict(code=check_answer(encode(sequence, language, frame=Frame(tuple(frame[:3]), frame[3]))), quantisation_step=1.)
+    else:
+        made = dict(code=check_answer(encode(sequence, language, frame=Frame(tuple(frame[:3]), frame[3]))),
+                    quantisation_step=1.)
     return dict(signature=signature) | made
 
 
@@ -200,7 +202,8 @@ def _write_samples(dataset, rows, views, drawing, settings):
     made, words = {i for i, _ in rows.values}, settings.model_dump(include={'language', 'system_prompt', 'seed'})
     split = {s: [i for i in dataset.split[s] if i in made] for s in FILES}
     is_table = settings.format == 'parquet'
-    tables = _claim_tables(dataset, rows.journal, {s: len(views)*len(ids) for s, ids in split.items()} if is_table else {})
+    tables = _claim_tables(dataset, rows.journal, {s: len(views)*len(ids) for s, ids in split.items()} if is_table
+                           else {})
 
     def samples_of(ids):
         for i in ids:
@@ -214,7 +217,8 @@ def _write_samples(dataset, rows, views, drawing, settings):
 # %% ../../nbs/55_convert.ipynb #4fe8e37c
 def _facts(about):
     "What the summary says besides counts."
-    facts, length, q = dict(samples=', '.join(f'{n:,} {FILES[s]}' for s, n in about['samples'].items())), about['code_length'], about['quantisation']
+    facts, length, q = (dict(samples=', '.join(f'{n:,} {FILES[s]}' for s, n in about['samples'].items())),
+                        about['code_length'], about['quantisation'])
     if length: facts['code'] = '{mean:,.0f} characters on average, {min:,} to {max:,}'.format(**length)
     if q:
         good = f'IoU ≥ 0.99 for {q["at_least_0.99"]:,} of {q["parts"]:,} parts, ≥ 0.9 for {q["at_least_0.9"]:,}'
@@ -226,8 +230,8 @@ def _facts(about):
 def _notes(settings, own_card, not_drawn):
     notes = []
     if settings.format == 'parquet' and not own_card:
-        notes.append(f'{CARD} was changed by somebody, and is left as it is; load_dataset finds the Parquet files by the '
-                     'configs in its header (remove it, and convert writes another)')
+        notes.append(f'{CARD} was changed by somebody, and is left as it is; load_dataset finds the Parquet files by '
+                     'the configs in its header (remove it, and convert writes another)')
     if not_drawn: notes.append(f'{not_drawn:,} parts that were not drawn are skipped (failures.jsonl)')
     return notes
 
@@ -244,13 +248,15 @@ def _sample_views(drawn, sample):
     views = [v for v in drawn if (v == 'sheet') == (sample == 'sheet')]
     if views: return views
     wanted = 'sheet' if sample == 'sheet' else 'front top right'
-    raise DatasetError('missing_view', '', f'there are images of {", ".join(drawn)} only; run cadvlm render --views {wanted}')
+    raise DatasetError('missing_view', '',
+                       f'there are images of {", ".join(drawn)} only; run cadvlm render --views {wanted}')
 
 
 def _check(settings):
     "Raise where settings contradict each other."
     if settings.on_quantisation_loss != 'keep' and not settings.verify:
-        raise DatasetError('bad_setting', 'on_quantisation_loss', 'only keep goes with --no-verify: a loss that is not measured cannot be acted on')
+        raise DatasetError('bad_setting', 'on_quantisation_loss',
+                           'only keep goes with --no-verify: a loss that is not measured cannot be acted on')
     if '<image>' in settings.system_prompt:
         raise DatasetError('bad_setting', 'system_prompt', 'leave out <image>; each question gets one')
 

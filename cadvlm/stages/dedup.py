@@ -71,7 +71,8 @@ def fingerprint(sequence):
 
 # %% ../../nbs/53_dedup.ipynb #4e06c187
 SAME = 0.99                 # intersection over union from which two parts are duplicates
-# of duplicates: cube root of volume (share; -log(0.99)/3, and rounding), spread along the axes, sides of the box (units)
+# of duplicates: cube root of volume (share; -log(0.99)/3, and rounding), spread along the axes, sides of the box
+# (units)
 _BOUNDS = np.array((.0034, 3., 3., 3., 6., 6., 6.))
 
 
@@ -102,7 +103,8 @@ ROTATIONS = _rotations()
 
 # %% ../../nbs/53_dedup.ipynb #33512bbf
 def similarity(a, b, rotated=False):
-    "Intersection over union of two solids, each in its frame; with `rotated`, in the position in which they agree best."
+    """Intersection over union of two solids, each in its frame; with `rotated`, in the position in which they agree
+    best."""
     best, volumes = 0., a.manifold.volume() + b.manifold.volume()
     for turn in ROTATIONS if rotated else ROTATIONS[:1]:
         if np.abs(np.abs(turn) @ b.size - a.size).max() > _BOUNDS[-1]: continue
@@ -200,7 +202,8 @@ def find_duplicates(dataset, **settings):
         Groups of ids; and counts: parts, exact pairs, candidates, verified pairs, parts without a solid.
     """
     settings, ids = Dedup(**settings), list(dict.fromkeys(dataset.ids))
-    with Journal(dataset.log_path('dedup', '.jsonl'), dict(code=code_fingerprint('cad', 'text', 'stages.dedup'))) as journal:
+    with Journal(dataset.log_path('dedup', '.jsonl'),
+                 dict(code=code_fingerprint('cad', 'text', 'stages.dedup'))) as journal:
         rows = run(partial(_fingerprint_one, dataset), ids, journal, partial(_is_fresh, dataset), settings.workers,
                    title='fingerprint', scheduler=settings.scheduler)
         prints, failed = dict(rows.values), len(rows.failures)
@@ -208,7 +211,8 @@ def find_duplicates(dataset, **settings):
     compared, verified = _verified(dataset, ones, prints, settings)
     number, known = {i: k for k, i in enumerate(prints)}, list(prints)
     found = groups(len(prints), [(number[a], number[b]) for a, b in exact + verified])
-    counts = dict(parts=len(ids), exact=len(exact), candidates=len(compared), verified=len(verified), without_solid=failed)
+    counts = dict(parts=len(ids), exact=len(exact), candidates=len(compared), verified=len(verified),
+                  without_solid=failed)
     return sorted(sorted(known[k] for k in g) for g in found), counts
 
 # %% ../../nbs/53_dedup.ipynb #0598c4a2
@@ -236,8 +240,10 @@ def _rewrite(dataset, gone):
 
 def _facts(found, counts, leak, gone, choice):
     sizes = Counter(map(len, found))
-    pairs = f'{counts["exact"]:,} pairs equal by text, {counts["verified"]:,} of {counts["candidates"]:,} verified by their solids'
-    return dict(duplicates=f'{sum(map(len, found)):,} parts in {len(found):,} groups, the largest of {max(sizes, default=0):,}; {pairs}',
+    pairs = (f'{counts["exact"]:,} pairs equal by text, {counts["verified"]:,} of {counts["candidates"]:,} verified '
+             'by their solids')
+    return dict(duplicates=f'{sum(map(len, found)):,} parts in {len(found):,} groups, the largest of '
+                f'{max(sizes, default=0):,}; {pairs}',
                 leaks=', '.join(f'{v["parts"]:,} of {v["of"]:,} {k}' for k, v in leak.items()),
                 removed=f'{len(gone):,} parts ({choice})')
 

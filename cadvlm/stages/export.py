@@ -27,7 +27,8 @@ def _program(path, language):
         if path.suffix.lower() == '.h5': return decode(load_vectors(path), 'vectors')
         text = _bytes(path, _MAX_PROGRAM).decode()
         return decode(text, language or ('cadquery' if 'cq.' in text or path.suffix == '.py' else 'compact'))
-    except UnicodeDecodeError: raise CodeError('not_text', str(path), 'expected a program, found something that is not text') from None
+    except UnicodeDecodeError:
+        raise CodeError('not_text', str(path), 'expected a program, found something that is not text') from None
     except CadError as e: raise e.within(f'{path}:') from None
 
 
@@ -39,7 +40,8 @@ def _found(id, dataset):
     for path in paths:
         if path.is_file(): return path
     searched = ', '.join(map(str, here)) or 'data/, where there is no dataset'
-    raise ExportError('missing_part', id, f'there is no such file, and no such part in {searched}; name a dataset with --dataset')
+    raise ExportError('missing_part', id,
+                      f'there is no such file, and no such part in {searched}; name a dataset with --dataset')
 
 # %% ../../nbs/58_export.ipynb #3044d662
 @command(Export)

@@ -58,7 +58,8 @@ def _extract_one(dataset, source, id, place, signature):
 def _is_there(source, dataset, id, value):
     "Was the file copied, and has it not changed since, here or there?"
     copy = dataset.json_path(id)
-    return copy.is_file() and copy.stat().st_size == value['signature'][0] and source.signature(id) == value['signature']
+    return (copy.is_file() and copy.stat().st_size == value['signature'][0]
+            and source.signature(id) == value['signature'])
 
 # %% ../../nbs/52_extract.ipynb #a89d1a0b
 _FEW = 2000                 # files that are read faster than processes start
@@ -193,7 +194,8 @@ def _candidates(source, sizes, order, seed, survey):
 def _check_output(source, dataset):
     here, there = dataset.path.resolve(), source.path and source.path.resolve()
     if there and (here == there or there/source.layout.parts in [here, *here.parents]):
-        raise DatasetError('bad_output', str(dataset.path), 'this is the source, whose files would be overwritten; name another output')
+        raise DatasetError('bad_output', str(dataset.path),
+                           'this is the source, whose files would be overwritten; name another output')
     if dataset.path.exists() and not dataset.path.is_dir():
         raise DatasetError('bad_output', str(dataset.path), 'this is a file, not a folder; name another output')
     check_ours(dataset, *STAGES)
@@ -323,7 +325,8 @@ def _check_taken(source, taken, settings, rejected):
     why = Counter(r['reason'] for r in rejected)
     found = f'none can be read: {counted(why)} (logs/extraction.log)' if why else \
             f'of the ids in its split, {there:,} have a file; does the split belong to these files?'
-    raise DatasetError('nothing_taken', source.name, f'no part was taken of the {len(source.ids):,} files of the source; {found}')
+    raise DatasetError('nothing_taken', source.name,
+                       f'no part was taken of the {len(source.ids):,} files of the source; {found}')
 
 # %% ../../nbs/52_extract.ipynb #36c36177
 def _facts(summary, source, taken, settings, strata, absent, stray, repaired):
@@ -331,7 +334,8 @@ def _facts(summary, source, taken, settings, strata, absent, stray, repaired):
     wanted = sizes(settings)
     summary.facts = {s: f'{len(taken[s]):,} of {wanted[s]:,}' for s in SPLITS}
     if settings.order != 'official': summary.facts['order'] = f'{settings.order}, seed {settings.seed}'
-    if repaired: summary.facts['repaired'] = ', '.join(f'{len(ids):,} with {_REPAIRS[f]}' for f, ids in repaired.items())
+    if repaired:
+        summary.facts['repaired'] = ', '.join(f'{len(ids):,} with {_REPAIRS[f]}' for f, ids in repaired.items())
     if strata:
         kinds, parts = len({k for c in strata.values() for k in c}), sum(n for c in strata.values() for n in c.values())
         summary.facts['strata'] = f'{kinds} in {parts:,} readable parts'
@@ -342,7 +346,8 @@ def _short(source, taken, wanted):
     "Notes about splits that have fewer parts than were requested."
     for s in SPLITS:
         if not source.split[s] and wanted[s]: yield f'{s}: the source has no parts for this split'
-        elif len(taken[s]) < wanted[s]: yield f'{s}: the source has {len(taken[s]):,} readable parts; all of them are taken'
+        elif len(taken[s]) < wanted[s]:
+            yield f'{s}: the source has {len(taken[s]):,} readable parts; all of them are taken'
 
 
 def _notes(summary, source, taken, wanted, absent, stray):
@@ -353,7 +358,8 @@ def _notes(summary, source, taken, wanted, absent, stray):
     if absent: yield f'{len(absent):,} of the {ids:,} ids in the split have no file (logs/missing_ids.txt)'
     if stray: yield f'{len(stray):,} of the {len(source.ids):,} files are in no split (logs/not_in_split.txt)'
     if both := source.in_two_splits:
-        yield f'{len(both):,} ids are in two splits, such as {both[0]}: test wins, then validation (logs/in_two_splits.txt)'
+        yield (f'{len(both):,} ids are in two splits, such as {both[0]}: test wins, then validation '
+               '(logs/in_two_splits.txt)')
     if source.others: yield f'{source.others:,} JSON files were skipped: their names or places are not those of parts'
 
 # %% ../../nbs/52_extract.ipynb #d61692c3

@@ -82,19 +82,20 @@ def _conventions(s):
     lines = f'visible: black, {s.line_width*s.size/512:g} px; hidden: grey, dashed, {s.line_width*s.size/1024:g} px'
     pixel = (f'column = {s.size/2:g} + right * {s.size/CANVAS:g}, row = {s.size/2:g} - up * {s.size/CANVAS:g}; '
              'iso is smaller by a quarter, and a sheet shows four views at half the scale')
-    return dict(
-        projection=f'orthographic, third angle; z is up; hidden lines are {"" if s.hidden_lines else "not "}drawn',
-        views={v: dict(zip(axes, VIEWS[v].round(6).tolist())) for v in s.views if v in VIEWS},
-        frame=f'frame = (world - centre) * scale: the box of the part is centred, its longest side is {FRAME_SIZE:g} units',
-        frames='[x, y, z of the centre in metres, scale in units per metre] of each part',
-        illegible=f'views of each part whose image has less than {_CLEAR:g} pixels of paper between lines side by side',
-        canvas_units=CANVAS, pixel=pixel, lines=f'{lines}; white background')
+    return dict(projection='orthographic, third angle; z is up; hidden lines are '
+                f'{"" if s.hidden_lines else "not "}drawn',
+                views={v: dict(zip(axes, VIEWS[v].round(6).tolist())) for v in s.views if v in VIEWS},
+                frame='frame = (world - centre) * scale: the box of the part is centred, its longest side is '
+                f'{FRAME_SIZE:g} units',
+                frames='[x, y, z of the centre in metres, scale in units per metre] of each part',
+                illegible=f'views of each part whose image has less than {_CLEAR:g} pixels of paper between lines '
+                'side by side', canvas_units=CANVAS, pixel=pixel, lines=f'{lines}; white background')
 
 # %% ../../nbs/54_render.ipynb #8331bf99
 def _metadata(dataset, settings, rows):
     values = dict(rows.values)
-    return dict(cadvlm=cadvlm.__version__, parts=len(values), images=len(values)*len(settings.views), **settings.record(),
-                bytes=sum(v['bytes'] for v in values.values()),
+    return dict(cadvlm=cadvlm.__version__, parts=len(values), images=len(values)*len(settings.views),
+                **settings.record(), bytes=sum(v['bytes'] for v in values.values()),
                 counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
                 failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())),
                 met_limits=met_limits(rows.failures), conventions=_conventions(settings),

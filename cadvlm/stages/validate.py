@@ -65,17 +65,23 @@ def check_image(path, size):
         `missing_image`, `broken_image`, `wrong_image` or `blank_image`.
     """
     try: data = path.read_bytes()
-    except OSError as e: raise DatasetError('missing_image', path.name, f'expected a image, found {e.strerror}') from None
+    except OSError as e:
+        raise DatasetError('missing_image', path.name, f'expected a image, found {e.strerror}') from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.endswith(_END) else None
-    if image is None: raise DatasetError('broken_image', path.name, f'expected a whole PNG file, found {len(data):,} bytes that are none')
+    if image is None:
+        raise DatasetError('broken_image', path.name,
+                           f'expected a whole PNG file, found {len(data):,} bytes that are none')
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
-        raise DatasetError('wrong_image', path.name, f'expected {size} × {size} RGB pixels of 8 bits, found {" × ".join(map(str, image.shape))} {image.dtype}')
+        raise DatasetError('wrong_image', path.name,
+                           f'expected {size} × {size} RGB pixels of 8 bits, found {" × ".join(map(str, image.shape))} '
+                           f'{image.dtype}')
     if image.min() > _WHITE: raise DatasetError('blank_image', path.name, 'expected lines, found a white image')
     return image
 
 # %% ../../nbs/56_validate.ipynb #2afde6e8
 def _problem(where, error):
-    return [where, error.reason, f'{error.where}: {error.message}' if error.where and error.where != where else error.message]
+    return [where, error.reason, f'{error.where}: {error.message}' if error.where and error.where != where
+            else error.message]
 
 
 def _equal_views(images, solid, pen, id):
@@ -83,7 +89,8 @@ def _equal_views(images, solid, pen, id):
     same = [(a, b) for a, b in itertools.combinations(images, 2) if np.array_equal(images[a], images[b])]
     if not same: return []
     again = draw(solid(), sorted({v for pair in same for v in pair}), **pen)
-    return [[id, 'equal_views', f'expected different images of {a} and {b}, found the same'] for a, b in same if not np.array_equal(again[a], again[b])]
+    return [[id, 'equal_views', f'expected different images of {a} and {b}, found the same'] for a, b in same
+            if not np.array_equal(again[a], again[b])]
 
 # %% ../../nbs/56_validate.ipynb #c03746f7
 _REDRAWN = 50               # of so many parts one is drawn again and compared, pixel by pixel
@@ -93,12 +100,14 @@ def _redrawn(images, solid, pen, id):
     "Problems of images that are not those of the part."
     if not images or zlib.crc32(id.encode()) % _REDRAWN: return []
     again = draw(solid(), images, **pen)
-    return [[id, 'wrong_drawing', f'expected the {v} view of the part, found another image'] for v in images if not np.array_equal(images[v], again[v])]
+    return [[id, 'wrong_drawing', f'expected the {v} view of the part, found another image'] for v in images
+            if not np.array_equal(images[v], again[v])]
 
 
 def _digest(path):
     try:
-        with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()              # piece by piece: conversations may be large
+        # piece by piece: conversations may be large
+        with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
     except OSError: return None
 
 
@@ -108,7 +117,8 @@ def _packed(code):
 
 
 def _validate_one(dataset, views, pen, language, id, drawn, code):
-    "`{problems, sums}` of one part; `drawn` says whether it should have images, `code` is its answer, compressed, or None."
+    """`{problems, sums}` of one part; `drawn` says whether it should have images, `code` is its answer, compressed, or
+    None."""
     problems, images, sequence = [], {}, None
     try: sequence = load_part(dataset.json_path(id).read_bytes(), id)
     except FileNotFoundError: problems.append([id, 'missing_json', 'expected its file in cad_json, found none'])
@@ -116,7 +126,9 @@ def _validate_one(dataset, views, pen, language, id, drawn, code):
     for view in views if drawn else ():
         try: images[view] = check_image(dataset.image_path(id, view), pen['size'])
         except DatasetError as e: problems.append(_problem(dataset.image_name(id, view), e))
-    try: problems += _equal_views(images, lambda: build(sequence), pen, id) + _redrawn(images, lambda: build(sequence), pen, id) if sequence else []
+    try:
+        problems += (_equal_views(images, lambda: build(sequence), pen, id)
+                     + _redrawn(images, lambda: build(sequence), pen, id) if sequence else [])
     except CadError as e: problems.append(_problem(id, e))
     if code is not None:
         try: decode(check_answer(zlib.decompress(code).decode()), language)
@@ -138,12 +150,16 @@ def check_sample(dataset, sample, views):
     expect(type(sample) is dict and type(sample.get('id')) is str, 'an object with an id')
     id, _, view = sample['id'].rpartition('_')
     expect(is_id(id) and view in views, f'an id such as 00000007_{views[0]}, found {sample["id"][:60]!r}')
-    expect(sample.get('image') == dataset.image_name(id, view), f'the image {dataset.image_name(id, view)}, found {str(sample.get("image"))[:80]!r}')
+    expect(sample.get('image') == dataset.image_name(id, view),
+           f'the image {dataset.image_name(id, view)}, found {str(sample.get("image"))[:80]!r}')
     turns = sample.get('conversations')
-    spoken = type(turns) is list and all(type(t) is dict and type(t.get('value')) is str and t['value'].strip() for t in turns)
+    spoken = (type(turns) is list
+              and all(type(t) is dict and type(t.get('value')) is str and t['value'].strip() for t in turns))
     expect(turns and spoken, 'conversations with a text in every turn')
-    expect([t.get('from') for t in turns] == ['human', 'gpt']*(len(turns)//2) and len(turns) > 1, 'turns that alternate: human, gpt')
-    expect(turns[0]['value'].startswith('<image>\n') and sum(t['value'].count('<image>') for t in turns) == 1, "'<image>' once, at the start of the first turn")
+    expect([t.get('from') for t in turns] == ['human', 'gpt']*(len(turns)//2) and len(turns) > 1,
+           'turns that alternate: human, gpt')
+    expect(turns[0]['value'].startswith('<image>\n') and sum(t['value'].count('<image>') for t in turns) == 1,
+           "'<image>' once, at the start of the first turn")
     return id, view, turns[1]['value']
 
 # %% ../../nbs/56_validate.ipynb #6f1043e4
@@ -165,12 +181,16 @@ def check_samples(dataset, split, views):
             try: id, view, code = check_sample(dataset, sample, views)
             except DatasetError as e: problems.append(_problem(where, e)); continue
             id, bit, code = own.get(id, id), 1 << views.index(view), _packed(code)
-            if seen.get(id, 0) & bit: problems.append([where, 'duplicate_sample', f'expected every id once, found {id}_{view} again'])
+            if seen.get(id, 0) & bit:
+                problems.append([where, 'duplicate_sample', f'expected every id once, found {id}_{view} again'])
             seen[id] = seen.get(id, 0) | bit
-            if id not in own: problems.append([where, 'wrong_split', f'expected parts of the {split} split, found {id}'])
-            if codes.setdefault(id, code) != code: problems.append([where, 'codes_differ', f'expected the same code in all views of {id}'])
+            if id not in own:
+                problems.append([where, 'wrong_split', f'expected parts of the {split} split, found {id}'])
+            if codes.setdefault(id, code) != code:
+                problems.append([where, 'codes_differ', f'expected the same code in all views of {id}'])
     except DatasetError as e: return 0, {}, [[name, e.reason, e.message]]
-    problems += [[id, 'missing_sample', f'expected a sample of each view in {name}, found none of {v}'] for id in codes for k, v in enumerate(views) if not seen[id] >> k & 1]
+    problems += [[id, 'missing_sample', f'expected a sample of each view in {name}, found none of {v}'] for id in codes
+                 for k, v in enumerate(views) if not seen[id] >> k & 1]
     return number, codes, problems
 
 # %% ../../nbs/56_validate.ipynb #064bc91b
@@ -178,12 +198,14 @@ def _check_split(dataset):
     "A part that is listed twice, in one split or in two."
     times = Counter(dataset.ids)
     if not times: return [['train_val_split.json', 'empty', 'there is no part in any split']]
-    return [[i, 'leaked', f'expected every part once in the split, found it {n} times'] for i, n in times.items() if n > 1]
+    return [[i, 'leaked', f'expected every part once in the split, found it {n} times'] for i, n in times.items()
+            if n > 1]
 
 
 def _check_folders(dataset, drawn, views):
     "Files that are in the folder and belong to no part."
-    stray = sorted(s for s in iter_files(dataset.path/'images', '.png') for id, _, view in [s.rpartition('_')] if id not in drawn or view not in views)
+    stray = sorted(s for s in iter_files(dataset.path/'images', '.png') for id, _, view in [s.rpartition('_')]
+                   if id not in drawn or view not in views)
     own = set(dataset.ids)
     others = sorted(i for i in iter_files(dataset.path/'cad_json', '.json') if i not in own)
     return [[s, 'stray_image', 'expected no image of a part or view that is not in the dataset'] for s in stray] + \
@@ -198,18 +220,24 @@ def _rows_of(dataset, split):
 
 def _check_counts(dataset, info, drawing, talk, counts):
     split = {s: len(dataset.split[s]) for s in SPLITS}
-    pairs = [('dataset_info.json', 'counts', info.get('counts'), split), ('tinyllava_metadata.json', 'samples', talk.get('samples'), counts),
+    pairs = [('dataset_info.json', 'counts', info.get('counts'), split),
+             ('tinyllava_metadata.json', 'samples', talk.get('samples'), counts),
              ('rendering_metadata.json', 'parts', drawing.get('parts'), len(drawing.get('frames', ()))),
-             ('rendering_metadata.json', 'images', drawing.get('images'), len(drawing.get('frames', ()))*len(drawing.get('views', ())))]
-    if talk.get('format') == 'parquet': pairs += [(f'parquet/{s}', 'vectors', _rows_of(dataset, s), counts[s]) for s in SPLITS]
-    return [[name, 'wrong_count', f'expected {key} {there}, found {said}'] for name, key, said, there in pairs if said != there]
+             ('rendering_metadata.json', 'images', drawing.get('images'),
+              len(drawing.get('frames', ()))*len(drawing.get('views', ())))]
+    if talk.get('format') == 'parquet':
+        pairs += [(f'parquet/{s}', 'vectors', _rows_of(dataset, s), counts[s]) for s in SPLITS]
+    return [[name, 'wrong_count', f'expected {key} {there}, found {said}'] for name, key, said, there in pairs
+            if said != there]
 
 
 def _check_accounts(dataset, drawn, codes):
     "Every part of the split was made, or there is a row that says why not; never both."
     why, ids = {r['id']: r for r in failures(dataset)}, dict.fromkeys(dataset.ids)
-    lost = [[i, 'unaccounted', 'expected samples or a row in failures.jsonl, found neither'] for i in ids if i not in codes and i not in why]
-    both = [[i, 'failed_and_made', f'expected no samples of a part that failed ({why[i]["reason"]})'] for i in ids if i in codes and i in why]
+    lost = [[i, 'unaccounted', 'expected samples or a row in failures.jsonl, found neither'] for i in ids
+            if i not in codes and i not in why]
+    both = [[i, 'failed_and_made', f'expected no samples of a part that failed ({why[i]["reason"]})'] for i in ids
+            if i in codes and i in why]
     bare = [[i, 'not_drawn', 'expected a part that has samples to have images'] for i in codes if i not in drawn]
     return lost + both + bare
 
@@ -223,12 +251,19 @@ def load_tokenizer(path):
         `missing_extra` when the library is not installed, `bad_tokenizer`.
     """
     try: from tokenizers import Tokenizer
-    except ImportError: raise DatasetError('missing_extra', 'tokenizers', "expected the library tokenizers: pip install 'cadvlm[train]'") from None
+    except ImportError:
+        raise DatasetError('missing_extra', 'tokenizers',
+                           "expected the library tokenizers: pip install 'cadvlm[train]'") from None
     path = Path(path)
     file = path/'tokenizer.json' if path.is_dir() else path
-    if not file.is_file(): raise DatasetError('bad_tokenizer', str(file), 'expected a tokenizer.json, found none; AutoTokenizer.from_pretrained(…).save_pretrained(…) writes one')
+    if not file.is_file():
+        raise DatasetError('bad_tokenizer', str(file),
+                           'expected a tokenizer.json, found none; '
+                           'AutoTokenizer.from_pretrained(…).save_pretrained(…) writes one')
     try: return Tokenizer.from_file(str(file))
-    except Exception as e: raise DatasetError('bad_tokenizer', str(file), f'expected a tokenizer of Hugging Face, found: {" ".join(str(e).split())[:120]}') from None
+    except Exception as e:
+        raise DatasetError('bad_tokenizer', str(file),
+                           f'expected a tokenizer of Hugging Face, found: {" ".join(str(e).split())[:120]}') from None
 
 
 _TURNS = 'USER: \n ASSISTANT: </s>'          # what a chat template puts around a question and an answer
@@ -265,12 +300,18 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
             texts = [''.join(t['value'] for t in s['conversations']).replace('<image>', '', 1) for s in some]
             for j, (sample, text, n) in enumerate(zip(some, texts, count(texts)), start=first):
                 lengths.append(n + around)
-                if n + around > max_length: problems.append([f'{name}[{j}]', 'too_many_tokens', f'expected at most {max_length:,} tokens, found {n + around:,} in {sample["id"]}'])
-                problems += [[f'{name}[{j}]', 'separator', f'expected text without {m!r}, which the tokenizer takes for a mark, in {sample["id"]}'] for m in sorted(marks) if m in text]
+                if n + around > max_length:
+                    problems.append([f'{name}[{j}]', 'too_many_tokens',
+                                     f'expected at most {max_length:,} tokens, found {n + around:,} in {sample["id"]}'])
+                problems += [[f'{name}[{j}]', 'separator',
+                              f'expected text without {m!r}, which the tokenizer takes for a mark, in {sample["id"]}']
+                             for m in sorted(marks) if m in text]
             first += len(some)
     q = np.percentile(lengths or [0], (50, 95, 99)).astype(int).tolist()
-    return dict(max_length=max_length, image_tokens=image_tokens, samples=len(lengths), cut=sum(n > max_length for n in lengths), mean=round(float(np.mean(lengths or [0])), 1),
-                min=min(lengths, default=0), max=max(lengths, default=0), percentiles=dict(zip(('50', '95', '99'), q))), problems
+    return (dict(max_length=max_length, image_tokens=image_tokens, samples=len(lengths),
+                 cut=sum(n > max_length for n in lengths), mean=round(float(np.mean(lengths or [0])), 1),
+                 min=min(lengths, default=0), max=max(lengths, default=0),
+                 percentiles=dict(zip(('50', '95', '99'), q))), problems)
 
 # %% ../../nbs/56_validate.ipynb #ee9628d0
 _SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json', 'tinyllava_metadata.json',
@@ -304,14 +345,16 @@ def _in_order(lines, folder=None):
 def _changed(old, new):
     "`(file, what is found)` where two lists of sums differ that are in order."
     marked = lambda side, lines: ((_file(line), side, line[:64]) for line in lines)
-    for name, lines in itertools.groupby(heapq.merge(marked('old', old), marked('new', new), key=itemgetter(0)), itemgetter(0)):
+    for name, lines in itertools.groupby(heapq.merge(marked('old', old), marked('new', new), key=itemgetter(0)),
+                                         itemgetter(0)):
         sums = {side: sum for _, side, sum in lines}
         if len(sums) < 2: yield name.decode(errors='replace'), 'a new file' if 'new' in sums else 'no such file'
         elif sums['old'] != sums['new']: yield name.decode(errors='replace'), 'another content'
 
 
 def _check_sums(dataset, sums, known):
-    "Problems of files that are not what they were; `known` are places that have a problem already. Without any, and without earlier sums, these are written."
+    """Problems of files that are not what they were; `known` are places that have a problem already. Without any, and
+    without earlier sums, these are written."""
     path, new = dataset.path/'SHA256SUMS', temporary_path(dataset.log_path('validate', '.sums'))
     try:
         with new.open('xb') as f: f.writelines(_in_order((f'{h}  {n}\n'.encode() for n, h in sums if h), new.parent))
@@ -320,7 +363,9 @@ def _check_sums(dataset, sums, known):
             return []
         if filecmp.cmp(path, new, shallow=False): return []
         with path.open('rb') as old, new.open('rb') as now:
-            return [[n, 'changed_file', f'expected what SHA256SUMS says, found {found}'] for n, found in _changed(_in_order(old, new.parent), now) if not any(n.startswith(k) or Path(n).stem == k for k in known)]
+            return [[n, 'changed_file', f'expected what SHA256SUMS says, found {found}']
+                    for n, found in _changed(_in_order(old, new.parent), now)
+                    if not any(n.startswith(k) or Path(n).stem == k for k in known)]
     finally: new.unlink(missing_ok=True)
 
 
@@ -337,30 +382,40 @@ def _check_whole(dataset, info, drawing, talk):
     for split in SPLITS:
         checked[split], answers, wrong = check_samples(dataset, split, talk['views'])
         codes |= answers; problems += wrong
-    problems += _check_accounts(dataset, drawing['frames'], codes) + _check_folders(dataset, drawing['frames'], drawing['views'])
-    gone = [['tinyllava_metadata.json', 'missing_view', f'expected samples of views that are drawn, found {v}; run `cadvlm convert` again'] for v in talk['views'] if v not in drawing['views']]
+    problems += (_check_accounts(dataset, drawing['frames'], codes)
+                 + _check_folders(dataset, drawing['frames'], drawing['views']))
+    gone = [['tinyllava_metadata.json', 'missing_view',
+             f'expected samples of views that are drawn, found {v}; run `cadvlm convert` again'] for v in talk['views']
+            if v not in drawing['views']]
     return checked, codes, problems + gone + _check_counts(dataset, info, drawing, talk, checked)
 
 
 def _check_parts(dataset, drawing, talk, codes, known, workers, scheduler):
-    "Problems of the parts, each looked at by itself, and of sums; `known` problems are there already. Nothing is taken over from an earlier run."
+    """Problems of the parts, each looked at by itself, and of sums; `known` problems are there already. Nothing is
+    taken over from an earlier run."""
     pen = {k: drawing[k] for k in ('size', 'style', 'hidden_lines', 'line_width')}
-    journal, look = dataset.log_path('validate', '.jsonl'), partial(_validate_one, dataset, drawing['views'], pen, talk['language'])
+    journal, look = (dataset.log_path('validate', '.jsonl'),
+                     partial(_validate_one, dataset, drawing['views'], pen, talk['language']))
     with Journal(journal, dict(begun=time.time_ns())) as journal:
-        rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers, arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate', scheduler=scheduler)
-        problems = [p for _, value in rows.values for p in value['problems']] + [[r['id'], r['reason'], r['message']] for r in rows.failures]
+        rows = run(look, dict.fromkeys(dataset.ids), journal, workers=workers,
+                   arguments=lambda i: (i in drawing['frames'], codes.get(i)), title='validate', scheduler=scheduler)
+        problems = ([p for _, value in rows.values for p in value['problems']]
+                    + [[r['id'], r['reason'], r['message']] for r in rows.failures])
         sums = itertools.chain(_whole_sums(dataset), (pair for _, value in rows.values for pair in value['sums']))
         return problems + _check_sums(dataset, sums, {w.partition('[')[0] for w, _, _ in known + problems})
 
 
 def _check_names(dataset, drawing):
     "Problems of parts whose files are not there; no file is opened."
-    have, drawn, bits = list_files(dataset.path/'cad_json', '.json'), dict.fromkeys(drawing['frames'], 0), {v: 1 << k for k, v in enumerate(drawing['views'])}
+    have, drawn, bits = (list_files(dataset.path/'cad_json', '.json'), dict.fromkeys(drawing['frames'], 0),
+                         {v: 1 << k for k, v in enumerate(drawing['views'])})
     for name in iter_files(dataset.path/'images', '.png'):
         id, _, view = name.rpartition('_')
         if id in drawn: drawn[id] |= bits.get(view, 0)
-    lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids) if i not in have]
-    return lost + [[dataset.image_name(i, v), 'missing_image', 'expected a image, found none'] for i, there in drawn.items() for v, bit in bits.items() if not there & bit]
+    lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids)
+            if i not in have]
+    return (lost + [[dataset.image_name(i, v), 'missing_image', 'expected a image, found none']
+                    for i, there in drawn.items() for v, bit in bits.items() if not there & bit])
 
 # %% ../../nbs/56_validate.ipynb #9a0fd4e3
 def _report(dataset, problems, counts, tokens, sums):
@@ -375,7 +430,8 @@ def _report(dataset, problems, counts, tokens, sums):
 def _facts(counts, problems, tokens, quick):
     "What the summary says besides counts."
     well = 'no problems in names and conversations (--quick opens no part and no image)' if quick else 'no problems'
-    facts = dict(images=f'{counts["images"]:,}', samples=', '.join(f'{n:,} {FILES[s]}' for s, n in counts['samples'].items()),
+    facts = dict(images=f'{counts["images"]:,}',
+                 samples=', '.join(f'{n:,} {FILES[s]}' for s, n in counts['samples'].items()),
                  result=f'{len(problems):,} problems' if problems else well)
     if tokens:
         facts['tokens'] = ('{mean:,.0f} on average, {min:,} to {max:,}, image included; {cut:,} of {samples:,} samples '
@@ -385,7 +441,8 @@ def _facts(counts, problems, tokens, quick):
 
 def _notes(dataset, drawing, talk):
     "What is allowed, and may surprise whoever trains on it."
-    notes = [f'there is no part in the {s} split; cadvlm train needs some' for s in ('train', 'validation') if not dataset.split[s]]
+    notes = [f'there is no part in the {s} split; cadvlm train needs some' for s in ('train', 'validation')
+             if not dataset.split[s]]
     unused = [v for v in drawing['views'] if v not in talk['views'] and (v == 'sheet') == (talk['sample'] == 'sheet')]
     if unused: notes.append(f'images of {", ".join(unused)} belong to no sample; run cadvlm convert to use them')
     return notes
@@ -424,7 +481,8 @@ def validate(dataset, settings):
         tokens, wrong = _tokens(dataset, settings, problems)
         problems += wrong
         ids = set(dataset.ids)
-        counts = dict(parts=len(ids), images=sum(i in drawing['frames'] for i in ids)*len(drawing['views']), samples=checked)
+        counts = dict(parts=len(ids), images=sum(i in drawing['frames'] for i in ids)*len(drawing['views']),
+                      samples=checked)
         _report(dataset, problems, counts, tokens, _known_sums(dataset, problems, settings.quick))
         summary.asked = summary.done = len(ids)
         summary.facts = _facts(counts, problems, tokens, settings.quick)
