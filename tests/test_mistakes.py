@@ -1,0 +1,174 @@
+"""Mistakes that people make at the command line: one line, the remedy, an exit code that is not 0, never a traceback.
+
+Each row is a command, what it is tried on, its exit code, and words that must be in the reply: names of flags, files, commands and choices.
+"""
+import shutil
+
+import pytest
+
+from cadvlm.app.cli import main
+from cadvlm.corpus.dataset import Dataset, failures
+from cadvlm.files import read_json
+from cadvlm.stages.convert import convert
+from cadvlm.stages.extract import extract
+from cadvlm.stages.render import render
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.stages.validate import validate
+
+# D is a dataset that is whole, E one that is only extracted, R one that is rendered, S a source
+MISTAKES = [
+    ("redner D", 2, ["Unknown command", "render"]),
+    ("render D --veiws front", 2, ["--veiws", "--views"]),
+    ("render D --views fornt", 2, ["--views", "front", "fornt"]),
+    ("convert D --language cadqery", 2, ["--language", "cadquery"]),
+    ("run --scale 2k", 2, ["--scale", "1k"]),
+    ("extract nosuch out", 2, ["nosuch"]),
+    ("render nosuch", 2, ["nosuch", "cadvlm extract"]),
+    ("extract D/train.json out", 2, ["train.json"]),
+    ("convert E", 2, ["cadvlm render"]),
+    ("validate E", 2, ["cadvlm render"]),
+    ("validate R", 2, ["cadvlm convert"]),
+    ("upload R file:///tmp/nowhere", 2, ["cadvlm validate"]),
+    ("extract S S", 2, ["source", "another output"]),
+    ("extract S D/train.json", 2, ["file", "another output"]),
+    ("extract S out --train-size 0 --val-size 0 --test-size 0", 2, ["train_size", "val_size"]),
+    ("render D --size 512.5", 2, ["--size", "whole number"]),
+    ("render D --size 100000", 2, ["--size", "4,096"]),
+    ("render D --size -5", 2, ["--size"]),
+    ("render D --workers 0", 2, ["--workers"]),
+    ("render D --line-width nan", 2, ["--line-width"]),
+    ("render D --timeout -1", 2, ["--timeout"]),
+    ("render D --timeout 0", 2, ["--timeout"]),
+    ("extract S out --seed -1", 2, ["--seed"]),
+    ("synthesize out --count 100000000000", 2, ["--count"]),
+    ("render --views front top D", 2, ["--views takes all words", "first"]),
+    ("convert R --on-quantisation-loss drop --no-verify", 2, ["--on-quantisation-loss", "--no-verify"]),
+    ("convert R --sample sheet", 2, ["--views sheet"]),
+    ("run", 2, ["--output", "cadvlm run --scale 1k"]),
+    ("export nosuch out.step", 2, ["--dataset"]),
+    ("export 99999999 out.step --dataset D", 2, ["99999999", "D"]),
+    ("export 00000000 out.dwg --dataset D", 2, [".step"]),
+    ("render D --scheduler tcp://127.0.0.1:1", 2, ["scheduler"]),
+    ("stats nosuch", 2, ["nosuch"]),
+    ("evaluate nosuch.jsonl D", 2, ["nosuch.jsonl"]),
+    ("evaluate D/train.json D --protocol iou", 2, ["--protocol", "cadvlm"]),
+]
+FILES = [
+    ("render:\n  veiws: [front]", ["render.veiws", "did you mean views"]),
+    ("rendr:\n  size: 64", ["rendr", "did you mean render"]),
+    ("render:\n  size: 2.7", ["render.size", "whole number"]),
+    ("render:\n  views: [fornt]", ["render.views", "front"]),
+    ("render: 5", ["render", "settings"]),
+    ("render: [", ["YAML"]),
+]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    "A source, and datasets that have been through some of the stages."
+    folder = tmp_path_factory.mktemp("mistakes")
+    synthesize(folder / "S", count=12, workers=1)
+    for name in "DER":
+        extract(folder / "S", folder / name, train_size=3, val_size=1, test_size=1, workers=1)
+    for name in "DR":
+        render(folder / name, size=64, workers=1)
+    convert(folder / "D", workers=1)
+    assert not validate(folder / "D", workers=1).problems
+    return folder
+
+
+def typed(line, folder, monkeypatch, capfd):
+    "`(exit code, what is printed)` of a command that is typed in a folder."
+    monkeypatch.chdir(folder)
+    capfd.readouterr()
+    code = main(line.split())
+    out, err = capfd.readouterr()
+    return code, out + err
+
+
+@pytest.mark.parametrize("line, code, words", MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_mistake_is_answered_on_one_line(line, code, words, places, monkeypatch, capfd):
+    found, text = typed(line, places, monkeypatch, capfd)
+    assert found == code, text
+    assert "Traceback" not in text and "internal_error" not in text
+    assert text.startswith("cadvlm: ") and len(text.strip().splitlines()) == 1, text
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("config, words", FILES, ids=[words[0] for _, words in FILES])
+def test_mistake_in_a_configuration_file_is_named(config, words, places, monkeypatch, capfd):
+    (places / "wrong.yaml").write_text(config)
+    code, text = typed("render D --config wrong.yaml", places, monkeypatch, capfd)
+    assert code == 2 and "wrong.yaml" in text
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("config", ["render:\n  line-width: 3e0", "render:\n  line_width: 3.0"])
+def test_both_spellings_of_keys_and_numbers_are_read(config, places, monkeypatch, capfd):
+    (places / "right.yaml").write_text(config)
+    shutil.copytree(places / "E", places / "spelt", dirs_exist_ok=True)
+    code, _ = typed("render spelt --size 64 --config right.yaml --workers 1", places, monkeypatch, capfd)
+    assert code == 0
+    assert Dataset(places / "spelt").metadata("render")["line_width"] == 3
+
+
+def test_other_settings_are_said(places, tmp_path):
+    "Finished work that has to be made again is not made silently."
+    shutil.copytree(places / "R", tmp_path / "again")
+    summary = render(tmp_path / "again", size=128, workers=1)
+    assert any("size 64 → 128" in note for note in summary.notes)
+
+
+def test_image_that_was_spoiled_is_drawn_again(places, tmp_path):
+    dataset = Dataset(shutil.copytree(places / "D", tmp_path / "spoiled"))
+    path = dataset.image_path(dataset.ids[0], "top")
+    good = path.read_bytes()
+    path.write_bytes(b"\x89PNG spoiled" + good[12:])
+    assert validate(dataset.path, workers=1).problems
+    render(dataset.path, size=64, workers=1)
+    assert path.read_bytes() == good
+    convert(dataset.path, workers=1)
+    assert not validate(dataset.path, workers=1).problems
+
+
+def test_part_whose_file_was_deleted_fails_with_a_reason(places, tmp_path):
+    dataset = Dataset(shutil.copytree(places / "R", tmp_path / "deleted"))
+    id = dataset.ids[0]
+    dataset.json_path(id).unlink()
+    render(dataset.path, size=64, workers=1)
+    assert [(r["id"], r["reason"]) for r in failures(dataset)] == [(id, "missing_json")]
+
+
+def test_unexpected_error_of_a_part_makes_the_command_fail(places, tmp_path, monkeypatch):
+    import cadvlm.stages.render as module
+
+    dataset = Dataset(shutil.copytree(places / "E", tmp_path / "broken"))
+    broken, draw = dataset.ids[0], module._render_one
+
+    def render_one(dataset, settings, id):
+        if id == broken:
+            raise ZeroDivisionError
+        return draw(dataset, settings, id)
+
+    monkeypatch.setattr(module, "_render_one", render_one)
+    summary = render(dataset.path, size=64, workers=1)
+    assert summary.failures == {"internal_error": 1} and summary.problems
+
+
+def test_view_that_was_drawn_after_conversion_is_noticed(places, tmp_path):
+    dataset = Dataset(shutil.copytree(places / "E", tmp_path / "later"))
+    render(dataset.path, views=("front",), size=64, workers=1)
+    convert(dataset.path, workers=1)
+    render(dataset.path, views=("front", "top"), size=64, workers=1)
+    summary = validate(dataset.path, workers=1)
+    assert any("top" in note for note in summary.notes)
+
+
+def test_folder_without_a_split_file_gets_a_split(places, tmp_path):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for path in (places / "S" / "cad_json").rglob("*.json"):
+        shutil.copy(path, plain / path.name)
+    extract(plain, tmp_path / "made", train_size=9, val_size=1, test_size=1, workers=1)
+    split = read_json(tmp_path / "made" / "train_val_split.json")
+    assert all(split.values())
