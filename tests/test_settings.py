@@ -4,7 +4,7 @@ import subprocess, sys
 import pytest
 
 from cadvlm.app.cli import main
-from cadvlm.corpus.settings import MOST
+from cadvlm.settings.base import MOST
 from cadvlm.errors import DatasetError
 from cadvlm.stages.download import download
 from cadvlm.measure.evaluate import evaluate

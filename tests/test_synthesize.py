@@ -16,7 +16,9 @@ from cadvlm.cad.sequence import CadSequence, Extent, Operation, Profile, loads, 
 from cadvlm.errors import FormatError
 from cadvlm.synth.shapes import Dice, cut, disc, divided, rectangle, swept
 from cadvlm.cad.solid import build, iou
-from cadvlm.synth.histories import DEEPCAD, FAMILIES, RICH, distance, histograms, part, synthesize
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.synth.families import FAMILIES, RICH
+from cadvlm.synth.histories import DEEPCAD, distance, histograms, part
 
 COUNT = 200
 FINE = 0.5  # units of the frame

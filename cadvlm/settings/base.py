@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['MOST', 'Count', 'Positive', 'Seed', 'Pixels', 'Seconds', 'Flag', 'Split', 'View', 'Views', 'REQUIRED', 'brief',
-           'choices', 'wanted', 'Argument', 'Settings', 'Pooled', 'ordered', 'command']
+           'choices', 'range_words', 'wanted', 'check_count', 'check_seconds', 'Argument', 'Settings', 'Pooled',
+           'ordered', 'command']
 
 # %% ../../nbs/32_settings.ipynb #62d2ba9a
 import functools
@@ -76,16 +77,50 @@ def choices(field):
     if typing.get_origin(kind) is tuple: kind = typing.get_args(kind)[0]
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
-# %% ../../nbs/32_settings.ipynb #f8629403
+# %% ../../nbs/32_settings.ipynb #09be3024
+def range_words(ge=None, gt=None, le=None, lt=None):
+    "Bounds in words: `from 1 to 5`, `above 0 and of at most 1`."
+    shown = {k: f'{v:,g}' if isinstance(v, float) else f'{v:,}' for k, v in dict(ge=ge, gt=gt, le=le, lt=lt).items()
+             if v is not None}
+    if le == MOST: shown.pop('le')
+    if shown.keys() == {'ge', 'le'}: return 'from {ge} to {le}'.format(**shown)
+    names = dict(ge='of at least', gt='above', le='of at most', lt='below')
+    return ' and '.join(f'{names[k]} {v}' for k, v in shown.items())
+
+
 def wanted(field):
     "What the value of a field has to be, in words."
     kind, metadata = _unpacked(field)
     if found := choices(field): return f'{"some" if typing.get_origin(kind) is tuple else "one"} of {", ".join(found)}'
     words = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'text', Path: 'a path'}.get(kind,
         'another value')
-    names = dict(ge='of at least', gt='above', le='of at most', lt='below')
-    limits = [f'{names[k]} {v:,}' for k, v in _bounds(metadata).items() if v != MOST]
-    return ' '.join((words, ' and '.join(limits))).strip()
+    return f'{words} {range_words(**_bounds(metadata))}'.strip()
+
+# %% ../../nbs/32_settings.ipynb #35a83597
+def check_count(name, value, low=0, high=MOST):
+    """The value, when it is a whole number from `low` to `high`.
+
+    Raises
+    ------
+    DatasetError
+        `bad_setting`.
+    """
+    if type(value) is int and low <= value <= high: return value
+    raise DatasetError('bad_setting', name,
+                       f'it must be a whole number {range_words(ge=low, le=high)}, not {brief(value)}')
+
+
+def check_seconds(name, value):
+    """The value, when it is a time above 0 s and no longer than a day.
+
+    Raises
+    ------
+    DatasetError
+        `bad_setting`.
+    """
+    if type(value) in (int, float) and 0 < value <= _DAY: return value
+    raise DatasetError('bad_setting', name,
+                       f'it must be a number of seconds {range_words(gt=0, le=_DAY)}, not {brief(value)}')
 
 # %% ../../nbs/32_settings.ipynb #6f4b1f50
 REQUIRED = inspect.Parameter.empty
