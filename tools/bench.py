@@ -1,23 +1,21 @@
-"""Measure rendering and write `data/results/rendering.csv`: `make bench`.
+"""Measure rendering and append to `data/results/rendering.csv`: `make bench`.
 
 On the real files of the reference data (beside the project, or CADVLM_SHARED) and on 5,000 synthetic parts: milliseconds of each phase in one process, models per minute of the
 whole stage with one and with two processes (start-up, reading and writing included), and Open CASCADE's hidden lines on the same files. All rows of a corpus come from one run, since
 machines are noisy: compare them with each other rather than with rows of another day.
 """
 import argparse
-import csv
-import datetime
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import orjson
+
+from results import ROOT, about, append, is_measured
 
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.files import write_bytes, write_json
@@ -26,24 +24,9 @@ from cadvlm.cad.sequence import loads
 from cadvlm.errors import CadError
 from cadvlm.cad.solid import build
 
-ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
-RESULTS = ROOT / "data" / "results" / "rendering.csv"
 VIEWS = ("front", "top", "right")
 PHASES = ("read", "build", "edges", "hidden lines", "draw", "encode", "write")
-COLUMNS = ("date", "machine", "python", "versions", "corpus", "parts", "what", "median_ms", "mean_ms", "p95_ms", "parts_per_minute", "peak_mb")
-
-
-def machine():
-    "Processor and number of cores."
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
-def about(corpus, models):
-    "The columns that all rows of a corpus share."
-    versions = " ".join(f"{name} {version(name)}" for name in ("cadvlm", "manifold3d", "numba", "matplotlib", "zlib-ng"))
-    return dict(date=datetime.date.today().isoformat(), machine=machine(), python=platform.python_version(), versions=versions, corpus=corpus, parts=models)
 
 
 def phases(path, folder):
@@ -77,7 +60,8 @@ def phases(path, folder):
 
 
 def statistics(milliseconds):
-    return dict(median_ms=round(float(np.median(milliseconds)), 3), mean_ms=round(float(np.mean(milliseconds)), 3), p95_ms=round(float(np.percentile(milliseconds, 95)), 3))
+    return dict(median_ms=round(float(np.median(milliseconds)), 3), mean_ms=round(float(np.mean(milliseconds)), 3),
+                p95_ms=round(float(np.percentile(milliseconds, 95)), 3))
 
 
 def measure_phases(paths):
@@ -97,7 +81,9 @@ def peak_of_session(session):
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                peak = max(peak, *(int(line.split()[1]) for line in (folder / "status").read_text().splitlines() if line.startswith("VmHWM")))
+                peak = max(peak,
+                           *(int(line.split()[1]) for line in (folder / "status").read_text().splitlines()
+                             if line.startswith("VmHWM")))
         except (OSError, TypeError):
             continue  # it has ended meanwhile
     return peak / 1024
@@ -111,15 +97,20 @@ def measure_stage(paths, workers):
             write_bytes(dataset.json_path(path.stem), path.read_bytes())
         write_json(dataset.path / "train_val_split.json", dict(train=[p.stem for p in paths], validation=[], test=[]))
         start, peak = time.perf_counter(), 0
-        command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())", "render", str(dataset.path), "--workers", str(workers)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"}, start_new_session=True)
+        command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())", "render",
+                   str(dataset.path), "--workers", str(workers)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"},
+                                   start_new_session=True)
         while process.poll() is None:
             peak = max(peak, peak_of_session(process.pid))
             time.sleep(0.2)
         seconds = time.perf_counter() - start
         images = sum(1 for _ in dataset.path.glob("images/*/*.png"))
-        assert process.returncode == 0 and images == len(VIEWS) * len(paths), f"exit code {process.returncode}, {images} pictures of {len(paths)} models"
-    return dict(what=f"stage: {workers} process{'es' if workers > 1 else ''}", mean_ms=round(1e3 * seconds * workers / len(paths), 3), parts_per_minute=round(60 * len(paths) / seconds), peak_mb=round(peak))
+        assert process.returncode == 0 and images == len(
+            VIEWS) * len(paths), f"exit code {process.returncode}, {images} pictures of {len(paths)} models"
+    return dict(what=f"stage: {workers} process{'es' if workers > 1 else ''}",
+                mean_ms=round(1e3 * seconds * workers / len(paths), 3),
+                parts_per_minute=round(60 * len(paths) / seconds), peak_mb=round(peak))
 
 
 def measure_open_cascade(paths, seconds):
@@ -152,8 +143,10 @@ def measure_open_cascade(paths, seconds):
             pieces = merge_collinear(hidden_lines(solid, view))
             chain(pieces[pieces[:, 4] == 0]), chain(pieces[pieces[:, 4] == 1])
         times.append((d, now(), c - b, c - a, d - c))
-    ours, theirs, theirs_all, our_build = (np.array([1e3 * t for t in column]) for column in ([t[1] - t[0] for t in times], *zip(*[t[2:] for t in times])))
-    rows = [("hidden lines, cadvlm", ours), ("hidden lines, Open CASCADE HLRBRep_Algo", theirs), ("part and hidden lines, cadvlm", ours + our_build), ("part and hidden lines, Open CASCADE", theirs_all)]
+    ours, theirs, theirs_all, our_build = (np.array([1e3 * t for t in column])
+                                           for column in ([t[1] - t[0] for t in times], *zip(*[t[2:] for t in times])))
+    rows = [("hidden lines, cadvlm", ours), ("hidden lines, Open CASCADE HLRBRep_Algo", theirs),
+            ("part and hidden lines, cadvlm", ours + our_build), ("part and hidden lines, Open CASCADE", theirs_all)]
     return [dict(what=what, parts=len(times), **statistics(ms)) for what, ms in rows]
 
 
@@ -183,22 +176,16 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=5000, help="synthetic parts (5000)")
     options.add_argument("--occ-seconds", type=float, default=600, help="time for Open CASCADE (600)")
+    options.add_argument("--again", action="store_true", help="measure what has been measured with these versions")
     options = options.parse_args()
-    table = []
     for corpus, paths in corpora(options.count):
+        common = about(corpus, len(paths))
+        if not options.again and is_measured("rendering", corpus=corpus, versions=common["versions"]):
+            continue
         rows = measure_phases(paths[:1000]) + [measure_stage(paths, workers) for workers in (1, 2)]
         if corpus != "synthetic":
             rows += measure_open_cascade(paths, options.occ_seconds)
-        table += [about(corpus, len(paths)) | row for row in rows]
-        for row in rows:
-            print(corpus, row, flush=True)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    part = RESULTS.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(table)
-    part.replace(RESULTS)
+        append("rendering", [common | row for row in rows])
 
 
 if __name__ == "__main__":

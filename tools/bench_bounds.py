@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from results import ROOT, write
 from cadvlm import bounds, drawing, solid
 from cadvlm.cad.sequence import read
 from cadvlm.errors import CadError
 
-ROOT = Path(__file__).resolve().parents[1]
 FAR = 1e7
 
 
@@ -33,7 +33,8 @@ def looks(part, view):
     sides, low = edges.faces[drawn], points[:, :2].min(axis=0)
     hidden = (facing[sides] < 0).all(axis=1)
     screen = drawing._screen(points, faces, facing)
-    _, left = drawing._hide(points, edges.ends[drawn], sides, hidden, *screen, low, (points[:, :2].max(axis=0) - low).max())
+    _, left = drawing._hide(points, edges.ends[drawn], sides, hidden, *screen, low,
+                            (points[:, :2].max(axis=0) - low).max())
     return allowed - left
 
 
@@ -63,12 +64,15 @@ def main(folder=ROOT.parent / "shared" / "deepcad" / "cad_json"):
         except CadError:
             pass
     table = pd.DataFrame.from_dict(found, orient="index")
-    limits = dict(reach=solid.MAX_REACH, width=solid._NOISE, crossings=bounds.MAX_CROSSINGS, triangles=solid.MAX_TRIANGLES,
-                  building=bounds.MAX_BUILDING, comparing=bounds.MAX_COMPARING, looks=drawing._MAX_LOOKS)
-    rows = [dict(bound=k, reason={"reach": "size_ratio", "width": "size_ratio", "triangles": "too_many_triangles"}.get(k, "too_complex"), limit=limit,
-                 part=(table[k].idxmin() if k == "width" else table[k].idxmax()), worst=table[k].min() if k == "width" else table[k].max(),
-                 median=table[k].median(), parts=len(table)) for k, limit in limits.items()]
-    pd.DataFrame(rows).to_csv(ROOT / "data" / "results" / "bounds.csv", index=False, float_format="%.6g")
+    limits = dict(reach=solid.MAX_REACH, width=solid._NOISE, crossings=bounds.MAX_CROSSINGS,
+                  triangles=solid.MAX_TRIANGLES, building=bounds.MAX_BUILDING, comparing=bounds.MAX_COMPARING,
+                  looks=drawing._MAX_LOOKS)
+    rows = [dict(bound=k,
+                 reason={"reach": "size_ratio", "width": "size_ratio", "triangles": "too_many_triangles"}.get(k,
+            "too_complex"), limit=limit, part=(table[k].idxmin() if k == "width" else table[k].idxmax()),
+                 worst=table[k].min() if k == "width" else table[k].max(), median=table[k].median(), parts=len(table))
+            for k, limit in limits.items()]
+    write("bounds", [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
 
 
 if __name__ == "__main__":

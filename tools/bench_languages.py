@@ -4,7 +4,6 @@ The grid study writes every part of the reference data (beside the project, or C
 user starts it, start-up, reading and writing included, and of its phases in one process; those of a corpus come from one run, since machines are noisy.
 """
 import argparse
-import csv
 import os
 import subprocess
 import sys
@@ -12,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import RESULTS, about, corpora, statistics
+from bench import corpora, statistics
+from results import about, append, is_measured, write
 from cadvlm.text import cadquery_writer, compact
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.files import read_json, write_bytes, write_json
@@ -96,7 +96,8 @@ def ready(paths, folder):
 
 def cadvlm(dataset, *arguments):
     "Seconds of a command on a dataset."
-    command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())", arguments[0], str(dataset.path), *arguments[1:]]
+    command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())", arguments[0],
+               str(dataset.path), *arguments[1:]]
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"})
     return time.perf_counter() - start
@@ -105,22 +106,14 @@ def cadvlm(dataset, *arguments):
 def measure_stage(dataset, language, verify, workers=2):
     "The row of `cadvlm convert`, with nothing left of an earlier run."
     dataset.log_path("convert", ".jsonl").unlink(missing_ok=True)
-    seconds = cadvlm(dataset, "convert", "--language", language, "--verify" if verify else "--no-verify", "--workers", str(workers))
+    seconds = cadvlm(dataset, "convert", "--language", language, "--verify" if verify else "--no-verify", "--workers",
+                     str(workers))
     made = read_json(dataset.path / "tinyllava_metadata.json")
     conversations = sum(made["samples"].values())
-    return dict(what=f"stage: {workers} processes, {'each code built and compared' if verify else 'not verified'}", language=language, models=made["parts"], seconds=round(seconds, 2),
-                parts_per_minute=round(60 * made["parts"] / seconds), conversations_per_minute=round(60 * conversations / seconds))
-
-
-def write(name, rows):
-    path, columns = RESULTS.with_name(name), list(dict.fromkeys(k for row in rows for k in row))
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
-    print(f"{path.name}: {len(rows):,} rows", flush=True)
+    return dict(what=f"stage: {workers} processes, {'each code built and compared' if verify else 'not verified'}",
+                language=language, models=made["parts"], seconds=round(seconds, 2),
+                parts_per_minute=round(60 * made["parts"] / seconds),
+                conversations_per_minute=round(60 * conversations / seconds))
 
 
 def main():
@@ -128,21 +121,17 @@ def main():
     options.add_argument("--count", type=int, default=5000, help="synthetic parts (5000)")
     options.add_argument("--only", choices=("grid", "conversion"), help="one of the two")
     options = options.parse_args()
-    table = []
     for corpus, paths in corpora(options.count):
+        common = about(corpus, len(paths))
         if corpus != "synthetic" and options.only != "conversion":
-            write("grid.csv", list(grid_study(paths)))
-        if options.only == "grid":
+            write("grid", list(grid_study(paths)))
+        if options.only == "grid" or is_measured("conversion", corpus=corpus, versions=common["versions"]):
             continue
         with tempfile.TemporaryDirectory() as folder:
             dataset = ready(paths, Path(folder) / "dataset")
-            rows = [measure_stage(dataset, language, verify) for language in ("cadquery", "compact") for verify in (False, True)]
-        rows += [row for language in ("cadquery", "compact") for row in measure_phases(paths[:1000], language)]
-        table += [about(corpus, len(paths)) | row for row in rows]
-        for row in rows:
-            print(corpus, row, flush=True)
-    if table:
-        write("conversion.csv", table)
+            rows = [measure_stage(dataset, language, verify) for language in WRITERS for verify in (False, True)]
+        rows += [row for language in WRITERS for row in measure_phases(paths[:1000], language)]
+        append("conversion", [common | row for row in rows])
 
 
 if __name__ == "__main__":

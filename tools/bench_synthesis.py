@@ -4,7 +4,6 @@ Each promise of the chapter `10_synthesize` is measured by a witness of its own:
 each beginning of a history; flags of the reader; twins by normal form; what the grid keeps by the volume of what both solids have in common; and the time of the whole command.
 """
 import argparse
-import csv
 import datetime
 import os
 import sys
@@ -16,6 +15,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
+from results import write
 from cadvlm.corpus.source import FolderSource
 from cadvlm.cad.normal import normal_form, to_sequence
 from cadvlm.cad.sequence import CadSequence, Circle, Line, loads
@@ -24,10 +24,8 @@ from cadvlm.cad.solid import build, iou
 from cadvlm.stages.synthesize import synthesize
 from cadvlm.synth.histories import DEEPCAD, distance, histograms
 
-ROOT = Path(__file__).resolve().parent.parent
 SEEN = 2e-4  # share of the volume that an extrude must change
 FINE = 0.5  # units of the frame that the change must measure
-COLUMNS = ("measure", "value", "unit", "parts", "seed", "date", "cores")
 
 
 def placed(solid, frame):
@@ -37,12 +35,14 @@ def placed(solid, frame):
 
 
 def is_seen(sequence, frame):
-    "Does each extrude change the solid, the beginning with it against the beginning without it, by something of half a unit in each direction?"
+    """Does each extrude change the solid, the beginning with it against the beginning without it, by something of half
+    a unit in each direction?"""
     steps = [placed(build(CadSequence(sequence.extrudes[:i])), frame) for i in range(1, len(sequence.extrudes) + 1)]
     for before, after in zip(steps, steps[1:]):
         change = max(before - after, after - before, key=lambda m: m.volume())
         low, high = change.bounding_box()[:3], change.bounding_box()[3:]
-        if change.volume() < SEEN * max(before.volume(), after.volume()) or min(b - a for a, b in zip(low, high)) < FINE:
+        if change.volume() < SEEN * max(before.volume(), after.volume()) or min(b - a
+            for a, b in zip(low, high)) < FINE:
             return False
     return True
 
@@ -55,7 +55,8 @@ def shape(sequence):
     curves = profiles[0].outer.curves
     if [type(c) for c in curves] == [Circle]:
         return "cylinder"
-    level = all(isinstance(c, Line) and min(abs(c.end[0] - c.start[0]), abs(c.end[1] - c.start[1])) < 1e-9 for c in curves)
+    level = all(isinstance(c, Line) and min(abs(c.end[0] - c.start[0]), abs(c.end[1] - c.start[1])) < 1e-9
+                for c in curves)
     return "box" if len(curves) == 4 and level else "other"
 
 
@@ -70,11 +71,13 @@ def examine(folder, id):
     solid = build(sequence)
     features = normal_form(sequence, 1.0, solid.frame)
     try:
-        rough, kept = name(normal_form(sequence, 2.0, solid.frame)), iou(build(solid.frame.apply(sequence)), build(to_sequence(features)))
+        rough, kept = (name(normal_form(sequence, 2.0, solid.frame)),
+                       iou(build(solid.frame.apply(sequence)), build(to_sequence(features))))
     except CadError:  # a grid of two units may leave nothing; then no other part looks like it
         rough, kept = id, 0.0
     counts = {k: dict(h) for k, h in histograms([sequence]).items()}
-    return dict(counts=counts, pieces=solid.pieces, seen=is_seen(sequence, solid.frame), flags=sequence.flags, name=name(features), rough=rough, kept=kept, shape=shape(sequence))
+    return dict(counts=counts, pieces=solid.pieces, seen=is_seen(sequence, solid.frame), flags=sequence.flags,
+                name=name(features), rough=rough, kept=kept, shape=shape(sequence))
 
 
 def dedup(names):
@@ -119,7 +122,6 @@ def main():
     options.add_argument("--count", type=int, default=5000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--output", type=Path, default=ROOT / "data" / "results" / "synthesis.csv")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as there:
         there, rows = Path(there), []
@@ -133,13 +135,12 @@ def main():
         equal = contents(there / "one") == contents(there / "two")
         with ProcessPoolExecutor(given.workers) as pool:
             rows = list(pool.map(partial(examine, there / "two"), FolderSource(there / "two").ids, chunksize=50))
-    found = [*measures(rows), ("speed, two workers", speed, "parts/minute"), ("processor time", effort, "ms/part"), ("same bytes from 1 and 2 workers", 100.0 * equal, "%")]
-    with open(given.output, "w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        for measure, value, unit in found:
-            table.writerow(dict(measure=measure, value=f"{value:.4g}", unit=unit, parts=len(rows), seed=given.seed, date=datetime.date.today().isoformat(), cores=os.cpu_count()))
-            print(f"{measure:40}{value:12.4g} {unit}", file=sys.stderr)
+    found = [*measures(rows), ("speed, two workers", speed, "parts/minute"), ("processor time", effort, "ms/part"),
+             ("same bytes from 1 and 2 workers", 100.0 * equal, "%")]
+    common = dict(parts=len(rows), seed=given.seed, date=datetime.date.today().isoformat(), cores=os.cpu_count())
+    write("synthesis", [dict(measure=m, value=f"{v:.4g}", unit=unit) | common for m, v, unit in found])
+    for measure, value, unit in found:
+        print(f"{measure:40}{value:12.4g} {unit}", file=sys.stderr)
 
 
 if __name__ == "__main__":

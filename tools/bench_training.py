@@ -3,20 +3,15 @@
 1,000 synthetic parts; the first row has the report's settings (5 epochs of 100 samples in batches of 2, validated on 20), the others a number of steps of larger batches. One process, one run after the other: compare the rows with each other.
 """
 import argparse
-import csv
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
-from bench import ROOT, about
+from results import about, append, is_measured
 from cadvlm.stages.convert import convert
 from cadvlm.stages.extract import extract
 from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
 from cadvlm.learn.train import train
-
-COLUMNS = ("date", "machine", "python", "versions", "corpus", "parts", "settings", "device", "threads", "parameters", "image_size", "batch_size", "batches", "batch_ms", "first_batch_ms", "samples_per_second", "train_loss", "val_loss", "ngram_loss", "eyes")
-
 
 def prepared(folder, count):
     "A dataset of synthetic parts."
@@ -30,9 +25,13 @@ def prepared(folder, count):
 
 def measured(dataset, output, name, **settings):
     report = train(dataset, output, **settings)
-    figures = {k: report[k] for k in ("device", "threads", "parameters", "image_size", "batch_size")} | {k: round(report["time"][k], 1) for k in ("batches", "batch_ms", "first_batch_ms", "samples_per_second")}
-    losses = dict(train_loss=report["epochs"][-1]["train_loss"], val_loss=report["epochs"][-1]["val_loss"], ngram_loss=report["controls"]["ngram"])
-    return dict(settings=name) | figures | {k: round(v, 4) for k, v in losses.items()} | dict(eyes=report["controls"]["eyes"])
+    figures = ({k: report[k] for k in ("device", "threads", "parameters", "image_size", "batch_size")}
+               | {k: round(report["time"][k], 1)
+                  for k in ("batches", "batch_ms", "first_batch_ms", "samples_per_second")})
+    losses = dict(train_loss=report["epochs"][-1]["train_loss"], val_loss=report["epochs"][-1]["val_loss"],
+                  ngram_loss=report["controls"]["ngram"])
+    return (dict(settings=name) | figures | {k: round(v, 4) for k, v in losses.items()}
+            | dict(image_matters=report["controls"]["eyes"]))
 
 
 def main():
@@ -40,16 +39,16 @@ def main():
     options.add_argument("--count", type=int, default=1000, help="parts (1000)")
     options.add_argument("--device", help="cuda, mps or cpu")
     options = options.parse_args()
-    common = about("synthetic", options.count) | dict(versions=" ".join(f"{n} {version(n)}" for n in ("cadvlm", "torch", "tokenizers", "numpy")))
+    common = about("synthetic", options.count, ("cadvlm", "torch", "tokenizers", "numpy"))
+    if is_measured("training", versions=common["versions"]):
+        return
     with tempfile.TemporaryDirectory() as folder:
         dataset, runs = prepared(Path(folder), options.count), Path(folder) / "runs"
-        rows = [measured(dataset, runs / "report", "as the report", device=options.device)]
+        rows = [measured(dataset, runs / "report", "as the published report", device=options.device)]
         for batch_size in (8, 32, 128):
-            rows.append(measured(dataset, runs / str(batch_size), "throughput", steps=60, epochs=1, batch_size=batch_size, train_samples=0, device=options.device))
-    with (ROOT / "data" / "results" / "training.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(common | row for row in rows)
+            few = dict(steps=60, epochs=1, batch_size=batch_size, train_samples=0)
+            rows.append(measured(dataset, runs / str(batch_size), "throughput", device=options.device, **few))
+    append("training", [common | row for row in rows])
 
 
 if __name__ == "__main__":

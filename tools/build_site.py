@@ -36,21 +36,25 @@ def typeset(text):
 
 def viewer():
     "The page that trimesh shows a scene with, as `(before, script, after)`; the script looks for its scene in `SCENE`."
-    page = util.decompress(resources.get_bytes("templates/viewer.zip"), file_type="zip")["viewer.html.template"].read().decode()
+    page = util.decompress(resources.get_bytes("templates/viewer.zip"),
+                           file_type="zip")["viewer.html.template"].read().decode()
     before, script, after = re.fullmatch(r"(.*?)<script>(.*)</script>(.*)", page, re.S).groups()
     assert '"$B64GLTF"' in script, "another trimesh: its viewer keeps the scene elsewhere"
-    return before.replace("trimesh: threejs viewer</title>", '3-D view</title><link rel="icon" href="data:,">'), script.replace('"$B64GLTF"', "SCENE"), after
+    return (before.replace("trimesh: threejs viewer</title>", '3-D view</title><link rel="icon" href="data:,">'),
+            script.replace('"$B64GLTF"', "SCENE"), after)
 
 
 def stage_scene(output, folder):
-    "Put the 3-D scene of an output into a page of its own, and let the output show that page; the picture stands behind it."
+    """Put the 3-D scene of an output into a page of its own, and let the output show that page; the picture stands
+    behind it."""
     data = output["data"]
     scene, label = "".join(data.pop(SCENE)).strip(), html.escape("".join(data["text/plain"]))
     path = folder / "scenes" / f"{blake2b(scene.encode(), digest_size=6).hexdigest()}.html"
     path.parent.mkdir(exist_ok=True)
     before, script, after = viewer()
     path.with_name("viewer.js").write_text(script, encoding="utf-8")
-    path.write_text(f'{before}<script>var SCENE = "{scene}"</script>\n<script src="viewer.js"></script>{after}', encoding="utf-8")
+    path.write_text(f'{before}<script>var SCENE = "{scene}"</script>\n<script src="viewer.js"></script>{after}',
+                    encoding="utf-8")
     data["text/html"] = f'<iframe class="scene" src="scenes/{path.name}" loading="lazy" title="3-D view: {label}"></iframe>\n<p class="scene-help">Drag to turn, wheel or two fingers to zoom; W for wires.</p>'
 
 
@@ -75,9 +79,11 @@ def api_page(config):
         if not (config.lib_path / f"{module}.py").exists():
             continue
         names = import_module(f"{config.lib_name}.{module}")
-        public = [n for n in names.__all__ if callable(vars(names)[n]) and getattr(vars(names)[n], "__module__", "") == names.__name__]
+        public = [n for n in names.__all__ if callable(vars(names)[n])
+                  and getattr(vars(names)[n], "__module__", "") == names.__name__]
         lines += [f"## [{config.lib_name}.{module}]({module}.html)", ""]
-        lines += [f"- [`{n}`]({module}.html#{n.lower()}): {(inspect.getdoc(vars(names)[n]) or '').partition(chr(10))[0]}" for n in public] + [""]
+        lines += ([f"- [`{n}`]({module}.html#{n.lower()}): "
+                   f"{(inspect.getdoc(vars(names)[n]) or '').partition(chr(10))[0]}" for n in public] + [""])
     return "\n".join(lines)
 
 
@@ -91,7 +97,9 @@ def forget_fonts(folder):
 
 def check_hosts(folder):
     "Stop when a page would load something from another host: a site must work without a network."
-    found = sorted({f"{path.relative_to(folder)}: {match[0][:150]}" for path in folder.rglob("*") if path.suffix in (".html", ".css") for match in ELSEWHERE.finditer(path.read_text(encoding="utf-8"))})
+    found = sorted({f"{path.relative_to(folder)}: {match[0][:150]}" for path in folder.rglob("*")
+                    if path.suffix in (".html", ".css")
+                    for match in ELSEWHERE.finditer(path.read_text(encoding="utf-8"))})
     if found:
         sys.exit("the site would load files from another host:\n" + "\n".join(found))
 

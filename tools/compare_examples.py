@@ -22,10 +22,13 @@ def examples(runs, dataset, count):
         path = run / f"predictions_{dataset.name}.jsonl"
         if not path.exists():
             continue
-        said, scores = {r["id"]: r["code"] for r in map(orjson.loads, path.read_text().splitlines())}, pd.read_parquet(run / f"evaluation_{dataset.name}.parquet").set_index("id")
+        said, scores = ({r["id"]: r["code"] for r in map(orjson.loads, path.read_text().splitlines())},
+                        pd.read_parquet(run / f"evaluation_{dataset.name}.parquet").set_index("id"))
         for id in sorted(said)[:count]:
             score = scores.loc[id]
-            rows.append(dict(test=dataset.name, scale=run.name.removesuffix("_seed0"), id=id, view=truth[id].view, truth=truth[id].text, code=said[id], iou=None if pd.isna(score.iou) else round(float(score.iou), 3)))
+            rows.append(dict(test=dataset.name, scale=run.name.removesuffix("_seed0"), id=id, view=truth[id].view,
+                             truth=truth[id].text, code=said[id], iou=None if pd.isna(score.iou)
+                             else round(float(score.iou), 3)))
     return rows
 
 
@@ -35,7 +38,8 @@ def main():
     options.add_argument("tests", type=Path, nargs="+", help="its test datasets")
     options.add_argument("--count", type=int, default=7)
     options = options.parse_args()
-    write_json(ROOT / "data" / "results" / "compare_examples.json", [row for test in options.tests for row in examples(options.runs, Dataset(test), options.count)])
+    write_json(ROOT / "data" / "results" / "compare_examples.json",
+               [row for test in options.tests for row in examples(options.runs, Dataset(test), options.count)])
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ def both(path, view):
 
 
 def picture(folder, parts, columns=3, side=1.9, foot=0.35):
-    "A figure with a pair of drawings for each part, each in a square of `side` inches with a caption of `foot` inches below."
+    """A figure with a pair of drawings for each part, each in a square of `side` inches with a caption of `foot` inches
+    below."""
     rows = -(-len(parts) // columns)
     width, height = columns * (2 * side + 0.3), rows * (side + foot)
     figure = Figure(figsize=(width, height), dpi=110)
@@ -49,8 +50,10 @@ def picture(folder, parts, columns=3, side=1.9, foot=0.35):
         for k, drawing in enumerate((ours, theirs)):
             axes = figure.add_axes(((x + k * side) / width, y / height, side / width, side / height))
             drawing.plot(axes).set(xlim=_zoomed(axes.get_xlim()), ylim=_zoomed(axes.get_ylim()))
-            figure.text((x + (k + 0.5) * side) / width, (y - 0.1) / height, ("cadvlm", "Open CASCADE")[k], ha="center", fontsize=8, color="gray")
-        figure.text((x + side) / width, (y - 0.1) / height, f"{name} {view}\n{math.floor(1000 * agree) / 10:g} %", ha="center", va="center", fontsize=7)
+            figure.text((x + (k + 0.5) * side) / width, (y - 0.1) / height, ("cadvlm", "Open CASCADE")[k], ha="center",
+                        fontsize=8, color="gray")
+        figure.text((x + side) / width, (y - 0.1) / height, f"{name} {view}\n{math.floor(1000 * agree) / 10:g} %",
+                    ha="center", va="center", fontsize=7)
     return figure
 
 

@@ -18,7 +18,8 @@ def numpy_markdown(docstring):
     returns = [entry(r.return_name, r.type_name, r.description) for r in docstring.many_returns]
     raises = [entry(r.type_name, None, r.description) for r in docstring.raises]
     lists = [("", params), ("Returns", returns), ("Raises", raises)]
-    blocks = [docstring.long_description] + ["\n".join(filter(None, [title and f"**{title}**\n", *lines])) for title, lines in lists if lines]
+    blocks = ([docstring.long_description]
+              + ["\n".join(filter(None, [title and f"**{title}**\n", *lines])) for title, lines in lists if lines])
     return "\n\n".join(filter(None, blocks))
 
 

@@ -21,7 +21,8 @@ EXAMPLE = (0, 987)  # seed and index of the synthetic part on the front page
 
 
 def real_parts(folder, count):
-    "The first `count` files in an even spread over the folder that build into one piece of some interest: 60 to 3,000 triangles."
+    """The first `count` files in an even spread over the folder that build into one piece of some interest: 60 to 3,000
+    triangles."""
     paths, found = sorted(folder.rglob("*.json")), []
     for path in paths[:: max(1, len(paths) // (4 * count))]:
         try:
@@ -56,7 +57,8 @@ def cube():
     "A cube, 64 pixels wide."
     corners = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     square = Profile(Loop(tuple(Line(a, b) for a, b in zip(corners, corners[1:] + corners[:1]))))
-    return encode_png(picture([build(CadSequence((Extrude(Sketch(Plane(), (square,)), 1.0),)))], ((86, 180, 233),), size=64))
+    return encode_png(picture([build(CadSequence((Extrude(Sketch(Plane(), (square,)), 1.0),)))], ((86, 180, 233),),
+                              size=64))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def is_skipped(cell, flags):
 
 
 def local_folders(root):
-    "Folders whose names must not appear in a stored output: the checkout, the home folder, the place for temporary files."
+    """Folders whose names must not appear in a stored output: the checkout, the home folder, the place for temporary
+    files."""
     folders = {str(root), os.path.expanduser("~"), tempfile.gettempdir()}
     return sorted(folder for folder in folders if folder != "/")
 
@@ -31,10 +32,12 @@ def refuse_local_paths(notebook, root):
     "Raise when an output would store a path of this machine."
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
-            text = json.dumps({k: v for k, v in output.get("data", {}).items() if "image/" not in k} | {"text": output.get("text", "")})
+            text = json.dumps({k: v for k, v in output.get("data", {}).items() if "image/" not in k}
+                              | {"text": output.get("text", "")})
             for folder in local_folders(root):
                 if folder + "/" in text or f"'{folder}'" in text:
-                    raise ValueError(f"the output of cell {number} holds a path of this machine, {folder}: {text[:300]}")
+                    raise ValueError(f"the output of cell {number} holds a path of this machine, {folder}: "
+                                     f"{text[:300]}")
 
 
 def run_and_save(path, config):

@@ -3,33 +3,36 @@
 1,100, 11,000 and 108,946 synthetic parts, as many as the report had, through the commands as a user types them. A row is written as its stage ends; a run that was stopped goes on after the last of them. The corpora and datasets are those of
 `cadvlm run --scale`, `data/deepcad_1k_source` and `data/synthetic_1k` and so on, and can be looked at afterwards. With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again what it finds made.
 
-Twins are counted in `data/results/dedup.csv`.
+Duplicates are counted in `data/results/dedup.csv`.
 """
 import argparse
-import csv
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from bench import ROOT, about, peak_of_session
+from bench import peak_of_session
+from results import ROOT, about, rows_of
+from results import write as write_table
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.corpus.source import FolderSource
 from cadvlm.files import read_json
 
-RESULTS = ROOT / "data" / "results" / "scale.csv"
-TWINS = RESULTS.with_name("twins.csv")
-STAGES = ("synthesize", "extract", "dedup", "render", "convert, not verified", "convert", "validate --quick", "validate")
+STAGES = ("synthesize", "extract", "dedup", "render", "convert, not verified", "convert", "validate --quick",
+          "validate")
 SCALES = {"1k": 1_100, "10k": 11_000, "100k": 108_946}
-COLUMNS = ("date", "machine", "python", "versions", "scale", "stage", "workers", "seconds", "parts", "failed", "parts_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_part")
+COLUMNS = ("date", "machine", "python", "versions", "scale", "stage", "workers", "seconds", "parts", "failed",
+           "parts_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_part")
 
 
 def timed(*arguments):
     "`(seconds, megabytes of the largest process, megabytes of all processes at their peak)` of a cadvlm command."
-    command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())", *map(str, arguments)]
+    command = [sys.executable, "-c", "import sys; from cadvlm.app.cli import main; sys.exit(main())",
+               *map(str, arguments)]
     start, peak, whole = time.perf_counter(), 0, 0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"}, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"TQDM_DISABLE": "1"},
+                               start_new_session=True)
     while process.poll() is None:
         peak, whole = max(peak, peak_of_session(process.pid)), max(whole, resident(process.pid))
         time.sleep(0.5)
@@ -43,7 +46,8 @@ def resident(session):
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
-                total += next(int(line.split()[1]) for line in (folder / "smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+                total += next(int(line.split()[1]) for line in (folder / "smaps_rollup").read_text().splitlines()
+                              if line.startswith("Pss:"))
         except (OSError, StopIteration, IndexError):
             continue  # it has ended meanwhile
     return total / 1024
@@ -58,7 +62,8 @@ def stages(corpus, dataset, count, workers):
     "`(name, command, what it wrote, its summary)` of each stage, in order."
     run = ("--workers", workers)
     yield "synthesize", ("synthesize", corpus, "--count", count, *run), [corpus / "cad_json"], None
-    sizes = [x for name, ids in zip(("train", "val", "test"), FolderSource(corpus).split.values()) for x in (f"--{name}-size", len(ids))]
+    sizes = [x for name, ids in zip(("train", "val", "test"), FolderSource(corpus).split.values())
+             for x in (f"--{name}-size", len(ids))]
     yield "extract", ("extract", corpus, dataset.path, *sizes, *run), [dataset.path / "cad_json"], "extraction"
     yield "dedup", ("dedup", dataset.path, *run), [], "dedup"
     yield "render", ("render", dataset.path, *run), [dataset.path / "images"], "rendering"
@@ -71,36 +76,30 @@ def stages(corpus, dataset, count, workers):
 
 def row(name, command, written, summary, dataset, count):
     seconds, peak, whole = timed(*command)
-    made = read_json(dataset / "logs" / f"{summary}_summary.json") if summary else dict(asked=count, failures=dict(not_made=count - sum(map(len, FolderSource(written[0].parent).split.values()))))
-    models, wrote = made["asked"], size(*written)
-    samples = sum(read_json(dataset / "tinyllava_metadata.json")["samples"].values()) if name.startswith("convert") else 0
-    figures = dict(seconds=round(seconds, 1), parts=models, failed=sum(made["failures"].values()), parts_per_minute=round(60 * models / seconds), peak_mb=round(peak), all_mb=round(whole), bytes=wrote)
-    return figures | dict(samples=samples or "", samples_per_minute=round(60 * samples / seconds) if samples else "", bytes_per_part=round(wrote / models) if wrote else "")
+    made = read_json(dataset / "logs" / f"{summary}_summary.json") if summary else dict(requested=count,
+        failures=dict(not_made=count - sum(map(len, FolderSource(written[0].parent).split.values()))))
+    parts, wrote = made["requested"], size(*written)
+    samples = sum(
+        read_json(dataset / "tinyllava_metadata.json")["samples"].values()) if name.startswith("convert") else 0
+    figures = dict(seconds=round(seconds, 1), parts=parts, failed=sum(made["failures"].values()),
+                   parts_per_minute=round(60 * parts / seconds), peak_mb=round(peak), all_mb=round(whole), bytes=wrote)
+    return (figures | dict(samples=samples or "", samples_per_minute=round(60 * samples / seconds) if samples else "",
+                           bytes_per_part=round(wrote / parts) if wrote else ""))
 
 
-def count_twins(scale, dataset):
-    "The row of `data/results/dedup.csv`. Of a group of twins all but one repeat an earlier part."
+def count_duplicates(scale, dataset):
+    "The row of `data/results/dedup.csv`. Of a group of duplicates all but one repeat an earlier part."
     report = read_json(dataset / "duplicates.json")
     repeats = sum(len(group) - 1 for group in report["groups"])
-    row = dict(scale=scale, **report["counts"], groups=len(report["groups"]), repeats=repeats, percent=round(100 * repeats / report["counts"]["parts"], 3))
-    write([*(r for r in rows_so_far(TWINS) if r["scale"] != scale), row], TWINS)
+    percent = round(100 * repeats / report["counts"]["parts"], 3)
+    row = dict(scale=scale, **report["counts"], groups=len(report["groups"]), repeats=repeats, percent=percent)
+    write("dedup", [*(r for r in rows_of("dedup") if r["scale"] != scale), row])
 
 
-def rows_so_far(path=RESULTS):
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(rows, path=RESULTS):
+def write(name, rows):
     "Write a table, its rows in the order of the scales and stages."
-    part, rows = path.with_suffix(".part"), sorted(rows, key=lambda r: (list(SCALES).index(r["scale"]), STAGES.index(r.get("stage", "dedup"))))
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS if path == RESULTS else rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
+    order = list(SCALES), list(STAGES)
+    write_table(name, sorted(rows, key=lambda r: (order[0].index(r["scale"]), order[1].index(r.get("stage", "dedup")))))
 
 
 def main():
@@ -113,15 +112,17 @@ def main():
     options = options.parse_args()
     for scale in options.scales:
         dataset, count = Dataset(options.folder / f"synthetic_{scale}"), SCALES[scale]
-        for name, command, written, summary in stages(dataset.path.with_name(f"synthetic_{scale}_source"), dataset, count, options.workers):
-            rows = [r for r in rows_so_far() if not (options.again and (r["scale"], r["stage"]) == (scale, name))]
+        for name, command, written, summary in stages(dataset.path.with_name(f"synthetic_{scale}_source"), dataset,
+                                                      count, options.workers):
+            rows = [r for r in rows_of("scale") if not (options.again and (r["scale"], r["stage"]) == (scale, name))]
             if name not in options.stages or any((r["scale"], r["stage"]) == (scale, name) for r in rows):
                 continue
             common = {k: v for k, v in about("synthetic", count).items() if k in COLUMNS}
-            new = common | dict(scale=scale, stage=name, workers=options.workers) | row(name, command, written, summary, dataset.path, count)
-            write([*rows, new])
+            new = (common | dict(scale=scale, stage=name, workers=options.workers)
+                   | row(name, command, written, summary, dataset.path, count))
+            write("scale", [*rows, new])
             if name == "dedup":
-                count_twins(scale, dataset.path)
+                count_duplicates(scale, dataset.path)
             print({k: v for k, v in new.items() if k not in common}, flush=True)
 
 
