@@ -9,7 +9,8 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editab
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 TESTS   ?= 
-.PHONY: help demo test docs bench scale report compare lab prepare outputs clean
+QUICK   := $(patsubst %,tests/test_%.py,boolean cadquery drawing evaluate language notebooks project repair stages stats synthesize)
+.PHONY: help demo test quick docs bench scale report compare figures lab prepare outputs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -17,8 +18,11 @@ help: ## list these targets
 demo: .venv/with-base ## make 200 parts, their drawings and their code, and a page that shows them
 	@$(BIN)/cadvlm demo
 
-test: .venv/with-dev ## run every chapter and every test (WORKERS=2)
+test: .venv/with-dev ## run every chapter and every test (WORKERS=2); CADVLM_CASES=10 takes ten times the random cases
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+quick: .venv/with-dev ## run the tests of the core in a minute: geometry, languages, one pipeline, evaluation, the command line
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not cluster and not occ" $(QUICK)
 
 docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is installed)
 	@$(BIN)/python tools/build_site.py
@@ -38,10 +42,13 @@ report: .venv/with-dev ## after make scale: the training test of each dataset, d
 compare: .venv/with-dev ## train the same model on 1K, 10K and 100K parts, twice, and write data/results/compare.csv (3 hours, 5 GB)
 	@for scale in 1k 10k 100k; do $(BIN)/cadvlm run --scale $$scale --language compact --no-verify --quick || exit 1; done
 	@$(BIN)/cadvlm run --output data/held_out --train-size 460 --val-size 26 --test-size 26 --seed 1 --language compact
-	@$(BIN)/cadvlm compare data/synthetic_1k data/synthetic_10k data/synthetic_100k --tests data/held_out $(TESTS) --steps 10000 --results data/results/compare.csv
+	@$(BIN)/cadvlm compare data/synthetic_1k data/synthetic_10k data/synthetic_100k --config config/compare.yaml $(TESTS)
+
+figures: .venv/with-dev ## draw the images of the front page into nbs/images/ (1 minute; some need the reference data)
+	@$(BIN)/python tools/figures.py
 
 lab: .venv/with-lab ## open the chapters in JupyterLab
-	@$(BIN)/jupyter lab --notebook-dir nbs
+	@$(BIN)/jupyter lab --notebook-dir nbs $(if $(filter 0,$(shell id -u)),--allow-root)
 
 prepare: .venv/with-dev ## after a change in nbs/: export the package, clean the notebooks, write README.md
 	@$(BIN)/nbdev_export
@@ -52,7 +59,7 @@ outputs: .venv/with-dev ## run notebooks and keep what they show (NB="nbs/13_sol
 	@printf '%s\n' $(NB) | xargs -n 1 -P $(WORKERS) $(BIN)/python tools/runsave.py
 
 clean: ## remove what is made again by itself (.venv and data/training stay)
-	rm -rf _docs _proc _site_src build *.egg-info .pytest_cache .hypothesis data/demo
+	rm -rf _docs _proc _site_src build dist *.egg-info .pytest_cache .hypothesis data/demo
 	find cadvlm nbs tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 $(BIN)/python:

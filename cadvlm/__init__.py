@@ -1,1 +1,39 @@
+"""Engineering drawings paired with executable CAD code, for vision-language models.
+
+The names that people type are here; each is imported when it is first used:
+
+- `read`, `build`, `project`: a file becomes a sequence, a solid, a drawing
+- `encode`, `decode`: a sequence becomes code, and code a sequence; nothing is executed
+- `iou`, `evaluate`: compare two solids, or a file of predictions with a dataset
+- `Dataset`: a dataset folder; `show`: look at a solid in a notebook
+"""
 __version__ = "0.1.0"
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+_PLACES = dict(read="cad.sequence", build="cad.solid", project="cad.drawing", iou="cad.overlap", show="cad.view",
+               encode="text.language", decode="text.language", Dataset="corpus.dataset", evaluate="measure.evaluate")
+__all__ = [*_PLACES]
+
+if _TYPE_CHECKING:
+    from .cad.drawing import project
+    from .cad.overlap import iou
+    from .cad.sequence import read
+    from .cad.solid import build
+    from .cad.view import show
+    from .corpus.dataset import Dataset
+    from .measure.evaluate import evaluate
+    from .text.language import decode, encode
+
+
+def __getattr__(name):
+    if name not in _PLACES:
+        raise AttributeError(f"module 'cadvlm' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"cadvlm.{_PLACES[name]}"), name)
+    return value
+
+
+def __dir__():
+    return [*_PLACES, "__version__"]

@@ -1,11 +1,23 @@
-"""What the tests share."""
+"""What the tests share: folders that are made once, and real parts that are read and built once."""
+
 import os
+import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+from builders import module_of, sixty_parts
+from cadvlm.stages.download import download
+from cadvlm.cad.sequence import read
+from cadvlm.errors import CadError
+from cadvlm.cad.solid import build
+from file_server import Server
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: more threads each would wait for those of the others
+    # tests run side by side: more threads each would wait for those of the others
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,8 +30,91 @@ def root():
 
 @pytest.fixture(scope="session")
 def shared():
-    "The folder of real CAD files (`deepcad/`, `fusion360/`, `cad_coder/`); tests that need it are skipped where it is missing."
+    """The folder of real CAD files (`deepcad/`, `fusion360/`, `cad_coder/`); tests that need it are skipped where it is
+    missing."""
     folder = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
     if not (folder / "deepcad" / "cad_json").is_dir():
         pytest.skip("needs real DeepCAD files: put them in ../shared/deepcad, or name the folder in CADVLM_SHARED")
     return folder
+
+
+class RealParts:
+    "Real DeepCAD parts; each file is read once, and each part built once, in a process that runs tests."
+
+    def __init__(self, folder):
+        self.paths = sorted((folder / "cad_json").glob("*/*.json"))
+        self.by_id = {path.stem: path for path in self.paths}
+        self.read = lru_cache(maxsize=None)(lambda id: read(self.by_id[id]))
+        self.build = lru_cache(maxsize=None)(lambda id: build(self.read(id)))
+
+    def sequences(self):
+        "Yields `(id, sequence)` of the parts that can be read."
+        for id in self.by_id:
+            try:
+                yield id, self.read(id)
+            except CadError:
+                continue
+
+    def solids(self, ids=None):
+        "Yields `(id, sequence, solid)` of the parts that have a solid, by default of all."
+        for id in self.by_id if ids is None else ids:
+            try:
+                yield id, self.read(id), self.build(id)
+            except CadError:
+                continue
+
+
+@pytest.fixture(scope="session")
+def real_parts(shared):
+    return RealParts(shared / "deepcad")
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    "`once(name, make)`: the folder that `make(folder)` fills, once in a session, however many processes run the tests."
+    top = tmp_path_factory.getbasetemp()
+    top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+
+    def made(name, make):
+        folder, mark = top / name, top / f"{name}.made"
+        with FileLock(top / f"{name}.lock"):
+            if not mark.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                mark.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def sixty(tmp_path_factory):
+    "A source of sixty parts, laid out as DeepCAD is; see `builders.sixty_parts`."
+    folder = tmp_path_factory.mktemp("sixty") / "tiny"
+    sixty_parts(folder)
+    return folder
+
+
+@pytest.fixture
+def memory():
+    "fsspec's object store in memory, empty before and after."
+    fsspec = pytest.importorskip("fsspec", reason="needs fsspec: pip install 'cadvlm[cluster]'")
+    store = fsspec.filesystem("memory")
+
+    def clear():
+        if store.ls("/"):
+            store.rm("/", recursive=True)
+
+    clear()
+    yield store
+    clear()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    "A server of one file on loopback; downloads try again at once."
+    monkeypatch.setattr(module_of(download), "_PAUSE", 0.001)
+    server = Server()
+    yield server
+    server.close()

@@ -1,39 +1,20 @@
 """Random parts whose walls touch, each with its volume, area and number of pieces found without a 3-D boolean."""
+
 import math
 from dataclasses import replace
 from random import Random
 
 import numpy as np
 from manifold3d import CrossSection, FillRule, JoinType
-from scipy.ndimage import label
 from scipy.spatial.transform import Rotation
 
-from cadvlm.cad.sequence import Arc, CadSequence, Circle, Extrude, Line, Loop, Operation, Plane, Profile, Sketch
-from cadvlm.cad.solid import polygon
+from builders import disc, polygonal, raised, rectangle, ring
+from cadvlm.cad.curves import Arc, Line, Loop, Profile
+from cadvlm.cad.sequence import CadSequence, Operation, Plane
+from cadvlm.cad.polygons import polygon
 
 NEW, JOIN, CUT, INTERSECT = Operation.NEW, Operation.JOIN, Operation.CUT, Operation.INTERSECT
 AXES = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
-
-
-def closed(*points):
-    "The loop of lines through points."
-    return Loop(tuple(Line(a, b) for a, b in zip(points, points[1:] + points[:1])))
-
-
-def polygonal(*points):
-    return Profile(closed(*points))
-
-
-def circle(x, y, r):
-    return Loop((Circle((x, y), r),))
-
-
-def disc(x, y, r):
-    return Profile(circle(x, y, r))
-
-
-def ring(x, y, outer, inner):
-    return Profile(circle(x, y, outer), (circle(x, y, inner),))
 
 
 def between(random, low, high):
@@ -46,7 +27,8 @@ def base(random):
     return between(random, -0.5, 0.5) if random.random() < 0.5 else 0.0
 
 
-# -------------------------------------------------------------- stacks: lists of (profile, low, high, operation) along one direction
+# --- stacks: lists of (profile, low, high, operation) along one direction
+
 
 def quadrilaterals(random):
     w, h = between(random, 0.5, 3), between(random, 0.5, 3)
@@ -76,7 +58,10 @@ def two_cuts(random):
 def disc_and_ring(random):
     inner, x, y, low = between(random, 0.3, 1), between(random, -1, 1), between(random, -1, 1), base(random)
     outer = inner + between(random, 0.1, 1)
-    return [(disc(x, y, inner), 0.0, between(random, 0.6, 2), NEW), (ring(x, y, outer, inner), low, low + between(random, 0.6, 2), JOIN)]
+    return [
+        (disc(inner, x, y), 0.0, between(random, 0.6, 2), NEW),
+        (ring(outer, inner, x, y), low, low + between(random, 0.6, 2), JOIN),
+    ]
 
 
 def counterbore(random):
@@ -85,7 +70,11 @@ def counterbore(random):
     x, y = random.choice([(0.0, 0.0), (q := between(random, -0.4, 0.4), -q), (q, between(random, -0.4, 0.4))])
     box = polygonal((-1.5, -1.5), (1.5, -1.5), (1.5, 1.5), (-1.5, 1.5))
     hole = d if random.random() < 0.5 else round(0.9 * d, 2)
-    return [(box, 0.0, d, NEW), (disc(x, y, inner), 0.0, hole, CUT), (ring(x, y, outer, inner), 0.0, round(d * random.uniform(0.1, 0.8), 2), CUT)]
+    return [
+        (box, 0.0, d, NEW),
+        (disc(inner, x, y), 0.0, hole, CUT),
+        (ring(outer, inner, x, y), 0.0, round(d * random.uniform(0.1, 0.8), 2), CUT),
+    ]
 
 
 def half_discs(random):
@@ -102,7 +91,9 @@ def partly_shared_wall(random):
     end = start + random.uniform(0.1, 0.98 - start)
     (px, py), (qx, qy) = (start * w, start * h), (end * w, end * h)
     dx, dy = h / math.hypot(w, h) * depth, -w / math.hypot(w, h) * depth
-    wedge, block = polygonal((0.0, 0.0), (w, h), (0.0, h)), polygonal((px, py), (px + dx, py + dy), (qx + dx, qy + dy), (qx, qy))
+    wedge, block = polygonal((0.0, 0.0), (w, h), (0.0, h)), polygonal(
+        (px, py), (px + dx, py + dy), (qx + dx, qy + dy), (qx, qy)
+    )
     return [(wedge, 0.0, between(random, 0.6, 2), NEW), (block, low, low + between(random, 0.6, 2), JOIN)]
 
 
@@ -114,8 +105,8 @@ def on_plane(stack, number=0):
     x, y = AXES[number], AXES[number - 2]
 
     def extrude(profile, low, high, operation):
-        origin = Plane((0.0, 0.0, 0.0), x, y).to_world((0.0, 0.0), low)
-        return Extrude(Sketch(Plane(origin, x, y), (profile,)), round(high - low, 6), operation)
+        plane = Plane(Plane((0.0, 0.0, 0.0), x, y).to_world((0.0, 0.0), low), x, y)
+        return raised(round(high - low, 6), profile, operation=operation, plane=plane)
 
     return CadSequence(tuple(extrude(*step) for step in stack))
 
@@ -140,7 +131,9 @@ def turned(sequence, seed):
 def section(profile, scale):
     "The profile as a region, in frame units."
     region = CrossSection([polygon(profile.outer, scale)], FillRule.NonZero)
-    return region - CrossSection([polygon(h, scale) for h in profile.holes], FillRule.NonZero) if profile.holes else region
+    return (
+        region - CrossSection([polygon(h, scale) for h in profile.holes], FillRule.NonZero) if profile.holes else region
+    )
 
 
 def tidy(region, by=1e-4):
@@ -177,7 +170,11 @@ def stack_properties(stack, scale):
     area = sum(perimeter(region) * thickness for thickness, region in layers)
     regions = [empty, *(region for _, region in layers), empty]
     area += sum((a - b).area() + (b - a).area() for a, b in zip(regions, regions[1:]))
-    return volume / scale**3, area / scale**2, connected([[p for p in r.decompose() if p.area() > 1e-6] for _, r in layers])
+    return (
+        volume / scale**3,
+        area / scale**2,
+        connected([[p for p in r.decompose() if p.area() > 1e-6] for _, r in layers]),
+    )
 
 
 def connected(layers):
@@ -195,7 +192,8 @@ def connected(layers):
     return len(set(group.values()))
 
 
-# -------------------------------------------------------------------------------- boxes on all three planes, counted cube by cube
+# --- boxes on all three planes, counted cube by cube
+
 
 def boxes(random, n=6):
     "`(sequence, volume, area)` of whole boxes on the three planes, or None where nothing is left."
@@ -210,38 +208,49 @@ def boxes(random, n=6):
         if not cubes.any():
             return None
         (x0, x1), (y0, y1), (low, high) = spans[plane], spans[plane - 2], spans[plane - 1]
-        profile = polygonal((float(x0), float(y0)), (float(x1), float(y0)), (float(x1), float(y1)), (float(x0), float(y1)))
-        extrudes += on_plane([(profile, low, high, operation)], plane).extrudes
+        extrudes += on_plane(
+            [(rectangle(float(x1 - x0), float(y1 - y0), float(x0), float(y0)), low, high, operation)], plane
+        ).extrudes
     area = sum(int((np.diff(np.pad(cubes, 1).astype(int), axis=axis) != 0).sum()) for axis in range(3))
     return CadSequence(tuple(extrudes)), int(cubes.sum()), area
 
 
-# ------------------------------------------------------------------------------------------- boxes on the slanted face of a wedge
+# --- boxes on the slanted face of a wedge
+
 
 def on_oblique_face(random):
     "`(sequence, volume, area)` of a wedge with a box on, or a pocket in, its slanted face, as DeepCAD rounds it."
     w, h, d = (round(random.uniform(0.02, 0.15), 8) for _ in range(3))
     length = math.hypot(w, h)
     along, up, out = np.array((-w, h, 0)) / length, np.array((0.0, 0, 1)), np.array((h, w, 0)) / length
-    a, b, t = (round(random.uniform(low, high), 8) for low, high in ((0.05 * length, 0.25 * length), (0.05 * d, 0.25 * d), (0.005, 0.05)))
+    a, b, t = (
+        round(random.uniform(low, high), 8)
+        for low, high in ((0.05 * length, 0.25 * length), (0.05 * d, 0.25 * d), (0.005, 0.05))
+    )
     kind = random.choice(("box", "flush", "two", "pocket"))
     centre = np.array((w, h, d)) / 2 + (kind == "flush") * ((length / 2 - a) * along + (d / 2 - b) * up)
     cycle = random.randrange(3)
     lie = lambda v: np.roll(v, cycle)
     face = Plane(rounded(lie(centre)), rounded(lie(along)), rounded(lie(up)))
     outward = 1 if np.dot(np.cross(along, up), out) > 0 else -1
-    rectangle = lambda x0, x1: polygonal((x0, -b), (x1, -b), (x1, b), (x0, b))
-    wedge = Extrude(Sketch(Plane((0.0, 0.0, 0.0), tuple(lie((1.0, 0, 0))), tuple(lie((0, 1.0, 0)))), (polygonal((0.0, 0.0), (w, 0.0), (0.0, h)),)), d)
+    ground = Plane((0.0, 0.0, 0.0), tuple(lie((1.0, 0, 0))), tuple(lie((0, 1.0, 0))))
+    wedge = raised(d, polygonal((0.0, 0.0), (w, 0.0), (0.0, h)), plane=ground)
+
+    def on_face(x0, x1, depth, operation=JOIN):
+        return raised(depth, polygonal((x0, -b), (x1, -b), (x1, b), (x0, b)), operation=operation, plane=face)
+
     volume, area = w * h * d / 2, (length + w + h) * d + w * h
     if kind == "pocket":
         t = min(t, 0.02 * min(w, h))
-        steps = [Extrude(Sketch(face, (rectangle(-a / 2, a / 2),)), -outward * t, CUT)]
-        return CadSequence((wedge, *steps)), volume - 2 * a * b * t, area + 2 * (a + 2 * b) * t
+        return (
+            CadSequence((wedge, on_face(-a / 2, a / 2, -outward * t, CUT))),
+            volume - 2 * a * b * t,
+            area + 2 * (a + 2 * b) * t,
+        )
     if kind == "two":
-        steps = [Extrude(Sketch(face, (rectangle(*xs),)), outward * z, JOIN) for xs, z in (((-a, 0.0), t), ((0.0, a), round(t / 2, 8)))]
+        steps = on_face(-a, 0.0, outward * t), on_face(0.0, a, outward * round(t / 2, 8))
         return CadSequence((wedge, *steps)), volume + 3 * a * b * t, area + (3 * a + 4 * b) * t
-    steps = [Extrude(Sketch(face, (rectangle(-a, a),)), outward * t, JOIN)]
-    return CadSequence((wedge, *steps)), volume + 4 * a * b * t, area + 4 * (a + b) * t
+    return CadSequence((wedge, on_face(-a, a, outward * t))), volume + 4 * a * b * t, area + 4 * (a + b) * t
 
 
 def stack(seed):

@@ -1,4 +1,6 @@
-"""Programs that are short and quickly read, and ask for a solid that is not: what a model under training writes by accident, or an attacker on purpose."""
+"""Programs that are short and quickly read, and ask for a solid that is not: what a model under training writes by
+accident, or an attacker on purpose."""
+
 import math
 import random
 
@@ -35,7 +37,10 @@ def skew(azimuth, tilt):
 
 
 def around(n, r, x=0.0, y=0.0, turn=0.0):
-    return [(x + r * math.cos(2 * math.pi * (k + turn) / n), y + r * math.sin(2 * math.pi * (k + turn) / n)) for k in range(n)]
+    return [
+        (x + r * math.cos(2 * math.pi * (k + turn) / n), y + r * math.sin(2 * math.pi * (k + turn) / n))
+        for k in range(n)
+    ]
 
 
 def grid(n, size=180.0):
@@ -54,25 +59,48 @@ def code(lines):
 
 # --- sizes: tiny beside huge ---
 
+
 def tiny_beside_disc(tiny, huge):
     return program([step("z", 0, tiny, box(0, 0, tiny, tiny)), step("z", 0, huge / 10, disc(huge, 0, huge / 2))])
 
 
 def tiny_beside_arc(tiny, huge):
-    return program([step("z", 0, tiny, box(0, 0, tiny, tiny)), step("z", 0, tiny, f"M {number(0)} {number(0)} A {number(huge / 2)} {number(huge / 2)} {number(huge)} 0")])
+    return program(
+        [
+            step("z", 0, tiny, box(0, 0, tiny, tiny)),
+            step("z", 0, tiny, f"M {number(0)} {number(0)} A {number(huge / 2)} {number(huge / 2)} {number(huge)} 0"),
+        ]
+    )
 
 
 def tiny_common_with_huge(tiny, huge, verb="intersect"):
-    return code([f"a = cq.Workplane('XY').circle({huge:g}).extrude({huge:g})", f"r = a.{verb}(cq.Workplane('YZ').moveTo({0.9*huge:g}, 0).rect({tiny:g}, {tiny:g}).extrude({tiny:g}))"])
+    return code(
+        [
+            f"a = cq.Workplane('XY').circle({huge:g}).extrude({huge:g})",
+            f"r = a.{verb}(cq.Workplane('YZ').moveTo({0.9*huge:g}, 0).rect({tiny:g}, {tiny:g}).extrude({tiny:g}))",
+        ]
+    )
 
 
 def tiny_left_of_huge(tiny, huge):
-    return code([f"a = cq.Workplane('XY').circle({huge:g}).extrude({huge:g})", f"r = a.intersect(cq.Workplane('XY').circle({tiny:g}).extrude({tiny:g}))"])
+    return code(
+        [
+            f"a = cq.Workplane('XY').circle({huge:g}).extrude({huge:g})",
+            f"r = a.intersect(cq.Workplane('XY').circle({tiny:g}).extrude({tiny:g}))",
+        ]
+    )
 
 
 def rim_of_a_huge_disc(tiny, huge):
-    "What is left is small and lies on the rim, so that it is built again at a scale at which the disc has millions of chords."
-    return program([step("z", 0, huge, disc(0, 0, huge)), step("z", 0, huge / 2, box(huge - tiny, -huge, huge + tiny, huge), sign="&"), step("y", -tiny, tiny, box(0, 0, 2 * huge, tiny), sign="&")])
+    """What is left is small and lies on the rim, so that it is built again at a scale at which the disc has
+    millions of chords."""
+    return program(
+        [
+            step("z", 0, huge, disc(0, 0, huge)),
+            step("z", 0, huge / 2, box(huge - tiny, -huge, huge + tiny, huge), sign="&"),
+            step("y", -tiny, tiny, box(0, 0, 2 * huge, tiny), sign="&"),
+        ]
+    )
 
 
 def tiny_cut_by_huge(tiny, huge, curve, sign):
@@ -82,14 +110,23 @@ def tiny_cut_by_huge(tiny, huge, curve, sign):
 
 
 def flat_arc(rise, length):
-    return code([f"r = cq.Workplane('XY').moveTo({-length:g}, 0).threePointArc((0, {rise:g}), ({length:g}, 0)).close().extrude(5)"])
+    return code(
+        [
+            f"r = cq.Workplane('XY').moveTo({-length:g}, 0).threePointArc((0, {rise:g}), ({length:g},"
+            " 0)).close().extrude(5)"
+        ]
+    )
 
 
 def flat_arcs(n, rise):
-    "A needle of arcs whose centres are far away."
+    "A sliver of arcs whose centres are far away."
     points = [(k * 100 / n, 0.0) for k in range(n + 1)]
     arcs = " ".join(words("A", (a[0] + b[0]) / 2, rise, *b) for a, b in zip(points, points[1:]))
-    return program([step("z", 0, 5, f"M 0 0 {arcs} 100 50 0 50")]) if n < 2 else program([step("z", 0, 5, f"M 0 0 {arcs} A 150 25 100 50 0 50")])
+    return (
+        program([step("z", 0, 5, f"M 0 0 {arcs} 100 50 0 50")])
+        if n < 2
+        else program([step("z", 0, 5, f"M 0 0 {arcs} A 150 25 100 50 0 50")])
+    )
 
 
 def thin_plate(thickness, size):
@@ -102,10 +139,24 @@ def arcs_of_many_sizes(n):
 
 
 def far_from_the_origin(n, huge):
-    return program([step("z", 0, 10, *(disc(huge + x * 1e-3, huge + y * 1e-3, 1e-3 * side / 3) for (x, y) in grid(n)[0] for side in [grid(n)[1]]))])
+    return program(
+        [
+            step(
+                "z",
+                0,
+                10,
+                *(
+                    disc(huge + x * 1e-3, huge + y * 1e-3, 1e-3 * side / 3)
+                    for (x, y) in grid(n)[0]
+                    for side in [grid(n)[1]]
+                ),
+            )
+        ]
+    )
 
 
 # --- many curves ---
+
 
 def tiny_discs(n, r, high=5.0):
     return program([step("z", 0, high, *(disc(x, y, r * side) for x, y in grid(n)[0] for side in [grid(n)[1]]))])
@@ -115,13 +166,24 @@ def plate_with_holes(n, share, copies=1, move=0.0, sign="+"):
     (centres, side), steps = grid(n), []
     for k in range(copies):
         d = k * move
-        steps.append(step("z", d, d + 10, box(-100 + d, -100 + d, 100 + d, 100 + d), *(disc(x + d, y + d, share * side) for x, y in centres), sign=sign if k else "+"))
+        steps.append(
+            step(
+                "z",
+                d,
+                d + 10,
+                box(-100 + d, -100 + d, 100 + d, 100 + d),
+                *(disc(x + d, y + d, share * side) for x, y in centres),
+                sign=sign if k else "+",
+            )
+        )
     return program(steps)
 
 
 def plates_on_three_axes(n, sign):
     centres, side = grid(n)
-    plate = lambda axis, s: step(axis, -80, 80, box(-100, -100, 100, 100), *(disc(x, y, 0.3 * side) for x, y in centres), sign=s)
+    plate = lambda axis, s: step(
+        axis, -80, 80, box(-100, -100, 100, 100), *(disc(x, y, 0.3 * side) for x, y in centres), sign=s
+    )
     return program([plate("z", "+"), plate("x", sign), plate("y", sign)])
 
 
@@ -134,13 +196,26 @@ def concentric_rings_in_code(n):
 
 
 def concentric_cuts(n, axis):
-    return program([step("z", 0, 100, disc(0, 0, 100))] + [step(axis, -100, 100, disc(0, 50, 50 - 49 * k / n), disc(0, 50, 50 - 49 * (k + 0.5) / n), sign="-") for k in range(n)])
+    return program(
+        [step("z", 0, 100, disc(0, 0, 100))]
+        + [
+            step(axis, -100, 100, disc(0, 50, 50 - 49 * k / n), disc(0, 50, 50 - 49 * (k + 0.5) / n), sign="-")
+            for k in range(n)
+        ]
+    )
 
 
 def pattern_of_patterns(n, m):
     "A pattern of stars with holes, in one chain of calls."
     points = ", ".join(f"({x:g}, {y:g})" for x, y in grid(n)[0])
-    star = "".join(f".circle({0.4 * grid(n)[1] * (k + 1) / m:g})" if k == 0 else f".pushPoints([{points}]).circle({0.4 * grid(n)[1] * (k + 1) / m:g})" for k in range(m))
+    star = "".join(
+        (
+            f".circle({0.4 * grid(n)[1] * (k + 1) / m:g})"
+            if k == 0
+            else f".pushPoints([{points}]).circle({0.4 * grid(n)[1] * (k + 1) / m:g})"
+        )
+        for k in range(m)
+    )
     return code([f"r = cq.Workplane('XY').pushPoints([{points}]){star}.extrude(5)"])
 
 
@@ -163,22 +238,40 @@ def pushed_cylinders(n, r):
 
 # --- doubling and chains ---
 
+
 def doubled(arcs, times, verb="union"):
     "A sketch of arcs, and again and again the union of the part with itself."
-    star = "".join(f".threePointArc(({90 * math.cos(a):.4f}, {90 * math.sin(a):.4f}), ({100 * math.cos(b):.4f}, {100 * math.sin(b):.4f}))" for k in range(arcs) for a, b in [(2 * math.pi * (k + 0.5) / arcs, 2 * math.pi * (k + 1) / arcs)])
+    star = "".join(
+        f".threePointArc(({90 * math.cos(a):.4f}, {90 * math.sin(a):.4f}), ({100 * math.cos(b):.4f},"
+        f" {100 * math.sin(b):.4f}))"
+        for k in range(arcs)
+        for a, b in [(2 * math.pi * (k + 0.5) / arcs, 2 * math.pi * (k + 1) / arcs)]
+    )
     return code([f"r = cq.Workplane('XY').moveTo(100, 0){star}.close().extrude(5)"] + [f"r = r.{verb}(r)"] * times)
 
 
 def doubled_and_moved(arcs, times):
     "The same on planes that are turned and moved, so that no two are the same."
-    star = "".join(f".threePointArc(({90 * math.cos(a):.4f}, {90 * math.sin(a):.4f}), ({100 * math.cos(b):.4f}, {100 * math.sin(b):.4f}))" for k in range(arcs) for a, b in [(2 * math.pi * (k + 0.5) / arcs, 2 * math.pi * (k + 1) / arcs)])
-    made = [f"w{i} = cq.Workplane(cq.Plane(({3 * i}, {5 * i}, {i}), (1, {0.01 * i:g}, 0), (0, 0, 1))).moveTo(100, 0){star}.close().extrude({20 + i})" for i in range(times)]
+    star = "".join(
+        f".threePointArc(({90 * math.cos(a):.4f}, {90 * math.sin(a):.4f}), ({100 * math.cos(b):.4f},"
+        f" {100 * math.sin(b):.4f}))"
+        for k in range(arcs)
+        for a, b in [(2 * math.pi * (k + 0.5) / arcs, 2 * math.pi * (k + 1) / arcs)]
+    )
+    made = [
+        f"w{i} = cq.Workplane(cq.Plane(({3 * i}, {5 * i}, {i}), (1, {0.01 * i:g}, 0), (0, 0, 1))).moveTo(100,"
+        f" 0){star}.close().extrude({20 + i})"
+        for i in range(times)
+    ]
     return code(made + ["r = w0"] + [f"r = r.union(w{i})" for i in range(1, times)])
 
 
 def cut_chain(n, loop, tilted, sign="-"):
     "One cut after the other, each a little further."
-    cuts = [step(skew(7 * k % 180 - 90, 5 + 70 * k / n) if tilted else "z", -90 + k * 180 / n, 100, loop(k), sign=sign) for k in range(n)]
+    cuts = [
+        step(skew(7 * k % 180 - 90, 5 + 70 * k / n) if tilted else "z", -90 + k * 180 / n, 100, loop(k), sign=sign)
+        for k in range(n)
+    ]
     return program([step("z", -100, 100, box(-100, -100, 100, 100)), *cuts])
 
 
@@ -193,22 +286,43 @@ def join_and_cut_in_turn(n, r):
 def skew_discs(n, sign, thickness, r=100.0, seed=0):
     rng = random.Random(seed)
     first = [step("z", -100, 100, disc(0, 0, 100))] if sign != "+" else []
-    discs = [(rng.uniform(-90, 90), rng.uniform(1, 89), rng.uniform(-90, 90 - thickness), rng.uniform(-20, 20), rng.uniform(-20, 20)) for _ in range(n)]
-    return program(first + [step(skew(a, t), z, z + thickness, disc(x, y, r), sign=sign if first or k else "+") for k, (a, t, z, x, y) in enumerate(discs)])
+    discs = [
+        (
+            rng.uniform(-90, 90),
+            rng.uniform(1, 89),
+            rng.uniform(-90, 90 - thickness),
+            rng.uniform(-20, 20),
+            rng.uniform(-20, 20),
+        )
+        for _ in range(n)
+    ]
+    return program(
+        first
+        + [
+            step(skew(a, t), z, z + thickness, disc(x, y, r), sign=sign if first or k else "+")
+            for k, (a, t, z, x, y) in enumerate(discs)
+        ]
+    )
 
 
 def skew_discs_in_code(n, verb, thickness, seed=1):
     rng, lines = random.Random(seed), ["r = cq.Workplane('XY').circle(100).extrude(200, both=True)"]
     for _ in range(n):
         z, o = [rng.uniform(-1, 1) for _ in range(3)], [rng.uniform(-80, 80) for _ in range(3)]
-        lines.append(f"r = r.{verb}(cq.Workplane(cq.Plane(({o[0]:.2f}, {o[1]:.2f}, {o[2]:.2f}), ({-z[1] - 1e-3:.3f}, {z[0]:.3f}, 0), ({z[0]:.3f}, {z[1]:.3f}, {z[2]:.3f}))).circle(150).extrude({thickness}))")
+        lines.append(
+            f"r = r.{verb}(cq.Workplane(cq.Plane(({o[0]:.2f}, {o[1]:.2f}, {o[2]:.2f}), ({-z[1] - 1e-3:.3f}, {z[0]:.3f},"
+            f" 0), ({z[0]:.3f}, {z[1]:.3f}, {z[2]:.3f}))).circle(150).extrude({thickness}))"
+        )
     return code(lines)
 
 
 def skew_slabs(n, sign, thickness):
     rng = random.Random(n)
     first = step("z", -100, 100, box(-100, -100, 100, 100))
-    slabs = [step(skew(rng.uniform(-90, 90), rng.uniform(1, 89)), h, h + thickness, box(-300, -300, 300, 300), sign=sign) for h in (rng.uniform(-95, 95 - thickness) for _ in range(n))]
+    slabs = [
+        step(skew(rng.uniform(-90, 90), rng.uniform(1, 89)), h, h + thickness, box(-300, -300, 300, 300), sign=sign)
+        for h in (rng.uniform(-95, 95 - thickness) for _ in range(n))
+    ]
     return program([first, *slabs])
 
 
@@ -223,6 +337,7 @@ def fans(n, m, sign):
 
 
 # --- outlines that cross themselves, and each other ---
+
 
 def random_outline(n, seed, size=100.0):
     rng = random.Random(seed)
@@ -247,13 +362,29 @@ def star(n, k, axis="z"):
 def random_arcs(n, seed):
     rng = random.Random(seed)
     value = lambda: number(rng.uniform(-100, 100))
-    return program([step("z", 0, 10, f"M {value()} {value()} " + " ".join(f"A {value()} {value()} {value()} {value()}" for _ in range(n)))])
+    return program(
+        [
+            step(
+                "z",
+                0,
+                10,
+                f"M {value()} {value()} " + " ".join(f"A {value()} {value()} {value()} {value()}" for _ in range(n)),
+            )
+        ]
+    )
 
 
 def random_discs(n, r, seed, sketches=1, thickness=1.0):
     rng, steps = random.Random(seed), []
     for k in range(sketches):
-        steps.append(step("z", k * thickness / 2, k * thickness / 2 + thickness, *(disc(rng.uniform(-100, 100), rng.uniform(-100, 100), r) for _ in range(n // sketches))))
+        steps.append(
+            step(
+                "z",
+                k * thickness / 2,
+                k * thickness / 2 + thickness,
+                *(disc(rng.uniform(-100, 100), rng.uniform(-100, 100), r) for _ in range(n // sketches)),
+            )
+        )
     return program(steps)
 
 
@@ -268,7 +399,9 @@ def random_boxes_in_a_sketch(n, seed, slender=False):
 
 def wall_of_holes_that_cross(n):
     "Holes that cross their neighbours, in one profile."
-    return program([step("z", 0, 10, box(-110, -110, 110, 110), *(disc(-100 + 200 * k / n, 0, 90 - 80 * k / n) for k in range(n)))])
+    return program(
+        [step("z", 0, 10, box(-110, -110, 110, 110), *(disc(-100 + 200 * k / n, 0, 90 - 80 * k / n) for k in range(n)))]
+    )
 
 
 def comb(teeth, axis, low, high, sign="+", turn=0.0):
@@ -284,11 +417,23 @@ def comb(teeth, axis, low, high, sign="+", turn=0.0):
 
 def combs(teeth, sign, turn=0.0):
     "Combs that cross on three axes."
-    return program([comb(teeth, "z", -100, 100, turn=turn), comb(teeth, "x", -100, 100, sign, turn), comb(teeth, "y", -100, 100, sign, turn)])
+    return program(
+        [
+            comb(teeth, "z", -100, 100, turn=turn),
+            comb(teeth, "x", -100, 100, sign, turn),
+            comb(teeth, "y", -100, 100, sign, turn),
+        ]
+    )
 
 
 def skew_combs(teeth, sign):
-    return program([comb(teeth, skew(30, 40), -100, 100), comb(teeth, skew(-50, 60), -100, 100, sign), comb(teeth, skew(10, 75), -100, 100, sign, 1.0)])
+    return program(
+        [
+            comb(teeth, skew(30, 40), -100, 100),
+            comb(teeth, skew(-50, 60), -100, 100, sign),
+            comb(teeth, skew(10, 75), -100, 100, sign, 1.0),
+        ]
+    )
 
 
 def one_comb(teeth, azimuth, tilt, turn, high):
@@ -297,21 +442,34 @@ def one_comb(teeth, azimuth, tilt, turn, high):
 
 def saws(n, amplitude, sign="&"):
     "Saw teeth over saw teeth on another axis."
-    saw = outline([(-100, -100)] + [(-100 + 200 * k / n, 50 + amplitude * (k % 2)) for k in range(n + 1)] + [(100, -100)])
-    return program([step("z", -100, 100, saw), step("x", -100, 100, saw, sign=sign), step("y", -100, 100, saw, sign=sign)])
+    saw = outline(
+        [(-100, -100)] + [(-100 + 200 * k / n, 50 + amplitude * (k % 2)) for k in range(n + 1)] + [(100, -100)]
+    )
+    return program(
+        [step("z", -100, 100, saw), step("x", -100, 100, saw, sign=sign), step("y", -100, 100, saw, sign=sign)]
+    )
 
 
 def spiral(n, turns, width):
     "A long wall rolled up."
-    line = [(100 * k / n * math.cos(2 * math.pi * turns * k / n), 100 * k / n * math.sin(2 * math.pi * turns * k / n)) for k in range(1, n + 1)]
+    line = [
+        (100 * k / n * math.cos(2 * math.pi * turns * k / n), 100 * k / n * math.sin(2 * math.pi * turns * k / n))
+        for k in range(1, n + 1)
+    ]
     back = [(x * (1 + width / 100), y * (1 + width / 100)) for x, y in reversed(line)]
     return program([step("z", 0, 100, outline(line + back)), step("x", -60, 60, outline(line + back), sign="&")])
 
 
 # --- nearly the same ---
 
+
 def near_copies(n, apart, r=80.0, sign="+"):
-    return program([step("z", k * apart, 50 + k * apart, disc(k * apart, -k * apart, r + k * apart), sign=sign if k else "+") for k in range(n)])
+    return program(
+        [
+            step("z", k * apart, 50 + k * apart, disc(k * apart, -k * apart, r + k * apart), sign=sign if k else "+")
+            for k in range(n)
+        ]
+    )
 
 
 def tangent_discs(n, gap):
@@ -322,13 +480,21 @@ def tangent_discs(n, gap):
 
 
 def turned_copies(n, angle, loop, sign="+"):
-    return program([step(skew(-90 + angle * k, 30 + angle * k), -20, 20, loop, sign=sign if k else "+") for k in range(n)])
+    return program(
+        [step(skew(-90 + angle * k, 30 + angle * k), -20, 20, loop, sign=sign if k else "+") for k in range(n)]
+    )
 
 
 def pins_in_holes(n, gap):
     centres, side = grid(n)
     r = 0.4 * side
-    return program([step("z", 0, 10, box(-100, -100, 100, 100)), step("z", -5, 15, *(disc(x, y, r) for x, y in centres), sign="-"), step("z", 0, 10, *(disc(x, y, r - gap) for x, y in centres))])
+    return program(
+        [
+            step("z", 0, 10, box(-100, -100, 100, 100)),
+            step("z", -5, 15, *(disc(x, y, r) for x, y in centres), sign="-"),
+            step("z", 0, 10, *(disc(x, y, r - gap) for x, y in centres)),
+        ]
+    )
 
 
 def layers(n, loop, gap=0.0):
@@ -338,11 +504,18 @@ def layers(n, loop, gap=0.0):
 
 # --- what is dear to draw ---
 
+
 def woven(n):
     "Rods over rods: every edge passes behind many."
     width = 200 / (2 * n)
     rods = [box(-100, -100 + 2 * k * width, 100, -100 + (2 * k + 1) * width) for k in range(n)]
-    return program([step("z", -100, -90, *rods), step("y", -100, 100, *(box(-100 + 2 * k * width, 20, -100 + (2 * k + 1) * width, 30) for k in range(n))), step("x", -100, 100, *(box(-100 + 2 * k * width, 60, -100 + (2 * k + 1) * width, 70) for k in range(n)))])
+    return program(
+        [
+            step("z", -100, -90, *rods),
+            step("y", -100, 100, *(box(-100 + 2 * k * width, 20, -100 + (2 * k + 1) * width, 30) for k in range(n))),
+            step("x", -100, 100, *(box(-100 + 2 * k * width, 60, -100 + (2 * k + 1) * width, 70) for k in range(n))),
+        ]
+    )
 
 
 def rods(n, azimuth, tilt, r):
@@ -354,7 +527,18 @@ def shelves(n, m):
     "Plates with holes behind each other."
     centres, side = grid(m)
     high = 200 / n
-    return program([step("z", -100 + k * high, -100 + (k + 0.5) * high, box(-100, -100, 100, 100), *(disc(x, y, 0.3 * side) for x, y in centres)) for k in range(n)])
+    return program(
+        [
+            step(
+                "z",
+                -100 + k * high,
+                -100 + (k + 0.5) * high,
+                box(-100, -100, 100, 100),
+                *(disc(x, y, 0.3 * side) for x, y in centres),
+            )
+            for k in range(n)
+        ]
+    )
 
 
 def hostile_rows(n, kind, seed=0):
@@ -367,11 +551,21 @@ def hostile_rows(n, kind, seed=0):
         if kind == "circles":
             rows += [sol, [2, rng.randrange(256), rng.randrange(256), -1, -1, rng.randrange(1, 200), *[-1] * 11]]
         if kind == "skew":
-            rows += [sol, [2, 128, 128, -1, -1, 90, *[-1] * 11], extrude(rng.choice([1, 2]) if k else 0, *(rng.randrange(256) for _ in range(3)), [rng.randrange(100, 150) for _ in range(3)])]
+            rows += [
+                sol,
+                [2, 128, 128, -1, -1, 90, *[-1] * 11],
+                extrude(
+                    rng.choice([1, 2]) if k else 0,
+                    *(rng.randrange(256) for _ in range(3)),
+                    [rng.randrange(100, 150) for _ in range(3)],
+                ),
+            ]
         if kind == "lines":
             rows += [sol] * (k == 0) + [[0, rng.randrange(256), rng.randrange(256), *[-1] * 14]]
         if kind == "arcs":
-            rows += [sol] * (k == 0) + [[1, rng.randrange(256), rng.randrange(256), rng.randrange(20, 236), rng.randrange(2), *[-1] * 12]]
+            rows += [sol] * (k == 0) + [
+                [1, rng.randrange(256), rng.randrange(256), rng.randrange(20, 236), rng.randrange(2), *[-1] * 12]
+            ]
     if kind != "skew":
         rows.append(extrude(0, 128, 128, 128, [128] * 3))
     return "vectors", [*rows, eos]
@@ -389,7 +583,9 @@ def programs():
 
     def add(function, *cases, **options):
         for case in cases:
-            made[f"{function.__name__}({', '.join(getattr(c, '__name__', str(c)) for c in case)})"] = function(*case, **options)
+            made[f"{function.__name__}({', '.join(getattr(c, '__name__', str(c)) for c in case)})"] = function(
+                *case, **options
+            )
 
     tiny = [(1e-4, 1e6), (1e-4, 1e5), (1e-6, 1e6), (1e-9, 1e6), (1e-2, 1e6), (1.0, 1e6), (1e-3, 1e4), (1e-5, 100.0)]
     add(tiny_beside_disc, *tiny)
@@ -399,30 +595,47 @@ def programs():
     add(tiny_cut_by_huge, *[(*t, c, s) for t in tiny for c, s in (("disc", "-"), ("arc", "-"), ("disc", "&"))])
     add(tiny_common_with_huge, *[(*t, v) for t in tiny for v in ("intersect", "union", "cut")])
     add(flat_arc, (0.2, 100), (1e-3, 1e3), (0.01, 1e6), (1e-6, 1e3), (0.5, 1e6), (1.0, 1e6), (3e-6, 1))
-    add(flat_arcs, (1, 1e-3), (40, 1e-3), (200, 1e-4), (500, 1e-5), (1000, 1e-4), (1000, 0.01), (1400, 0.5))
+    add(flat_arcs, (1, 1e-3), (40, 1e-3), (1000, 1e-4), (1000, 0.01), (1400, 0.5))
     add(thin_plate, (1e-6, 200.0), (1e-4, 2e5), (1e-9, 1.0))
     add(arcs_of_many_sizes, (20,), (30,), (39,))
     add(far_from_the_origin, (5, 9e5), (30, 9e5))
-    add(tiny_discs, *[(n, r) for n in (10, 20, 30, 38) for r in (0.001, 0.1, 0.49, 0.55, 0.9)])
+    add(tiny_discs, *[(n, r) for n in (20, 30, 38) for r in (0.001, 0.49, 0.55, 0.9)], (10, 0.49))
     add(tiny_discs, (38, 0.49, 1e-3), (38, 1e-4, 200.0))
-    add(plate_with_holes, *[(n, 0.3, copies, move) for n in (8, 16, 26) for copies, move in ((1, 0.0), (2, 0.0), (2, 0.01), (2, 3.3), (4, 2.1))])
+    add(
+        plate_with_holes,
+        *[
+            (n, 0.3, copies, move)
+            for n in (8, 16, 26)
+            for copies, move in ((1, 0.0), (2, 0.0), (2, 0.01), (2, 3.3), (4, 2.1))
+        ],
+    )
     add(plate_with_holes, *[(n, 0.3, 2, move, sign) for n in (16, 26) for move in (0.0, 0.02, 3.3) for sign in "-&"])
     add(plates_on_three_axes, *[(n, s) for n in (5, 10, 20) for s in "+-&"])
     add(concentric_rings, (10,), (40,), (100,), (1000,))
     add(concentric_rings_in_code, (20,), (44,), (60,))
     add(concentric_cuts, *[(n, a) for n in (20, 100, 400) for a in "zx"])
     add(pattern_of_patterns, (10, 3), (12, 5), (16, 4))
-    add(pushed_boxes, *[(n, r, p) for n in (10, 22) for r in (3, 12, 150) for p in ("XY", "YZ")])
+    add(pushed_boxes, *[(n, r, p) for n, p in ((10, "YZ"), (22, "XY")) for r in (3, 12, 150)])
     add(pushed_rectangles, (20, 3), (34, 3), (34, 5.88), (20, 12))
     add(pushed_cylinders, (10, 5), (20, 20), (22, 90))
     add(doubled, (10, 4), (40, 4), (40, 8), (200, 5), (40, 8, "cut"), (40, 8, "intersect"))
     add(doubled_and_moved, (10, 4), (40, 4), (40, 16), (60, 16), (100, 8))
-    add(cut_chain, *[(n, loop, tilted, sign) for n in (30, 150, 450) for loop in (wave, small) for tilted in (False, True) for sign in "-+"])
+    add(
+        cut_chain,
+        *[
+            (n, loop, tilted, sign)
+            for n in (30, 150, 450)
+            for loop in (wave, small)
+            for tilted in (False, True)
+            for sign in "-+"
+        ],
+    )
     add(join_and_cut_in_turn, (20, 8), (100, 8), (245, 4), (245, 30))
     add(skew_discs, *[(n, s, t) for n in (20, 60, 150, 400) for s in "+-" for t in (0.5, 30.0)])
     add(skew_discs, (3, "&", 120.0), (30, "&", 190.0), (150, "&", 199.0))
     add(skew_discs_in_code, (30, "cut", 2), (150, "cut", 2), (150, "union", 2), (150, "intersect", 300))
-    add(skew_slabs, *[(n, s, t) for n in (10, 40, 100, 400) for s in "+-" for t in (0.2, 10.0)])
+    add(skew_slabs, (10, "+", 10.0), (10, "-", 0.2))
+    add(skew_slabs, *[(n, s, t) for n in (40, 100, 400) for s in "+-" for t in (0.2, 10.0)])
     add(fans, *[(n, m, s) for n in (10, 50, 150) for m in (1, 3) for s in "+-"])
     add(random_polyline, *[(n, 1) for n in (10, 50, 200, 500, 1000, 1490)])
     add(random_polyline, *[(n, s) for n in (100, 300) for s in (2, 3)])
@@ -433,13 +646,13 @@ def programs():
     add(random_discs, (400, 20, 2, 40), (1000, 30, 3, 100), (1400, 5, 4, 400, 10.0))
     add(random_boxes_in_a_sketch, *[(n, 1, s) for n in (50, 200, 370) for s in (False, True)])
     add(wall_of_holes_that_cross, (5,), (50,), (400,))
-    add(combs, *[(n, s) for n in (10, 30, 60, 120) for s in "+-&"])
+    add(combs, (10, "+"), *[(n, s) for n in (30, 60, 120) for s in "+-&"])
     add(combs, (40, "+", 0.3), (40, "&", 0.3), (100, "-", 0.01))
     add(skew_combs, *[(n, s) for n in (10, 40, 100) for s in "+-&"])
-    add(one_comb, (350, 45, 35, 0.7, 100), (350, 10, 80, 0.3, 1), (350, 30, 60, 0.1, 200), (370, -45, 54.7, 0.785, 0.05))
+    add(one_comb, (350, 10, 80, 0.3, 1), (350, 30, 60, 0.1, 200), (370, -45, 54.7, 0.785, 0.05))
     add(saws, *[(n, a, s) for n in (20, 100, 480) for a in (1, 100) for s in "&+"])
     add(spiral, (100, 5, 0.1), (240, 20, 0.3), (360, 60, 0.05))
-    add(near_copies, *[(n, a) for n in (10, 100, 450) for a in (1e-9, 1e-5, 1e-3, 0.02)])
+    add(near_copies, (10, 1e-9), (10, 0.02), *[(n, a) for n in (100, 450) for a in (1e-9, 1e-5, 1e-3, 0.02)])
     add(near_copies, (100, 1e-3, 80.0, "-"), (100, 0.02, 80.0, "&"))
     add(tangent_discs, *[(n, g) for n in (10, 50, 400) for g in (-1e-6, 0.0, 1e-3)])
     ring = " ".join((disc(0, 0, 90), disc(0, 0, 80)))
@@ -447,7 +660,7 @@ def programs():
     add(pins_in_holes, (8, 0.0), (8, 1e-3), (20, 0.01), (21, 0.2))
     add(layers, (50, wave), (400, wave), (490, wave, 0.1), (400, small, 0.1))
     add(woven, (10,), (40,), (100,), (240,))
-    add(rods, *[(n, a, t, r) for n in (10, 25, 38) for a, t, r in ((30, 50, 0.4), (-45, 54.7, 0.2))])
+    add(rods, (10, 30, 50, 0.4), (25, -45, 54.7, 0.2), (38, 30, 50, 0.4), (38, -45, 54.7, 0.2))
     add(shelves, (10, 4), (20, 8), (40, 5), (300, 2))
     add(hostile_rows, *[(n, k) for n in (10, 28) for k in ("circles", "skew", "lines", "arcs")])
     return made

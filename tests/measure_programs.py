@@ -1,8 +1,10 @@
-"""Read, build, compare and draw programs, each in a process of its own: `{name: [language, code]}` as JSON in, a JSON row a line out.
+"""Read, build, compare and draw programs, each in a process of its own: `{name: [language, code]}` as JSON in, a JSON
+row a line out.
 
-The processes are forked from this one, which has everything imported and the kernels loaded, so that only the work of the program itself counts. They run on one processor: threads that wait for each
-other are no work.
+The processes are forked from this one, which has everything imported and the kernels loaded, so that only the work of
+the program itself counts. They run on one processor: threads that wait for each other are no work.
 """
+
 import gc
 import json
 import os
@@ -11,19 +13,24 @@ import sys
 import time
 import traceback
 
-from hostile import programs
-
 from cadvlm.cad.drawing import project, warm_up
 from cadvlm.text.language import decode
 from cadvlm.errors import CadError
-from cadvlm.cad.solid import build, iou
+from cadvlm.cad.overlap import iou
+from cadvlm.cad.solid import build
+from hostile import programs
 
 SECONDS, BYTES = 8, 2**30  # a process that goes further is ended
-OTHERS = "plate_with_holes(8, 0.3, 1, 0.0)", "woven(40)", "rods(10, 30, 50, 0.4)"  # what a solid is compared with, besides itself
+OTHERS = (
+    "plate_with_holes(8, 0.3, 1, 0.0)",
+    "woven(40)",
+    "rods(10, 30, 50, 0.4)",
+)  # what a solid is compared with, besides itself
 
 
 def stages(language, code, made):
-    "The stages of scoring and drawing a program, one after the other; they yield their names when they are done. The solid is appended to `made`."
+    """The stages of scoring and drawing a program, one after the other; they yield their names when they are
+    done. The solid is appended to `made`."""
     sequence = decode(code, language)
     yield "read"
     solid = build(sequence)
@@ -83,7 +90,8 @@ def child(write, language, code, others):
 
 
 def measured(name, language, code, others):
-    "The row of a program: seconds of each stage, memory above that of the process it was forked from, and whether it came to an end."
+    """The row of a program: seconds of each stage, memory above that of the process it was forked from, and
+    whether it came to an end."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if not pid:
@@ -98,7 +106,9 @@ def measured(name, language, code, others):
     found = dict(name=name, whole=False, megabytes=BYTES / 2**20)
     for row in rows:
         found |= row
-    return found | dict(seconds=sum(found.get(s, 0) for s in ("read", "build", "front", "top", "right", "iso", "iou", "refused")))
+    return found | dict(
+        seconds=sum(found.get(s, 0) for s in ("read", "build", "front", "top", "right", "iso", "iou", "refused"))
+    )
 
 
 def main():

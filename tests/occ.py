@@ -1,4 +1,4 @@
-"""An independent witness: DeepCAD JSON built with Open CASCADE.
+"""An independent reference implementation: DeepCAD JSON built with Open CASCADE.
 
 Nothing here imports `cadvlm`. The raw JSON dict is read anew, with the meaning that `FORMAT.md` measured, and every
 solid is an exact B-rep, so that a mistake in cadvlm's reader or in its meshes cannot hide behind the same mistake here.
@@ -6,10 +6,11 @@ solid is an exact B-rep, so that a mistake in cadvlm's reader or in its meshes c
 Shapes are in millimetres (`MM` = 1000 per sequence unit), because Open CASCADE works to 1e-7 absolute;
 `occ_volume` and `occ_box` give back the sequence's own units. For a shape of `occ_step` pass `unit=1`.
 
-Arcs are taken at their word, but for exact half circles, which sometimes bulge the wrong way in DeepCAD's files: profiles
-of one sketch never overlap, so `occ_half_circles` turns those over that make random points lie in two profiles at once,
-in a hole outside its outline, or nowhere.
+Arcs are taken at their word, but for exact half circles, which sometimes bulge the wrong way in DeepCAD's files:
+profiles of one sketch never overlap, so `occ_half_circles` turns those over that make random points lie in two profiles
+at once, in a hole outside its outline, or nowhere.
 """
+
 import copy
 import itertools
 import math
@@ -41,10 +42,10 @@ try:
 except ImportError:
     from OCP.TopTools import TopTools_ListOfShape as ShapeList  # cadquery-ocp 7
 
-MM = 1000.0         # shape units in one sequence unit
-SNAP = 1e-3         # ends of neighbouring curves may lie this far apart, as a part of the loop's size
-FUZZY = 1e-6, 0.0, 1e-5, 1e-4   # fuzzy values tried in turn for a boolean, as parts of the model's size
-MAX_CURVES = 4000   # more than this in one model is not tried: booleans would take minutes
+MM = 1000.0  # shape units in one sequence unit
+SNAP = 1e-3  # ends of neighbouring curves may lie this far apart, as a part of the loop's size
+FUZZY = 1e-6, 0.0, 1e-5, 1e-4  # fuzzy values tried in turn for a boolean, as parts of the model's size
+MAX_CURVES = 4000  # more than this in one model is not tried: booleans would take minutes
 
 
 class OccFailure(Exception):
@@ -177,13 +178,16 @@ def occ_mesh(shape: TopoDS_Shape, linear_deflection: float = 0.05, angular: floa
         offset = len(points)
     points, triangles = np.array(points), np.array(triangles)
     grid = max(np.ptp(points, axis=0).max() * 1e-6, 1e-12)
-    _, first, label = np.unique(np.round(points / grid).astype(np.int64), axis=0, return_index=True, return_inverse=True)
+    _, first, label = np.unique(
+        np.round(points / grid).astype(np.int64), axis=0, return_index=True, return_inverse=True
+    )
     triangles = label.reshape(-1)[triangles]
     whole = (triangles != np.roll(triangles, 1, axis=1)).all(axis=1)
     return points[first], triangles[whole]
 
 
 # ------------------------------------------------------------------------------------------ half circles
+
 
 def occ_half_circles(data: dict) -> dict:
     """The model with half circles turned over where random points show that profiles of a sketch overlap or cross.
@@ -210,7 +214,9 @@ def occ_half_circles(data: dict) -> dict:
 def _half_circles(profile):
     """Places `(loop, curve)` of half circles in a raw profile."""
     curves = ((i, j, c) for i, loop in enumerate(profile["loops"]) for j, c in enumerate(loop["profile_curves"]))
-    return [(i, j) for i, j, c in curves if c["type"] == "Arc3D" and abs(c["end_angle"] - c["start_angle"] - math.pi) < 1e-4]
+    return [
+        (i, j) for i, j, c in curves if c["type"] == "Arc3D" and abs(c["end_angle"] - c["start_angle"] - math.pi) < 1e-4
+    ]
 
 
 def _turn_over(curve):
@@ -248,7 +254,9 @@ def _inside(loop, points):
 
 def _wrong(profiles):
     """Groups of names of profiles that overlap each other, or whose own loops cross or lie apart."""
-    loops = {name: sorted(map(_points, p["loops"]), key=lambda q: -np.ptp(q, axis=0).prod()) for name, p in profiles.items()}
+    loops = {
+        name: sorted(map(_points, p["loops"]), key=lambda q: -np.ptp(q, axis=0).prod()) for name, p in profiles.items()
+    }
     low, high = (f(np.concatenate(sum(loops.values(), [])), axis=0) for f in (np.min, np.max))
     random, covered, wrong = np.random.default_rng(0), {}, {}
     points = low + random.random((20000, 2)) * (high - low)
@@ -271,13 +279,19 @@ def _wrong(profiles):
 
 
 def _ways(profiles):
-    """For each wrong group the sets of half circles `(profile, loop, curve)` that mend it when turned over, small ones first."""
+    """For each wrong group the sets of half circles `(profile, loop, curve)` that mend it when turned over, small
+    ones first."""
     profiles = {name: p for name, p in profiles.items() if all(len(loop["profile_curves"]) for loop in p["loops"])}
     found = []
     for group in _wrong(profiles):
         places = [(name, *place) for name in sorted(group) for place in _half_circles(profiles[name])]
         sizes = range(1, min(len(places), 4) + 1)
-        ways = [way for size in sizes for way in itertools.combinations(places, size) if not _still_wrong(profiles, group, way)]
+        ways = [
+            way
+            for size in sizes
+            for way in itertools.combinations(places, size)
+            if not _still_wrong(profiles, group, way)
+        ]
         found.append(ways)
     return found
 
@@ -302,8 +316,10 @@ def _box_error(data):
 
 # ---------------------------------------------------------------------------------------------- reading
 
+
 def _extent(feature):
     """Interval along the sketch normal that the extrude fills, in sequence units."""
+
     def distance(key):
         extent = feature[key]
         if (extent.get("taper_angle") or {}).get("value"):
@@ -313,8 +329,11 @@ def _extent(feature):
     if feature.get("start_extent", {}).get("type", "ProfilePlaneStartDefinition") != "ProfilePlaneStartDefinition":
         raise OccFailure("start_extent", feature["start_extent"]["type"])
     kind, one = feature["extent_type"].removesuffix("FeatureExtentType"), distance("extent_one")
-    ends = {"OneSide": lambda: (0.0, one), "Symmetric": lambda: (-one, one),
-            "TwoSides": lambda: (0.0, one, -distance("extent_two"))}  # the fuse of [0, d1] and [-d2, 0]
+    ends = {
+        "OneSide": lambda: (0.0, one),
+        "Symmetric": lambda: (-one, one),
+        "TwoSides": lambda: (0.0, one, -distance("extent_two")),
+    }  # the fuse of [0, d1] and [-d2, 0]
     if kind not in ends:
         raise OccFailure("extent_type", kind)
     low, high = min(ends[kind]()), max(ends[kind]())
@@ -325,6 +344,7 @@ def _extent(feature):
 
 def _curve(data):
     """A curve as `("line", p, q)`, `("arc", p, q, middle)` or `("circle", centre, radius)`, in sketch coordinates."""
+
     def xy(key):
         return np.array([data[key]["x"], data[key]["y"]], float) * MM
 
@@ -338,7 +358,9 @@ def _curve(data):
         return "circle", centre, radius
     half = (data["start_angle"] + data["end_angle"]) / 2  # counter-clockwise about +z from the reference vector
     u, v = xy("reference_vector") / np.linalg.norm(xy("reference_vector"))
-    middle = centre + radius * np.array([u * math.cos(half) - v * math.sin(half), u * math.sin(half) + v * math.cos(half)])
+    middle = centre + radius * np.array(
+        [u * math.cos(half) - v * math.sin(half), u * math.sin(half) + v * math.cos(half)]
+    )
     return "arc", xy("start_point"), xy("end_point"), middle
 
 
@@ -413,9 +435,12 @@ def _centre(a, b, c):
 
 # ---------------------------------------------------------------------------------------------- building
 
+
 def _prism(transform, loops, low, high):
     """Extrude a profile over the interval `[low, high]` of the sketch normal."""
-    origin, x, y, z = (np.array([transform[k][i] for i in "xyz"], float) for k in ("origin", "x_axis", "y_axis", "z_axis"))
+    origin, x, y, z = (
+        np.array([transform[k][i] for i in "xyz"], float) for k in ("origin", "x_axis", "y_axis", "z_axis")
+    )
     origin = (origin + low * z) * MM
     frame = origin, x, y, z
     loops = [_chain(loop) for loop in loops if loop]
@@ -439,7 +464,7 @@ def _prism(transform, loops, low, high):
         if not BRepCheck_Analyzer(faces[outer]).IsValid():
             raise OccFailure("invalid_face")
         if len(faces) > 1:
-            face = _run(BRepAlgoAPI_Cut, [faces[outer]], faces[:outer] + faces[outer + 1:], 0.0)
+            face = _run(BRepAlgoAPI_Cut, [faces[outer]], faces[:outer] + faces[outer + 1 :], 0.0)
         if face is None or not BRepCheck_Analyzer(face).IsValid():
             raise OccFailure("invalid_face")
     prism = BRepPrimAPI_MakePrism(face, gp_Vec(*(z * (high - low) * MM))).Shape()
@@ -494,8 +519,11 @@ def _boolean(kind, arguments, tools):
     """
     a = [occ_volume(s, 1) for s in arguments]
     b = [occ_volume(s, 1) for s in tools]
-    least, most = {BRepAlgoAPI_Fuse: (max(a + b), sum(a + b)), BRepAlgoAPI_Cut: (a[0] - sum(b), a[0]),
-                   BRepAlgoAPI_Common: (0.0, min(a + b))}[kind]
+    least, most = {
+        BRepAlgoAPI_Fuse: (max(a + b), sum(a + b)),
+        BRepAlgoAPI_Cut: (a[0] - sum(b), a[0]),
+        BRepAlgoAPI_Common: (0.0, min(a + b)),
+    }[kind]
     slack = 1e-4 * max(a + b)
     boxes = np.array([occ_box(s, 1) for s in arguments + tools])
     size = (boxes[:, 1].max(0) - boxes[:, 0].min(0)).max()

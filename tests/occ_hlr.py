@@ -2,10 +2,12 @@
 
 Nothing here imports `cadvlm`: the views, the frame and the rules are stated anew, after `DESIGN.md`.
 
-Drawn are sharp edges, whose faces meet at more than 30°, and outlines, where a surface turns away from the viewer. Not drawn are seams
-within one surface (faces and edges on the same surface or curve are united first) and edges across which the surface is smooth or nearly so.
-Open CASCADE tells sharp from smooth by a flag of the edge, its continuity; so the flag is set here, from the angle between the faces.
+Drawn are sharp edges, whose faces meet at more than 30°, and outlines, where a surface turns away from the viewer. Not
+drawn are seams within one surface (faces and edges on the same surface or curve are united first) and edges across
+which the surface is smooth or nearly so. Open CASCADE tells sharp from smooth by a flag of the edge, its continuity; so
+the flag is set here, from the angle between the faces.
 """
+
 import math
 
 import cv2
@@ -27,28 +29,32 @@ from OCP.TopoDS import TopoDS
 import occ
 
 try:
-    from OCP.collections import IndexedDataMap_TopoDS_Shape_List_TopoDS_Shape_TopTools_ShapeMapHasher as FacesOfEdges  # cadquery-ocp 8
+    from OCP.collections import (
+        IndexedDataMap_TopoDS_Shape_List_TopoDS_Shape_TopTools_ShapeMapHasher as FacesOfEdges,
+    )  # cadquery-ocp 8
 except ImportError:
     from OCP.TopTools import TopTools_IndexedDataMapOfShapeListOfShape as FacesOfEdges  # cadquery-ocp 7
 
-LONGEST = 200.0     # units along the longest side of a part
-PAPER = {           # (right, up) on paper; the viewer is at right × up
+LONGEST = 200.0  # units along the longest side of a part
+PAPER = {  # (right, up) on paper; the viewer is at right × up
     "front": ((1, 0, 0), (0, 0, 1)),
     "top": ((1, 0, 0), (0, 1, 0)),
     "right": ((0, 1, 0), (0, 0, 1)),
     "iso": ((1, 1, 0), (-1, 1, 2)),
 }
 SHARP = math.radians(30)
-CHORD = 0.05        # units that a chord may leave its curve
-SAME = 1e-3         # units within which faces lie on one surface: DeepCAD's coordinates are rounded to about a ten-thousandth
-PIXELS, CANVAS = 512, 250.0         # pixels and units along the side of a picture
-NEAR = 1.5          # pixels within which ink agrees
+CHORD = 0.05  # units that a chord may leave its curve
+SAME = 1e-3  # units within which faces lie on one surface: DeepCAD's coordinates are rounded to about a ten-thousandth
+PIXELS, CANVAS = 512, 250.0  # pixels and units along the side of an image
+NEAR = 1.5  # pixels within which ink agrees
 
 
 # ---------------------------------------------------------------------------------------------- drawing
 
+
 def in_frame(shape):
-    "The shape centred on its box, its longest side 200 units, with faces and edges on the same surface or curve united."
+    """The shape centred on its box, its longest side 200 units, with faces and edges on the same surface or curve
+    united."""
     low, high = occ.occ_box(shape, unit=1)
     middle, scale = (low + high) / 2, LONGEST / (high - low).max()
     move, grow = gp_Trsf(), gp_Trsf()
@@ -100,11 +106,11 @@ class Part:
 
     def __init__(self, shape):
         self.shape, self.bent = in_frame(shape), False
-        self._smooth = []           # (edge, face, face, normals, normals)
+        self._smooth = []  # (edge, face, face, normals, normals)
         self.edges = 0
         for edge, faces in faces_of_edges(self.shape):
             self.edges += 1
-            if BRep_Tool.IsClosed_s(edge, faces[0]):     # a seam, where a round wall meets itself
+            if BRep_Tool.IsClosed_s(edge, faces[0]):  # a seam, where a round wall meets itself
                 BRep_Builder().Continuity(edge, faces[0], faces[0], GeomAbs_CN)
             elif len(faces) == 2 and not faces[0].IsSame(faces[1]):
                 one, other = (_normals(edge, f) for f in faces)
@@ -124,7 +130,12 @@ class Part:
         right, up = (np.array(v) / np.linalg.norm(v) for v in PAPER[view])
         toward = np.cross(right, up)
         for edge, one, other, n, m, smooth in self._smooth:
-            folds = (n @ toward > 1e-4).all() and (m @ toward < -1e-4).all() or (n @ toward < -1e-4).all() and (m @ toward > 1e-4).all()
+            folds = (
+                (n @ toward > 1e-4).all()
+                and (m @ toward < -1e-4).all()
+                or (n @ toward < -1e-4).all()
+                and (m @ toward > 1e-4).all()
+            )
             BRep_Builder().Continuity(edge, one, other, GeomAbs_G1 if smooth and not folds else GeomAbs_C0)
         algorithm = HLRBRep_Algo()
         algorithm.Add(self.shape, 0)
@@ -132,7 +143,10 @@ class Part:
         algorithm.Update()
         algorithm.Hide()
         found = HLRBRep_HLRToShape(algorithm)
-        return (_polylines(found.VCompound(), found.OutLineVCompound()), _polylines(found.HCompound(), found.OutLineHCompound()))
+        return (
+            _polylines(found.VCompound(), found.OutLineVCompound()),
+            _polylines(found.HCompound(), found.OutLineHCompound()),
+        )
 
 
 def occ_drawing(shape, view):
@@ -157,12 +171,15 @@ def _polylines(*compounds):
         explorer = TopExp_Explorer(compound, TopAbs_EDGE)
         while explorer.More():
             points = GCPnts_TangentialDeflection(BRepAdaptor_Curve(TopoDS.Edge(explorer.Current())), 0.1, CHORD)
-            lines.append(np.array([(points.Value(i).X(), points.Value(i).Y()) for i in range(1, points.NbPoints() + 1)]))
+            lines.append(
+                np.array([(points.Value(i).X(), points.Value(i).Y()) for i in range(1, points.NbPoints() + 1)])
+            )
             explorer.Next()
     return lines
 
 
 # ---------------------------------------------------------------------------------------------- comparing
+
 
 def ink(lines, zoom=1.0):
     "(512, 512) bool: polylines drawn one pixel wide, on the canvas that DESIGN.md gives to a view."
@@ -197,7 +214,10 @@ def ink_agreement(ours, theirs, zoom=1.0):
     """
     (our, our_hidden), (their, their_hidden) = (tuple(ink(lines, zoom) for lines in d) for d in (ours, theirs))
     apart = away(their_hidden, their | our)
-    return {"visible": min(_share(our, their), _share(their, our)), "hidden": min(_share(our_hidden, their_hidden), _share(apart, our_hidden))}
+    return {
+        "visible": min(_share(our, their), _share(their, our)),
+        "hidden": min(_share(our_hidden, their_hidden), _share(apart, our_hidden)),
+    }
 
 
 def _share(mask, target):

@@ -1,4 +1,5 @@
 """The CadQuery reader: hostile and random texts do nothing, and honest ones say what CadQuery itself builds."""
+
 import importlib.util
 import json
 import math
@@ -11,85 +12,258 @@ import time
 import numpy as np
 import pytest
 
-from cadvlm.text.cadquery_reader import MAX_EXTRUDES, MAX_TEXT, read
+from builders import cases, numbers
+from cadvlm.text.cadquery_grammar import MAX_TEXT
+from cadvlm.text.cadquery_grammar import MAX_EXTRUDES
+from cadvlm.text.cadquery_reader import read
 from cadvlm.text.cadquery_writer import write
 from cadvlm.cad.normal import EXACT, normal_form
-from cadvlm.cad.sequence import CadSequence, Line
+from cadvlm.cad.curves import Line
+from cadvlm.cad.sequence import CadSequence
 from cadvlm.errors import CadError, CodeError, GeometryError, UnsupportedError
 from cadvlm.cad.sequence import read as read_file
-from cadvlm.cad.solid import IDENTITY, Frame, build
+from cadvlm.cad.polygons import IDENTITY, Frame
+from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
 
 START = "import cadquery as cq\n"
-SECONDS = 0.1       # no text may take longer to read
-ROUND = 5e-3        # share of volume that circles in chords may differ from circles
-FLAT = 1e-6         # and what flat walls may
+SECONDS = 0.1  # no text may take longer to read
+ROUND = 5e-3  # share of volume that circles in chords may differ from circles
+FLAT = 1e-6  # and what flat walls may
 
 # Programs in the styles of other projects, all made up for this test, with the volume of what they say.
 STYLES = {
     "a box": ("r = cq.Workplane('XY').box(10, 20, 30)", 6000),
     "a box on a corner": ("r = cq.Workplane('XY').moveTo(5, 5).box(10, 20, 30, centered=(False, False, True))", 6000),
-    "a cylinder on a plane": ("w0=cq.Workplane('ZX',origin=(0,-12,0))\nr=w0.workplane(offset=-46/2).moveTo(7,-3.5).cylinder(46,9)", 46 * 81 * math.pi),
+    "a cylinder on a plane": (
+        "w0=cq.Workplane('ZX',origin=(0,-12,0))\nr=w0.workplane(offset=-46/2).moveTo(7,-3.5).cylinder(46,9)",
+        46 * 81 * math.pi,
+    ),
     "boxes at points": ("result = cq.Workplane('front').pushPoints([(0, 0), (20, 0), (0, 20)]).box(5, 5, 5)", 375),
     "a ring": ("r = cq.Workplane('XY').circle(10).circle(4).extrude(-7)", 7 * 84 * math.pi),
-    "holes at points": ("r = cq.Workplane().rect(40, 30).pushPoints([(-10, 0), (10, 0)]).circle(3).extrude(2)", 2 * (1200 - 18 * math.pi)),
+    "holes at points": (
+        "r = cq.Workplane().rect(40, 30).pushPoints([(-10, 0), (10, 0)]).circle(3).extrude(2)",
+        2 * (1200 - 18 * math.pi),
+    ),
     "to both sides": ("r = cq.Workplane('YZ', origin=(5, 0, 0)).rect(4, 6).extrude(3, both=True)", 144),
-    "lines relative to each other": ("r = cq.Workplane('XZ').moveTo(2, 1).hLine(10).vLine(4).line(-4, 2).hLineTo(2).vLineTo(3).close().extrude(2)", 2 * (40 + 12 + 4)),
-    "a closed polyline": ("r = cq.Workplane('XY').polyline([(0, 0), (9, 0), (9, 4), (0, 4), (0, 0)]).close().extrude(1)", 36),
+    "lines relative to each other": (
+        "r = cq.Workplane('XZ').moveTo(2, 1).hLine(10).vLine(4).line(-4, 2).hLineTo(2).vLineTo(3).close().extrude(2)",
+        2 * (40 + 12 + 4),
+    ),
+    "a closed polyline": (
+        "r = cq.Workplane('XY').polyline([(0, 0), (9, 0), (9, 4), (0, 4), (0, 0)]).close().extrude(1)",
+        36,
+    ),
     "an arc": ("r = cq.Workplane('XY').moveTo(-5, 0).threePointArc((0, 5), (5, 0)).close().extrude(4)", 50 * math.pi),
-    "a moved centre": ("r = cq.Workplane('XY').circle(3).center(20, 0).rect(2, 2).center(0, 10).circle(1).extrude(1)", 10 * math.pi + 4),
-    "around the middle of an outline": ("r = cq.Workplane('XY').moveTo(3, 1).lineTo(13, 1).lineTo(13, 9).lineTo(3, 9).close().circle(2).extrude(1)", 80 - 4 * math.pi),
-    "a chain with two solids": ("r = cq.Workplane('XY').rect(10, 10).extrude(5).moveTo(0, 0).circle(2).extrude(10)", 500 + 20 * math.pi),
-    "a blind cut": ("r = cq.Workplane('XY').rect(10, 10).extrude(5).moveTo(0, 0).circle(2).cutBlind(3)", 500 - 12 * math.pi),
-    "combine to cut": ("r = cq.Workplane('XY').rect(10, 10).extrude(5).moveTo(0, 0).circle(2).extrude(3, combine='cut')", 500 - 12 * math.pi),
+    "a moved center": (
+        "r = cq.Workplane('XY').circle(3).center(20, 0).rect(2, 2).center(0, 10).circle(1).extrude(1)",
+        10 * math.pi + 4,
+    ),
+    "around the middle of an outline": (
+        "r = cq.Workplane('XY').moveTo(3, 1).lineTo(13, 1).lineTo(13, 9).lineTo(3, 9).close().circle(2).extrude(1)",
+        80 - 4 * math.pi,
+    ),
+    "a chain with two solids": (
+        "r = cq.Workplane('XY').rect(10, 10).extrude(5).moveTo(0, 0).circle(2).extrude(10)",
+        500 + 20 * math.pi,
+    ),
+    "a blind cut": (
+        "r = cq.Workplane('XY').rect(10, 10).extrude(5).moveTo(0, 0).circle(2).cutBlind(3)",
+        500 - 12 * math.pi,
+    ),
+    "combine to cut": (
+        "r = cq.Workplane('XY').rect(10, 10).extrude(5).moveTo(0, 0).circle(2).extrude(3, combine='cut')",
+        500 - 12 * math.pi,
+    ),
     "a union without a base": ("r = cq.Workplane('XY')\nr = r.union(cq.Workplane('XY').box(2, 2, 2))", 8),
-    "a shared workplane": ("w = cq.Workplane('XY')\na = w.moveTo(0, 0).circle(5)\nb = w.moveTo(0, 0).circle(2)\nsolid = w.add(a).add(b).extrude(1)", 21 * math.pi),
-    "drawn in statements": ("w = cq.Workplane('XY')\nw.rect(10, 10)\nw.moveTo(2, 2).circle(1)\nr = w.extrude(1)", 100 - math.pi),
-    "emptied by an extrude": ("w = cq.Workplane('XY')\na = w.rect(4, 4).extrude(1)\nb = w.moveTo(2, 2).rect(2, 2).extrude(3)\nr = a.union(b)", 16 + 12 - 1),
-    "vectors": ("w = cq.Workplane(cq.Plane(cq.Vector(1, 2, 3), cq.Vector(0, 1, 0), cq.Vector(1, 0, 0)))\nr = w.rect(2, 3).extrude(4)", 24),
-    "a skew plane": ("r = cq.Workplane(cq.Plane(origin=(1, 2, 3), xDir=(1, 0, 1), normal=(1, 1, 0))).workplane(offset=2).rect(2, 3).extrude(4)", 24),
-    "a cut with a union": ("r = cq.Workplane('XY').box(20, 20, 2).cut(cq.Workplane('XY').box(2, 2, 9).union(cq.Workplane('XY').moveTo(5, 0).box(2, 2, 9)))", 800 - 16),
-    "a union with a cut": ("r = cq.Workplane('XY').box(2, 2, 9).union(cq.Workplane('XY').box(20, 20, 2).cut(cq.Workplane('XY').moveTo(5, 5).box(2, 2, 9)))", 36 + 792 - 8),
+    "a shared workplane": (
+        (
+            "w = cq.Workplane('XY')\na = w.moveTo(0, 0).circle(5)\nb = w.moveTo(0, 0).circle(2)\nsolid ="
+            " w.add(a).add(b).extrude(1)"
+        ),
+        21 * math.pi,
+    ),
+    "drawn in statements": (
+        "w = cq.Workplane('XY')\nw.rect(10, 10)\nw.moveTo(2, 2).circle(1)\nr = w.extrude(1)",
+        100 - math.pi,
+    ),
+    "emptied by an extrude": (
+        "w = cq.Workplane('XY')\na = w.rect(4, 4).extrude(1)\nb = w.moveTo(2, 2).rect(2, 2).extrude(3)\nr = a.union(b)",
+        16 + 12 - 1,
+    ),
+    "vectors": (
+        (
+            "w = cq.Workplane(cq.Plane(cq.Vector(1, 2, 3), cq.Vector(0, 1, 0), cq.Vector(1, 0, 0)))\nr = w.rect(2,"
+            " 3).extrude(4)"
+        ),
+        24,
+    ),
+    "a skew plane": (
+        (
+            "r = cq.Workplane(cq.Plane(origin=(1, 2, 3), xDir=(1, 0, 1), normal=(1, 1, 0))).workplane(offset=2)"
+            ".rect(2,"
+            " 3).extrude(4)"
+        ),
+        24,
+    ),
+    "a cut with a union": (
+        (
+            "r = cq.Workplane('XY').box(20, 20, 2).cut(cq.Workplane('XY').box(2, 2,"
+            " 9).union(cq.Workplane('XY').moveTo(5, 0).box(2, 2, 9)))"
+        ),
+        800 - 16,
+    ),
+    "a union with a cut": (
+        (
+            "r = cq.Workplane('XY').box(2, 2, 9).union(cq.Workplane('XY').box(20, 20,"
+            " 2).cut(cq.Workplane('XY').moveTo(5, 5).box(2, 2, 9)))"
+        ),
+        36 + 792 - 8,
+    ),
     "a flat cut in brackets": (
-        "r = cq.Workplane('XY').box(30, 4, 3).cut(cq.Workplane('YZ').box(1, 2, 1)).union(cq.Workplane('XY').rect(20, 20).extrude(3).cut(cq.Workplane('XY').rect(10, 10).extrude(3)))",
-        360 - 2 + 900 - 2 * 5 * 4 * 1.5),
-    "an intersection": ("r = cq.Workplane('XY').box(10, 10, 10).intersect(cq.Workplane('XY').circle(3).extrude(20))", 5 * 9 * math.pi),
-    "a frame": ("w0=cq.Workplane('XY',origin=(0,0,-9))\nr=w0.sketch().rect(180,120).rect(160,100,mode='s').finalize().extrude(18)", 18 * (21600 - 16000)),
-    "shapes that overlap": ("w0=cq.Workplane('YZ',origin=(4,0,0))\nr=w0.sketch().push([(0,0)]).rect(40,20).push([(15,5)]).rect(40,20).finalize().extrude(-6)", 6 * (1600 - 25 * 15)),
-    "a cut over the edge": ("w0=cq.Workplane('XY',origin=(0,0,3))\nr=w0.sketch().circle(20).push([(20,0)]).rect(20,10,mode='s').finalize().extrude(9)", None),
-    "an intersection of shapes": ("w0=cq.Workplane('XY')\nr=w0.sketch().rect(40,40).push([(20,20)]).circle(10,mode='i').finalize().extrude(4)", 100 * math.pi),
+        (
+            "r = cq.Workplane('XY').box(30, 4, 3).cut(cq.Workplane('YZ').box(1, 2,"
+            " 1)).union(cq.Workplane('XY').rect(20, 20).extrude(3).cut(cq.Workplane('XY').rect(10, 10).extrude(3)))"
+        ),
+        360 - 2 + 900 - 2 * 5 * 4 * 1.5,
+    ),
+    "an intersection": (
+        "r = cq.Workplane('XY').box(10, 10, 10).intersect(cq.Workplane('XY').circle(3).extrude(20))",
+        5 * 9 * math.pi,
+    ),
+    "a frame": (
+        (
+            "w0=cq.Workplane('XY',origin=(0,0,-9))\nr=w0.sketch().rect(180,120).rect(160,100,mode='s').finalize()"
+            ".extrude(18)"
+        ),
+        18 * (21600 - 16000),
+    ),
+    "shapes that overlap": (
+        (
+            "w0=cq.Workplane('YZ',origin=(4,0,0))\nr=w0.sketch().push([(0,0)]).rect(40,20).push([(15,5)]).rect(40,20)"
+            ".finalize().extrude(-6)"
+        ),
+        6 * (1600 - 25 * 15),
+    ),
+    "a cut over the edge": (
+        (
+            "w0=cq.Workplane('XY',origin=(0,0,3))\nr=w0.sketch().circle(20).push([(20,0)]).rect(20,10,mode='s')"
+            ".finalize().extrude(9)"
+        ),
+        None,
+    ),
+    "an intersection of shapes": (
+        "w0=cq.Workplane('XY')\nr=w0.sketch().rect(40,40).push([(20,20)]).circle(10,mode='i').finalize().extrude(4)",
+        100 * math.pi,
+    ),
     "segments, arcs and a hole": (
-        "w0=cq.Workplane('ZX',origin=(0,-8,0))\nw1=cq.Workplane('XY',origin=(0,0,20))\nr=w0.sketch().segment((-40,10),(-40,-10)).segment((30,-10)).arc((40,0),(30,10)).close().assemble()"
-        ".push([(-20,0)]).circle(5,mode='s').finalize().extrude(-12).union(w1.workplane(offset=-14/2).moveTo(-31,2).box(6,24,14))", None),
+        (
+            "w0=cq.Workplane('ZX',origin=(0,-8,0))\nw1=cq.Workplane('XY',origin=(0,0,20))\nr=w0.sketch()"
+            ".segment((-40,10),(-40,-10)).segment((30,-10)).arc((40,0),(30,10)).close().assemble()"
+            ".push([(-20,0)]).circle(5,mode='s').finalize().extrude(-12).union(w1.workplane(offset=-14/2)"
+            ".moveTo(-31,2).box(6,24,14))"
+        ),
+        None,
+    ),
     "faces": (
-        "w0=cq.Workplane('XY',origin=(0,0,-30))\nr=w0.sketch().arc((-30,0),(0,-35),(31,0)).arc((0,30),(-30,0)).assemble().reset()"
-        ".face(w0.sketch().segment((40,-9),(70,-12)).segment((64,20)).close().assemble()).reset().face(w0.sketch().segment((-9,-9),(9,-9)).segment((0,12)).close().assemble(),mode='s').finalize().extrude(41)", None),
-    "a turned face": ("w0=cq.Workplane('XY')\nr=w0.sketch().push([(8,0)]).rect(6,2,90).reset().face(w0.sketch().push([(8,0)]).rect(6,2),180).finalize().extrude(2)", 48),
-    "copies of a face": ("w0=cq.Workplane('XY')\nr=w0.sketch().push([(-10,0),(10,0)]).face(w0.sketch().rect(6,4).circle(1,mode='s')).finalize().extrude(1)", 2 * (24 - math.pi)),
-    "a corner visited twice": ("r = cq.Workplane('XY').lineTo(4, 0).lineTo(4, 4).lineTo(8, 4).lineTo(8, 8).lineTo(4, 8).lineTo(4, 4).lineTo(0, 4).close().extrude(1)", 32),
+        (
+            "w0=cq.Workplane('XY',origin=(0,0,-30))\nr=w0.sketch().arc((-30,0),(0,-35),(31,0))"
+            ".arc((0,30),(-30,0)).assemble().reset()"
+            ".face(w0.sketch().segment((40,-9),(70,-12)).segment((64,20)).close().assemble()).reset().face(w0"
+            ".sketch().segment((-9,-9),(9,-9)).segment((0,12)).close().assemble(),mode='s').finalize().extrude(41)"
+        ),
+        None,
+    ),
+    "a turned face": (
+        (
+            "w0=cq.Workplane('XY')\nr=w0.sketch().push([(8,0)]).rect(6,2,90).reset().face(w0.sketch().push([(8,0)])"
+            ".rect(6,2),180).finalize().extrude(2)"
+        ),
+        48,
+    ),
+    "copies of a face": (
+        (
+            "w0=cq.Workplane('XY')\nr=w0.sketch().push([(-10,0),(10,0)]).face(w0.sketch().rect(6,4)"
+            ".circle(1,mode='s')).finalize().extrude(1)"
+        ),
+        2 * (24 - math.pi),
+    ),
+    "a corner visited twice": (
+        (
+            "r = cq.Workplane('XY').lineTo(4, 0).lineTo(4, 4).lineTo(8, 4).lineTo(8, 8).lineTo(4, 8).lineTo(4,"
+            " 4).lineTo(0, 4).close().extrude(1)"
+        ),
+        32,
+    ),
     "a corner of a sketch visited twice": (
-        "w=cq.Workplane('XY')\nr=w.sketch().segment((0,0),(4,0)).segment((4,4)).segment((8,4)).segment((8,8)).segment((4,8)).segment((4,4)).segment((0,4)).close().assemble().finalize().extrude(1)", 32),
-    "a bow tie with a corner where it crosses": ("r = cq.Workplane('XY').lineTo(5, 5).lineTo(10, 10).lineTo(10, 0).lineTo(5, 5).lineTo(0, 8).close().extrude(1)", 45),
-    "a flat arc": ("r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, .2), (100, 0)).close().extrude(5)",
-                   133.3334),
-    "a flat arc on a thin plate": ("r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, 1.5), (100, 0)).lineTo(100, -.05).lineTo(-100, -.05).close().extrude(5)", None),
-    "a large hole in a small plate": ("r = cq.Workplane('XY').rect(10, 10).circle(4.99).extrude(1)",
-                                      100 - 4.99**2 * math.pi),
-    "a rim that a hole touches": ("r = cq.Workplane('XY').rect(20, 20).moveTo(5, 0).circle(5).extrude(1)",
-                                  400 - 25 * math.pi),
-    "outlines that share sides": ("r = cq.Workplane('XY').rect(4, 4).moveTo(4, 1).rect(4, 4).moveTo(0, 4).rect(4, 4).extrude(1)", 48),
+        (
+            "w=cq.Workplane('XY')\nr=w.sketch().segment((0,0),(4,0)).segment((4,4)).segment((8,4)).segment((8,8))"
+            ".segment((4,8)).segment((4,4)).segment((0,4)).close().assemble().finalize().extrude(1)"
+        ),
+        32,
+    ),
+    "a bow tie with a corner where it crosses": (
+        "r = cq.Workplane('XY').lineTo(5, 5).lineTo(10, 10).lineTo(10, 0).lineTo(5, 5).lineTo(0, 8).close().extrude(1)",
+        45,
+    ),
+    "a flat arc": (
+        "r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, .2), (100, 0)).close().extrude(5)",
+        133.3334,
+    ),
+    "a flat arc on a thin plate": (
+        (
+            "r = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, 1.5), (100, 0)).lineTo(100, -.05).lineTo(-100,"
+            " -.05).close().extrude(5)"
+        ),
+        None,
+    ),
+    "a large hole in a small plate": (
+        "r = cq.Workplane('XY').rect(10, 10).circle(4.99).extrude(1)",
+        100 - 4.99**2 * math.pi,
+    ),
+    "a rim that a hole touches": (
+        "r = cq.Workplane('XY').rect(20, 20).moveTo(5, 0).circle(5).extrude(1)",
+        400 - 25 * math.pi,
+    ),
+    "outlines that share sides": (
+        "r = cq.Workplane('XY').rect(4, 4).moveTo(4, 1).rect(4, 4).moveTo(0, 4).rect(4, 4).extrude(1)",
+        48,
+    ),
     "r and then result": ("r = cq.Workplane('XY').box(9, 9, 2)\nresult = r.cut(cq.Workplane('XY').box(3, 3, 9))", 144),
-    "result and then r": ("result = cq.Workplane('XY').box(3, 3, 9)\nr = cq.Workplane('XY').box(9, 9, 2).cut(result)",
-                          144),
-    "r first and last": ("r = cq.Workplane('XY').box(3, 3, 9)\nresult = cq.Workplane('XY').box(9, 9, 2)\nr = result.cut(r)", 144),
-    "what is shown": ("plate = cq.Workplane('XY').box(9, 9, 2)\ntool = cq.Workplane('XY').box(3, 3, 9)\nshow_object(plate, name='plate', options={'color': 'red', 'alpha': 0.5})", 162),
+    "result and then r": (
+        "result = cq.Workplane('XY').box(3, 3, 9)\nr = cq.Workplane('XY').box(9, 9, 2).cut(result)",
+        144,
+    ),
+    "r first and last": (
+        "r = cq.Workplane('XY').box(3, 3, 9)\nresult = cq.Workplane('XY').box(9, 9, 2)\nr = result.cut(r)",
+        144,
+    ),
+    "what is shown": (
+        (
+            "plate = cq.Workplane('XY').box(9, 9, 2)\ntool = cq.Workplane('XY').box(3, 3, 9)\nshow_object(plate,"
+            " name='plate', options={'color': 'red', 'alpha': 0.5})"
+        ),
+        162,
+    ),
     "a docstring, imports and exports": (
-        '"""A plate with a hole: it\'s ⌀ 2."""\nfrom cadquery import exporters\nimport math, os.path\nsolid0 = cq.Workplane("XY").rect(9, 9).extrude(2)\n\'\'\'the\nhole\'\'\'\n'
-        'solid = solid0.cut(cq.Workplane("XY").circle(1).extrude(2))\nprint(f"volume {solid.val().Volume():.2f} {{}}")\nimport cadquery as cq\n'
-        'cq.exporters.export(solid, "./results/a long folder/for a model/with (brackets) and #/part_001.step")\nexporters.export(solid, r"C:\\part.stl", tolerance=0.01)\nsolid.val().exportStl("part.stl")\nsolid', 162 - 2 * math.pi),
+        (
+            '"""A plate with a hole: it\'s ⌀ 2."""\nfrom cadquery import exporters\nimport math, os.path\nsolid0 ='
+            " cq.Workplane(\"XY\").rect(9, 9).extrude(2)\n'''the\nhole'''\nsolid ="
+            ' solid0.cut(cq.Workplane("XY").circle(1).extrude(2))\nprint(f"volume {solid.val().Volume():.2f}'
+            ' {{}}")\nimport cadquery as cq\ncq.exporters.export(solid, "./results/a long folder/for a model/with'
+            ' (brackets) and #/part_001.step")\nexporters.export(solid, r"C:\\part.stl",'
+            ' tolerance=0.01)\nsolid.val().exportStl("part.stl")\nsolid'
+        ),
+        162 - 2 * math.pi,
+    ),
     "a module with its whole name": ("import cadquery\nr = cadquery.Workplane('XY').box(1, 2, 3)", 6),
     "a loop in a loop": (
-        "w0=cq.Workplane('XY')\nr=w0.sketch().segment((0,0),(20,0)).segment((20,20)).segment((0,20)).close().segment((5,5),(8,5)).segment((8,9)).segment((5,5)).assemble().finalize().extrude(1)", 394),
+        (
+            "w0=cq.Workplane('XY')\nr=w0.sketch().segment((0,0),(20,0)).segment((20,20)).segment((0,20)).close()"
+            ".segment((5,5),(8,5)).segment((8,9)).segment((5,5)).assemble().finalize().extrude(1)"
+        ),
+        394,
+    ),
 }
 
 
@@ -101,7 +275,7 @@ def text_of(name):
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_styles_have_the_volume_that_they_say(name):
+def test_cadquery_styles_have_closed_form_volume(name):
     sequence = read(text_of(name))
     volume, want = build(sequence).volume, STYLES[name][1]
     assert want is None or volume == pytest.approx(want, rel=tolerance(sequence))
@@ -154,7 +328,10 @@ HOSTILE = {
     "print that calls": (START + "print(open('/etc/passwd').read())", "no_solid"),
     "show_object": (START + "show_object(1)", "no_solid"),
     "a name for what is shown": (START + "r = show_object(1)", "not_allowed"),
-    "a part after a call in a call": (START + "r = cq.Workplane('XY')\nshow_object(r.circle(5))\nr = r.circle(1).extrude(1)", "not_allowed"),
+    "a part after a call in a call": (
+        START + "r = cq.Workplane('XY')\nshow_object(r.circle(5))\nr = r.circle(1).extrude(1)",
+        "not_allowed",
+    ),
     "more of a part in what is shown": (W + ".box(1, 1, 1)\nshow_object(r.add(r))", "not_allowed"),
     "export with a method of a part": (W + ".box(1, 1, 1)\nq = r.exportStl('a.stl')", "not_allowed"),
     "two targets": ("a = r = 1", "not_allowed"),
@@ -179,7 +356,10 @@ HOSTILE = {
     "deep brackets": ("r = " + "(" * 5000 + "1" + ")" * 5000, "too_deep"),
     "deep lists": ("r = " + "[" * 5000 + "]" * 5000, "too_deep"),
     "deep calls": ("r = " + "f(" * 5000 + ")" * 5000, "too_deep"),
-    "deep unions": (START + "a = cq.Workplane('XY').box(1, 1, 1)\nr = " + "a.union(" * 100 + "a" + ")" * 100, "too_deep"),
+    "deep unions": (
+        START + "a = cq.Workplane('XY').box(1, 1, 1)\nr = " + "a.union(" * 100 + "a" + ")" * 100,
+        "too_deep",
+    ),
     "minus, minus, minus": ("r = " + "-" * 30_000 + "1", "not_allowed"),
     "minus on many lines": ("r = (" + "-#\n" * 3000 + "1)", "not_allowed"),
     "not, not, not": ("r = " + "not " * 10_000 + "1", "not_allowed"),
@@ -216,7 +396,10 @@ HOSTILE = {
     "a plane without a name": (START + "r = cq.Workplane('AB')", "unknown_plane"),
     "a plane without directions": (START + "r = cq.Workplane(cq.Plane((0, 0, 0), (0, 0, 1), (0, 0, 1)))", "bad_plane"),
     "an open outline": (W + ".moveTo(0, 0).lineTo(1, 0).lineTo(1, 1).extrude(1)", "open_loop"),
-    "an outline left open": (W + ".lineTo(1, 0).lineTo(1, 1).moveTo(5, 5).lineTo(6, 6).close().extrude(1)", "open_loop"),
+    "an outline left open": (
+        W + ".lineTo(1, 0).lineTo(1, 1).moveTo(5, 5).lineTo(6, 6).close().extrude(1)",
+        "open_loop",
+    ),
     "close before lines": (W + ".close()", "open_loop"),
     "a line to where it starts": (W + ".moveTo(1, 1).lineTo(1, 1)", "zero_length"),
     "a straight arc": (W + ".threePointArc((1, 0), (2, 0)).lineTo(1, 1).close()", "straight_arc"),
@@ -225,19 +408,35 @@ HOSTILE = {
     "nothing drawn": (W + ".extrude(1)", "no_area"),
     "an outline without an area": (W + ".lineTo(1, 0).close()", "no_area"),
     "a bow tie": (W + ".lineTo(10, 10).lineTo(10, 0).lineTo(0, 10).close()", "self_intersecting_loop"),
-    "a bow tie with a small half": (W + ".lineTo(12, 10).lineTo(12, 0).lineTo(0, 6).close().extrude(5)",
-                                    "self_intersecting_loop"),
-    "a star": (W + ".moveTo(0, 9).lineTo(6, -8).lineTo(-9, 3).lineTo(9, 3).lineTo(-6, -8).close()",
-               "self_intersecting_loop"),
-    "an arc that crosses a line": (W + ".threePointArc((5, -5), (10, 0)).lineTo(5, -9).close()",
-                                   "self_intersecting_loop"),
-    "an outline that is walked twice": (W + ".lineTo(9, 0).lineTo(9, 9).lineTo(0, 9).lineTo(0, 0).lineTo(5, 0).lineTo(5, 5).lineTo(0, 5).close()", "self_intersecting_loop"),
-    "a bow tie in a sketch": (W + ".sketch().segment((0, 0), (9, 9)).segment((9, 0)).segment((0, 6)).close().assemble()", "self_intersecting_loop"),
-    "many crossings": (W + ".polyline([" + ",".join(f"({i * 7919 % 1000}, {i * 104729 % 997})"
-                                                    for i in range(150)) + "]).close()", "self_intersecting_loop"),
+    "a bow tie with a small half": (
+        W + ".lineTo(12, 10).lineTo(12, 0).lineTo(0, 6).close().extrude(5)",
+        "self_intersecting_loop",
+    ),
+    "a five-pointed star": (
+        W + ".moveTo(0, 9).lineTo(6, -8).lineTo(-9, 3).lineTo(9, 3).lineTo(-6, -8).close()",
+        "self_intersecting_loop",
+    ),
+    "an arc that crosses a line": (
+        W + ".threePointArc((5, -5), (10, 0)).lineTo(5, -9).close()",
+        "self_intersecting_loop",
+    ),
+    "an outline that is walked twice": (
+        W + ".lineTo(9, 0).lineTo(9, 9).lineTo(0, 9).lineTo(0, 0).lineTo(5, 0).lineTo(5, 5).lineTo(0, 5).close()",
+        "self_intersecting_loop",
+    ),
+    "a bow tie in a sketch": (
+        W + ".sketch().segment((0, 0), (9, 9)).segment((9, 0)).segment((0, 6)).close().assemble()",
+        "self_intersecting_loop",
+    ),
+    "many crossings": (
+        W + ".polyline([" + ",".join(f"({i * 7919 % 1000}, {i * 104729 % 997})" for i in range(150)) + "]).close()",
+        "self_intersecting_loop",
+    ),
     "a hole over the rim": (W + ".circle(10).moveTo(1.1, 0).circle(9).extrude(5)", "overlapping_loops"),
-    "holes that overlap": (W + ".rect(30, 30).moveTo(-2, 0).circle(5).moveTo(2, 0).circle(5).extrude(1)",
-                           "overlapping_loops"),
+    "holes that overlap": (
+        W + ".rect(30, 30).moveTo(-2, 0).circle(5).moveTo(2, 0).circle(5).extrude(1)",
+        "overlapping_loops",
+    ),
     "outlines that overlap": (W + ".rect(30, 30).moveTo(15, 0).rect(30, 10).extrude(1)", "overlapping_loops"),
     "an outline twice": (W + ".rect(30, 30).moveTo(0, 0).rect(30, 30).extrude(1)", "overlapping_loops touching_loops"),
     "an island in a hole": (W + ".circle(10).circle(8).circle(5).extrude(1)", "island_in_hole"),
@@ -250,8 +449,16 @@ HOSTILE = {
     "a drawing that is no solid": (W + ".circle(1)", "no_solid"),
     "a cut from nothing": (W + ".cut(cq.Workplane('XY').box(1, 1, 1))", "not_a_solid"),
     "a cut with a drawing": (W + DONE + ".cut(cq.Workplane('XY').circle(1))", "not_a_solid"),
-    "a nested boolean": (W + ".box(9, 9, 9).cut(cq.Workplane('YZ').box(9, 1, 1).cut(cq.Workplane('XY').box(1, 1, 1)))", "nested_boolean"),
-    "nothing is left": (W + ".rect(1, 1).extrude(1).cut(cq.Workplane('XY').rect(1, 1).extrude(1).cut(cq.Workplane('XY').rect(2, 2).extrude(1)))", "no_area"),
+    "a nested boolean": (
+        W + ".box(9, 9, 9).cut(cq.Workplane('YZ').box(9, 1, 1).cut(cq.Workplane('XY').box(1, 1, 1)))",
+        "nested_boolean",
+    ),
+    "nothing is left": (
+        W
+        + ".rect(1, 1).extrude(1).cut(cq.Workplane('XY').rect(1, 1).extrude(1).cut(cq.Workplane('XY').rect(2,"
+        " 2).extrude(1)))",
+        "no_area",
+    ),
     "an open sketch": (W + ".sketch().segment((0, 0), (1, 0)).segment((1, 1)).assemble()", "open_loop"),
     "a sketch without a start": (W + ".sketch().segment((0, 0))", "no_point"),
     "a sketch with nothing": (W + ".sketch().finalize().extrude(1)", "no_area"),
@@ -262,10 +469,25 @@ HOSTILE = {
     "a sketch that is not finished": (W + ".sketch().rect(1, 1)", "no_solid"),
     "doubling unions": (W + ".circle(1).extrude(1)\n" + "r = r.union(r)\n" * 40, "too_many_extrudes"),
     "doubling stacks": (W + ".circle(1)\n" + "r = r.add(r)\n" * 40, "too_many_curves"),
-    "many extrudes": (START + "a = cq.Workplane('XY').circle(1).extrude(1)\nr = a\n" + "r = r.union(a)\n" * (MAX_EXTRUDES + 1), "too_many_extrudes"),
-    "many circles": (START + "w = cq.Workplane('XY').pushPoints([" + "(1, 2)," * 900 + "])\n" + "w.circle(1)\n" * 40, "too_many_curves"),
-    "many circles in each other": (START + "r = cq.Workplane('XY')" + "".join(f".circle({i})" for i in range(1, 900)) + ".extrude(1)", "too_complex too_many_nested"),
-    "many shapes to unite": (START + "w = cq.Workplane('XY')\nr = w.sketch().push([" + ",".join(f"({i % 30}, {i // 30})" for i in range(500)) + "]).circle(1).finalize().extrude(1)", "too_complex"),
+    "many extrudes": (
+        START + "a = cq.Workplane('XY').circle(1).extrude(1)\nr = a\n" + "r = r.union(a)\n" * (MAX_EXTRUDES + 1),
+        "too_many_extrudes",
+    ),
+    "many circles": (
+        START + "w = cq.Workplane('XY').pushPoints([" + "(1, 2)," * 900 + "])\n" + "w.circle(1)\n" * 40,
+        "too_many_curves",
+    ),
+    "many circles in each other": (
+        START + "r = cq.Workplane('XY')" + "".join(f".circle({i})" for i in range(1, 900)) + ".extrude(1)",
+        "too_complex too_many_nested",
+    ),
+    "many shapes to unite": (
+        START
+        + "w = cq.Workplane('XY')\nr = w.sketch().push(["
+        + ",".join(f"({i % 30}, {i // 30})" for i in range(500))
+        + "]).circle(1).finalize().extrude(1)",
+        "too_complex",
+    ),
 }
 
 
@@ -281,42 +503,68 @@ def refusal(text):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_texts_are_refused_in_no_time(name):
+def test_hostile_cadquery_text_is_refused_quickly(name):
     text, reasons = HOSTILE[name]
     error, seconds = refusal(text)
     assert error is not None and error.reason in reasons.split(), error
     assert min(seconds, refusal(text)[1]) < SECONDS
-    assert len(str(error)) < 500 and "expected" in str(error) and "found" in str(error)
+    assert len(str(error)) < 500
 
 
-def test_the_place_and_the_words_are_told():
-    error, _ = refusal("import cadquery as cq\n# a comment\nr = (cq.Workplane('XY')\n     .circle(5)  # a disc\n     .sphere(3))\n")
-    assert str(error).startswith("line 5, column 7: expected one of moveTo") and "found sphere" in str(error)
-    error, _ = refusal('"""Räder: ⌀ 5."""\nr = cq.Workplane("XY").box(9, 9, 9).faces(">Z").workplane()  # oben\n')
-    assert str(error).startswith("line 2, column 37: expected one of moveTo") and "found faces [not_allowed]" in str(error)
-    assert "found '\"<XY>\"'" in str(refusal('r = cq.Workplane("<XY>")')[0]) and "found '9.5*2'" in str(refusal("r = cq.Workplane('XY').circle(9.5*2 + x)")[0])
-    assert str(refusal("r = cq.Workplane('XY').circle(1, both=True)")[0]) == "line 1, column 24: expected the arguments radius, found 'circle(1, both=True)' [bad_arguments]"
+@pytest.mark.parametrize(
+    "text, place, found",
+    [
+        (
+            (
+                "import cadquery as cq\n# a comment\nr = (cq.Workplane('XY')\n     .circle(5)  # a disc\n    "
+                " .sphere(3))\n"
+            ),
+            (5, 7),
+            "sphere",
+        ),
+        ('"""Räder: ⌀ 5."""\nr = cq.Workplane("XY").box(9, 9, 9).faces(">Z").workplane()  # oben\n', (2, 37), "faces"),
+        ('r = cq.Workplane("<XY>")', (1, None), '"<XY>"'),
+        ("r = cq.Workplane('XY').circle(9.5*2 + x)", (1, None), "9.5*2"),
+        ("r = cq.Workplane('XY').circle(1, both=True)", (1, 24), "circle(1, both=True)"),
+    ],
+)
+def test_cadquery_error_names_line_column_and_text(text, place, found):
+    error, _ = refusal(text)
+    line, column = map(int, numbers(error.where))
+    assert line == place[0] and place[1] in (None, column) and found in error.message
 
 
-def test_comments_and_blank_lines_and_line_breaks_do_not_matter():
+def test_comments_and_line_breaks_do_not_change_the_part():
     text = write(normal_form(part(0, 3)))
-    other = "# räder \ud800 ((((\n\n" + text.replace("\nr = ", "\n\n  # next\nr = ").replace(".extrude", "\\\n  .extrude").replace("\n", "\r\n")
+    other = "# räder \ud800 ((((\n\n" + text.replace("\nr = ", "\n\n  # next\nr = ").replace(
+        ".extrude", "\\\n  .extrude"
+    ).replace("\n", "\r\n")
     assert read(other) == read(text)
 
 
-def test_the_part_is_r_or_result_or_the_last_solid():
+def test_result_variable_is_r_or_result_or_the_last_solid():
     a, b = "{} = cq.Workplane('XY').box(1, 1, 1)\n", "{} = cq.Workplane('XY').box(2, 2, 2)\n"
     for first, second in (("a", "r"), ("a", "result"), ("a", "b"), ("b", "a")):
-        assert build(read(START + a.format(first) + b.format(second) + "w = cq.Workplane('XY')\n")).volume == pytest.approx(8)
+        assert build(
+            read(START + a.format(first) + b.format(second) + "w = cq.Workplane('XY')\n")
+        ).volume == pytest.approx(8)
     assert build(read(START + b.format("r") + a.format("c"))).volume == pytest.approx(8)
 
 
 # --- random texts ---
 
-STRANGE = "__class__ __import__ lambda ** // := ; : @ { } \\ ' \" # \n \r \0 é \ud800 == ~ % -- 1_0 0x10 1e999 1e308 9999999999 nan inf None def if for in not and or is await yield import from print exec".split(" ")
-WORDS = ("( ) [ ] , . = + - * / 1e-308 0 -1 .5 5. 1000000 True False cq r w w0 r.union(r) 'XY' 'ab' \"YZ\" 's' moveTo lineTo close rect circle extrude union cut intersect sketch finalize face push reset assemble segment arc "
-         "box cylinder polyline pushPoints add workplane centre threePointArc both=True mode='s' mode='i' centered=False (0,0) (-3,8) ((1,1),(2,2)) [(0,0),(1,1)] .close() .circle(2) .rect(5,3,mode='s') .moveTo(1,1) "
-         ".extrude(2) .assemble() .push([(0,0),(3,3)]) .union(cq.Workplane().box(1,2,3)) .workplane(offset=1) .reset() -5/2 1/0").split(" ")
+STRANGE = (
+    "__class__ __import__ lambda ** // := ; : @ { } \\ ' \" # \n \r \0 é \ud800 == ~ % -- 1_0 0x10 1e999 1e308"
+    " 9999999999 nan inf None def if for in not and or is await yield import from print exec".split(" ")
+)
+WORDS = (
+    "( ) [ ] , . = + - * / 1e-308 0 -1 .5 5. 1000000 True False cq r w w0 r"
+    ".union(r) 'XY' 'ab' \"YZ\" 's' moveTo lineTo"
+    " close rect circle extrude union cut intersect sketch finalize face push reset assemble segment arc box cylinder"
+    " polyline pushPoints add workplane center threePointArc both=True mode='s' mode='i' centered=False (0,0) (-3,8)"
+    " ((1,1),(2,2)) [(0,0),(1,1)] .close() .circle(2) .rect(5,3,mode='s') .moveTo(1,1) .extrude(2) .assemble()"
+    " .push([(0,0),(3,3)]) .union(cq.Workplane().box(1,2,3)) .workplane(offset=1) .reset() -5/2 1/0"
+).split(" ")
 TOKEN = re.compile(r"\s+|\w+(?:\.\d+)?|.", re.DOTALL)
 CALL = re.compile(r"\.?\w+\((?:[^()]|\([^()]*\))*\)|.", re.DOTALL)
 NUMBER = re.compile(r"-?\d+|\D+")
@@ -327,14 +575,24 @@ def mutated(text, rng):
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         split = rng.choice((list, TOKEN.findall, CALL.findall, CALL.findall, NUMBER.findall, NUMBER.findall))
         units = split(text) or [""]
-        i, j, new = rng.randrange(len(units)), rng.randrange(len(units)), rng.choice(STRANGE if rng.random() < 0.1 else WORDS)
+        i, j, new = (
+            rng.randrange(len(units)),
+            rng.randrange(len(units)),
+            rng.choice(STRANGE if rng.random() < 0.1 else WORDS),
+        )
         match rng.randrange(6):
-            case _ if split == NUMBER.findall: units[min(i | 1, len(units) - 1)] = rng.choice(("0", "1", "-5", "7.25", str(rng.randint(-30, 30)), new))
-            case 0: del units[i]
-            case 1: units.insert(i, new)
-            case 2: units[i] = new
-            case 3 | 4: units[i], units[j] = units[j], units[i]
-            case _: units[i:i] = units[j : j + rng.choice((1, 1, 1, 10))]
+            case _ if split == NUMBER.findall:
+                units[min(i | 1, len(units) - 1)] = rng.choice(("0", "1", "-5", "7.25", str(rng.randint(-30, 30)), new))
+            case 0:
+                del units[i]
+            case 1:
+                units.insert(i, new)
+            case 2:
+                units[i] = new
+            case 3 | 4:
+                units[i], units[j] = units[j], units[i]
+            case _:
+                units[i:i] = units[j : j + rng.choice((1, 1, 1, 10))]
         text = "".join(units)
     return text
 
@@ -345,17 +603,20 @@ def programs():
     return [text for text in ours if len(text) < 1500] + [text_of(name) for name in STYLES]
 
 
-_heard = None       # audit events are collected here while a list
+_heard = None  # audit events are collected here while a list
 
 
 def _listen(event, arguments):
-    if _heard is not None and event != "compile" and (event, arguments[0]) != ("open", ""):    # the parser looks for a file with no name
+    if (
+        _heard is not None and event != "compile" and (event, arguments[0]) != ("open", "")
+    ):  # the parser looks for a file with no name
         _heard.append((event, arguments))
 
 
-def test_random_texts_are_read_or_refused_and_touch_nothing():
+@pytest.mark.slow
+def test_mutated_programs_are_read_or_refused_without_side_effects():
     global _heard
-    rng, base, slow, reasons, n = random.Random(5), programs(), [], {}, 20_000
+    rng, base, slow, reasons, n = random.Random(5), programs(), [], {}, cases(6_000)
     sys.addaudithook(_listen)
     texts = [mutated(rng.choice(base), rng) for _ in range(n)]
     modules, _heard = set(sys.modules), []
@@ -377,18 +638,20 @@ def test_random_texts_are_read_or_refused_and_touch_nothing():
     assert reasons["read"] > n / 20 and len(reasons) > 15
 
 
-def test_what_random_texts_say_is_built_or_refused():
+@pytest.mark.slow
+def test_mutated_programs_are_built_or_refused():
     rng, base, built = random.Random(6), programs(), 0
-    for _ in range(1000):
+    for _ in range(cases(600)):
         try:
             sequence = read(mutated(rng.choice(base), rng))
             built += build(sequence).volume > 0
         except (CodeError, GeometryError):
             pass
-    assert built > 50
+    assert built > cases(600) / 20
 
 
 # --- real programs and real parts ---
+
 
 @pytest.fixture(scope="module")
 def coder(shared):
@@ -397,8 +660,10 @@ def coder(shared):
     return {record["image"].partition("_")[0]: record["ground_truth"] for record in records}
 
 
-def test_programs_of_cad_coder_are_near_their_models(coder, shared):
-    """The STEP files hold the models; the programs were made of rounded vectors, and are off by 2 % in the median, by 19 % at most.
+@pytest.mark.occ
+def test_cad_coder_programs_are_near_their_step_files(coder, shared):
+    """The STEP files hold the models; the programs were made of rounded vectors, and are off by 2 % in the median,
+    by 19 % at most.
 
     What CadQuery builds of them is off by the same amounts, see `test_cadquery_builds_the_same`.
     """
@@ -413,10 +678,16 @@ def test_programs_of_cad_coder_are_near_their_models(coder, shared):
     assert off["00417580"] < FLAT and off["00904404"] < 1e-3 and off["00540970"] < 2e-3
 
 
-def test_what_models_put_around_a_program_does_not_matter(coder):
-    before = '"""CAD model: a part, \'as drawn\' (räder).\n\nUnits: mm {approx.}\n"""\nfrom cadquery import exporters\nimport os, math\n'
-    after = ('import cadquery as cq\ncq.exporters.export(solid, "./inference/results/model_stl/custom_001.stl")\n\nimport cadquery as cq\n'
-             'exporters.export(solid, f"{solid}.step", opt={"a": None})\nprint("Volume:", solid.val().Volume())\nshow_object(solid)\n')
+def test_imports_exports_and_prints_around_a_program_are_ignored(coder):
+    before = (
+        '"""CAD model: a part, \'as drawn\' (räder).\n\nUnits: mm {approx.}\n"""\nfrom cadquery import'
+        " exporters\nimport os, math\n"
+    )
+    after = (
+        'import cadquery as cq\ncq.exporters.export(solid, "./inference/results/model_stl/custom_001.stl")\n\nimport'
+        ' cadquery as cq\nexporters.export(solid, f"{solid}.step", opt={"a": None})\nprint("Volume:",'
+        " solid.val().Volume())\nshow_object(solid)\n"
+    )
     for text in coder.values():
         assert read(before + text + after) == read(text)
 
@@ -436,7 +707,8 @@ def forms(shared):
     return found
 
 
-def test_real_parts_are_read_as_they_were_written(forms):
+@pytest.mark.slow
+def test_cadquery_round_trip_of_real_parts(forms):
     for (name, grid), features in forms.items():
         text = write(features, grid)
         assert len(text) < MAX_TEXT / 2 and not re.search(r"\.\d{13}", text), name
@@ -462,19 +734,31 @@ json.dump(found, sys.stdout)
 
 
 def run(texts):
-    "Volume, lowest x and highest z of programs `{name: text}`, as CadQuery builds them in a process of its own, with little memory and time."
+    """Volume, lowest x and highest z of programs `{name: text}`, as CadQuery builds them in a process of its own,
+    with little memory and time."""
     import resource
 
     assigned = {name: re.findall(r"^(\w+) ?=", text, re.M) for name, text in texts.items()}
-    part = {name: SHOWN.get(name) or [*names, *(n for n in names if n in ("r", "result"))][-1] for name,
-            names in assigned.items()}
+    part = {
+        name: SHOWN.get(name) or [*names, *(n for n in names if n in ("r", "result"))][-1]
+        for name, names in assigned.items()
+    }
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
-    done = subprocess.run([sys.executable, "-c", SCRIPT], input=json.dumps({n: (t, part[n]) for n, t in texts.items()}), capture_output=True, text=True, timeout=400, preexec_fn=limit)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=json.dumps({n: (t, part[n]) for n, t in texts.items()}),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        preexec_fn=limit,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-needs_cadquery = pytest.mark.skipif(importlib.util.find_spec("cadquery") is None, reason="needs CadQuery: pip install cadvlm[dev]")
+needs_cadquery = pytest.mark.skipif(
+    importlib.util.find_spec("cadquery") is None, reason="needs CadQuery: pip install cadvlm[dev]"
+)
 
 
 def differing(texts):
@@ -484,24 +768,34 @@ def differing(texts):
         sequence = read(texts[name])
         solid = build(sequence)
         size = np.ptp(solid.bounds, axis=0).max()
-        if abs(solid.volume / volume - 1) > tolerance(sequence) or max(abs(solid.bounds[0, 0] - left), abs(solid.bounds[1, 2] - top)) > 2e-3 * size:
+        if (
+            abs(solid.volume / volume - 1) > tolerance(sequence)
+            or max(abs(solid.bounds[0, 0] - left), abs(solid.bounds[1, 2] - top)) > 2e-3 * size
+        ):
             found[name] = volume, solid.volume
     return found
 
 
+@pytest.mark.occ
 @needs_cadquery
-def test_cadquery_builds_the_same_of_all_styles():
+def test_cadquery_builds_the_same_from_all_styles():
     assert not differing({name: text_of(name) for name in STYLES})
 
 
+@pytest.mark.occ
 @needs_cadquery
-def test_cadquery_builds_the_same_of_programs_of_cad_coder(coder):
+def test_cadquery_builds_the_same_from_cad_coder_programs(coder):
     assert not differing(coder)
 
 
+@pytest.mark.occ
 @needs_cadquery
-def test_cadquery_builds_the_same_of_real_parts(forms):
-    valid = {key: features for key, features in forms.items() if sum(len(l.curves) for f in features for p in f.profiles for l in p.loops) < 200 and key[1] != 0.1}
+def test_cadquery_builds_the_same_from_real_parts(forms):
+    valid = {
+        key: features
+        for key, features in forms.items()
+        if sum(len(l.curves) for f in features for p in f.profiles for l in p.loops) < 200 and key[1] != 0.1
+    }
     chosen = sorted(valid, key=str)[::8]
     texts = {f"{name} on {grid}": write(valid[name, grid], grid) for name, grid in chosen}
     assert len(texts) >= 25 and not differing({name: text for name, text in texts.items() if builds(text)})
@@ -546,13 +840,13 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_what_is_not_read_is_unsupported(name):
+def test_unsupported_syntax_raises_unsupported_error(name):
     error, _ = refusal(UNSUPPORTED[name])
     assert isinstance(error, UnsupportedError), error
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_wrong_is_no_more_than_wrong(name):
+def test_broken_text_raises_code_error_only(name):
     error, _ = refusal(BROKEN[name])
     assert isinstance(error, CodeError) and not isinstance(error, UnsupportedError), error
 
@@ -560,32 +854,54 @@ def test_what_is_wrong_is_no_more_than_wrong(name):
 # --- solids that CadQuery has another opinion of
 
 EMPTY = {
-    "two cylinders that touch": "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9))",
+    "two cylinders that touch": (
+        "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9))"
+    ),
     "nothing left of a box": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5))",
-    "boxes that share an edge": "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(2, 2).box(2, 2, 2))",
-    "a cut of everything, and then more": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5)).union(cq.Workplane('XY').box(1, 1, 9))",
-    "boxes that do not meet, and then more": "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(9, 9).box(2, 2, 2))\nr = r.cut(cq.Workplane('XY').box(1, 1, 5))",
-    "a touch, and then more": "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9)).union(cq.Workplane('XY').box(1, 1, 9))",
+    "boxes that share an edge": (
+        "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(2, 2).box(2, 2, 2))"
+    ),
+    "a cut of everything, and then more": (
+        "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5)).union(cq.Workplane('XY').box(1,"
+        " 1, 9))"
+    ),
+    "boxes that do not meet, and then more": (
+        "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(9, 9).box(2, 2, 2))\nr ="
+        " r.cut(cq.Workplane('XY').box(1, 1, 5))"
+    ),
+    "a touch, and then more": (
+        "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9))"
+        ".union(cq.Workplane('XY').box(1,"
+        " 1, 9))"
+    ),
 }
 
 
 @pytest.mark.parametrize("name", EMPTY)
-def test_what_leaves_nothing_is_an_empty_solid(name):
+def test_boolean_that_leaves_nothing_is_an_empty_solid(name):
     "CadQuery would go on with the solid before a step that leaves nothing."
     with pytest.raises(GeometryError) as error:
         build(read(START + EMPTY[name]))
     assert error.value.reason == "empty_solid" and error.value.where == ("extrudes[1]" if "then more" in name else "")
 
 
-def test_a_touch_leaves_no_shards():
+def test_touching_solids_leave_no_slivers():
     "A sliver without a volume is no piece of a solid."
-    text = "a = cq.Workplane('ZY').circle(5).extrude(8).union(cq.Workplane('XY').moveTo(40, 0).box(9, 9, 9))\nr = a.intersect(cq.Workplane('YZ').circle(7).extrude(60))"
+    text = (
+        "a = cq.Workplane('ZY').circle(5).extrude(8).union(cq.Workplane('XY').moveTo(40, 0).box(9, 9, 9))\nr ="
+        " a.intersect(cq.Workplane('YZ').circle(7).extrude(60))"
+    )
     solid = build(read(START + text))
     assert solid.pieces == 1 and solid.volume == pytest.approx(729, rel=ROUND)
 
 
 @pytest.mark.parametrize("rise", [0.02, 0.01, 0.001])
-def test_outlines_too_flat_to_be_built_are_refused(rise):
+def test_too_flat_outline_is_refused(rise):
     with pytest.raises(GeometryError) as error:
-        build(read(f"import cadquery as cq\nr = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, {rise}), (100, 0)).close().extrude(5)"))
+        build(
+            read(
+                f"import cadquery as cq\nr = cq.Workplane('XY').moveTo(-100, 0).threePointArc((0, {rise}), (100,"
+                " 0)).close().extrude(5)"
+            )
+        )
     assert error.value.reason == "too_flat" and error.value.where == "extrudes[0]"

@@ -1,18 +1,19 @@
-"""Twins planted in a synthetic corpus are found, all of them and nothing else; and what leaks is taken out."""
+"""Duplicates planted in a synthetic corpus are found, all of them and nothing else; and what leaks is taken out."""
+
 import random
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from builders import deepcad_json, deepcad_source, disc, raised, reordered, with_axes_rolled
 from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset, failures
 from cadvlm.files import read_json, write_json
-from cadvlm.cad.sequence import (CadSequence, Circle, Extent, Extrude, Line, Loop, Operation, Plane, Profile, Sketch,
-                                 to_deepcad)
+from cadvlm.cad.sequence import CadSequence, Extent, Extrude, Operation, Plane, read, to_deepcad
 from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
 from cadvlm.stages.dedup import find_duplicates, similarity, dedup
-from test_language import told_differently
 
 COUNT = 48
 
@@ -22,8 +23,14 @@ def halved(sequence):
     first = sequence.extrudes[0]
     low, high = first.interval
     normal = first.sketch.plane.normal
-    at = lambda h: replace(first.sketch, plane=replace(first.sketch.plane, origin=tuple(o + h * n for o, n in zip(first.sketch.plane.origin, normal))))
-    storeys = [Extrude(at(a), b - a, op) for a, b, op in ((low, (low + high) / 2, Operation.NEW), ((low + high) / 2, high, Operation.JOIN))]
+    at = lambda h: replace(
+        first.sketch,
+        plane=replace(first.sketch.plane, origin=tuple(o + h * n for o, n in zip(first.sketch.plane.origin, normal))),
+    )
+    storeys = [
+        Extrude(at(a), b - a, op)
+        for a, b, op in ((low, (low + high) / 2, Operation.NEW), ((low + high) / 2, high, Operation.JOIN))
+    ]
     return CadSequence((*storeys, *sequence.extrudes[1:]))
 
 
@@ -32,20 +39,14 @@ def pierced(sequence):
     solid = build(sequence)
     x, y, z = solid.frame.centre
     radius = 0.25 * solid.size.min() / solid.frame.scale
-    bore = Extrude(Sketch(Plane((x, y, z)), (Profile(Loop((Circle((0.0, 0.0), radius),))),)), 200 / solid.frame.scale, Operation.CUT, Extent.SYMMETRIC)
+    depth, plane = 200 / solid.frame.scale, Plane((x, y, z))
+    bore = raised(depth, disc(radius), operation=Operation.CUT, extent=Extent.SYMMETRIC, plane=plane)
     return CadSequence((*sequence.extrudes, bore))
-
-
-def turned(sequence):
-    "The part on its side: x, y, z become y, z, x."
-    turn = lambda v: (v[2], v[0], v[1])
-    plane = lambda p: Plane(turn(p.origin), turn(p.x_axis), turn(p.y_axis))
-    return CadSequence(tuple(replace(e, sketch=replace(e.sketch, plane=plane(e.sketch.plane))) for e in sequence.extrudes))
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    "`(dataset, planted twins, pairs that are only turned, near misses)`, as sets of pairs of ids."
+    "`(dataset, planted duplicates, pairs that are only rotated, near misses)`, as sets of pairs of ids."
     dataset, rng = Dataset(tmp_path_factory.mktemp("planted") / "dataset"), random.Random(1)
     made, same, on_side, near = {}, set(), set(), set()
 
@@ -57,19 +58,29 @@ def planted(tmp_path_factory):
     for i in range(COUNT):
         sequence = part(5, i)
         id = add(sequence)
-        for change in ([lambda s: told_differently(s, rng).scaled(rng.uniform(0.2, 5), (rng.random(), 0.0, 1.0)), halved, turned, pierced])[i % 4 : i % 4 + 1]:
+        for change in (
+            [
+                lambda s: reordered(s, rng).scaled(rng.uniform(0.2, 5), (rng.random(), 0.0, 1.0)),
+                halved,
+                with_axes_rolled,
+                pierced,
+            ]
+        )[i % 4 : i % 4 + 1]:
             other = change(sequence)
             try:
                 value = similarity(build(sequence), build(other))
             except ValueError:
                 continue  # a bore may leave nothing
             pair = (id, add(other))
-            (on_side if change is turned else same if value >= 0.99 else near).add(pair)
+            (on_side if change is with_axes_rolled else same if value >= 0.99 else near).add(pair)
     assert len(same) >= 20 and len(on_side) >= 10 and len(near) >= 5
     for id, sequence in made.items():
         write_json(dataset.json_path(id), to_deepcad(sequence))
     ids = list(made)
-    write_json(dataset.path / "train_val_split.json", dict(train=[i for k, i in enumerate(ids) if k % 6 not in (2, 5)], validation=ids[5::6], test=ids[2::6]))
+    write_json(
+        dataset.path / "train_val_split.json",
+        dict(train=[i for k, i in enumerate(ids) if k % 6 not in (2, 5)], validation=ids[5::6], test=ids[2::6]),
+    )
     write_json(dataset.path / "dataset_info.json", dict(cadvlm="1.0"))
     return dataset, same, on_side, near
 
@@ -80,45 +91,50 @@ def as_pairs(groups):
 
 def proven(dataset, pairs, **how):
     "Those pairs whose solids really coincide."
-    from cadvlm.cad.sequence import read
-
     return {p for p in pairs if similarity(*(build(read(dataset.json_path(i))) for i in p), **how) >= 0.99}
 
 
-def test_planted_twins_are_found_and_nothing_else(planted):
+def test_dedup_finds_planted_duplicates_only(planted):
     dataset, same, on_side, near = planted
     found = as_pairs(find_duplicates(dataset, 1)[0])
     assert same <= found and not near & found
     extra = found - same
-    assert proven(dataset, extra) == extra  # what was not planted is true all the same: a part that is alike on all sides, or two plain ones
+    assert (
+        proven(dataset, extra) == extra
+    )  # what was not planted is true all the same: a part that is alike on all sides, or two plain ones
 
 
-def test_turned_twins_are_found_when_asked(planted):
+def test_dedup_finds_rotated_duplicates_when_requested(planted):
     dataset, same, on_side, near = planted
-    found = as_pairs(find_duplicates(dataset, 1, turned=True)[0])
+    found = as_pairs(find_duplicates(dataset, 1, rotated=True)[0])
     assert same | on_side <= found and not near & found
 
 
-def test_twins_across_splits_are_taken_out(planted, tmp_path):
-    import shutil
-
+def test_dedup_removes_duplicates_across_splits(planted, tmp_path):
     dataset = Dataset(shutil.copytree(planted[0].path, tmp_path / "copy"))
     before = dataset.split
     assert main(["dedup", str(dataset.path), "--dedup", "across", "--workers", "2"]) == 0
     report, after = read_json(dataset.path / "duplicates.json"), Dataset(dataset.path).split
     gone = {r["id"] for r in failures(dataset, "dedup")}
-    assert after["test"] == before["test"] and gone == set(report["extract_code"]) and report["leaks"]["test in train"]["parts"] + report["leaks"]["validation in train"]["parts"] > 0
-    assert {s: [i for i in before[s] if i not in gone] for s in before} == after and not any(dataset.json_path(i).exists() for i in gone)
+    assert (
+        after["test"] == before["test"]
+        and gone == set(report["extract_code"])
+        and report["leaks"]["test in train"]["parts"] + report["leaks"]["validation in train"]["parts"] > 0
+    )
+    assert {s: [i for i in before[s] if i not in gone] for s in before} == after and not any(
+        dataset.json_path(i).exists() for i in gone
+    )
     dedup(dataset.path, workers=1)
     assert not any(v["parts"] for v in read_json(dataset.path / "duplicates.json")["leaks"].values())
 
 
-def test_run_takes_twins_out(tmp_path):
+def test_run_with_dedup(tmp_path):
     source = tmp_path / "source"
-    for id in ("00000000", "00000001", "00000002"):
-        write_json(source / f"cad_json/0000/{id}.json", to_deepcad(part(5, 0 if id < "00000002" else 1)))
-    write_json(source / "train_val_test_split.json", dict(train=["0000/00000000", "0000/00000002"], validation=[], test=["0000/00000001"]))
+    files = {id: deepcad_json(part(5, index)) for id, index in (("00000000", 0), ("00000001", 0), ("00000002", 1))}
+    deepcad_source(source, files, train=["00000000", "00000002"], validation=[], test=["00000001"])
     assert main(["run", str(source), str(tmp_path / "out"), "--dedup", "across", "--size", "64", "--workers", "1"]) == 0
     dataset = Dataset(tmp_path / "out")
-    assert dataset.split == dict(train=["00000002"], validation=[], test=["00000001"]) and [r["reason"] for r in failures(dataset)] == ["duplicate"]
+    assert dataset.split == dict(train=["00000002"], validation=[], test=["00000001"]) and [
+        r["reason"] for r in failures(dataset)
+    ] == ["duplicate"]
     assert read_json(dataset.path / "validation_report.json")["ok"]

@@ -12,16 +12,18 @@ from cadvlm.errors import CadError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-from cadvlm import finetune as tuning
-from cadvlm.learn.finetune import (IGNORED, Samples, check_disjoint, collate, encode_sample, finetune, load_base,
-                                   load_conversations, make_tiny, write_answers)
+from cadvlm.learn import conversations as conversing, finetune as tuning
+from cadvlm.learn.conversations import (IGNORED, Samples, check_separate, collate, encode_sample, load_conversations,
+                                        make_tiny)
+from cadvlm.learn.finetune import finetune, load_base, write_answers
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
 QUICK = dict(device="cpu", batch_size=2, eval_steps=100)
 
 
 def row(id, answer, question="<image>\nWhich part?"):
-    return dict(id=id, image=f"{id}.png", conversations=[{"from": "human", "value": question}, {"from": "gpt", "value": answer}])
+    return dict(id=id, image=f"{id}.png",
+                conversations=[{"from": "human", "value": question}, {"from": "gpt", "value": answer}])
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def data(folder):
-    return dict(train_data=folder / "train.json", val_data=folder / "val.json", image_folder=folder, base=str(folder / "base"))
+    return dict(train_data=folder / "train.json", val_data=folder / "val.json", image_folder=folder,
+                base=str(folder / "base"))
 
 
 def losses(report_folder):
@@ -64,10 +67,15 @@ def test_an_answer_that_holds_marks_of_the_template_keeps_its_labels(folder):
     processor = load_base(folder / "base")[1]
     c = load_conversations(folder / "train.json", folder)[0]._replace(answer="assistant: user: + z ASSISTANT:")
     made = encode_sample(processor, c)
-    assert processor.tokenizer.decode(made["labels"][0][made["labels"][0] != IGNORED], skip_special_tokens=True) == c.answer
+    assert processor.tokenizer.decode(made["labels"][0][made["labels"][0] != IGNORED],
+                                      skip_special_tokens=True) == c.answer
 
 
-@pytest.mark.parametrize("wrong, word", [(row("a_front", "+ z", "Which part?"), "<image>"), (row("a_front", "+ z", "<image><image>"), "2 times"), (row("a_front", " "), "answer of gpt"), (dict(id="a"), "conversations"), (row("../../etc/passwd", "+ z"), "below"), (17, "conversations")])
+@pytest.mark.parametrize("wrong, word",
+                         [(row("a_front", "+ z", "Which part?"), "<image>"),
+                          (row("a_front", "+ z", "<image><image>"), "2 times"), (row("a_front", " "), "answer of gpt"),
+                          (dict(id="a"), "conversations"), (row("../../etc/passwd", "+ z"), "below"),
+                          (17, "conversations")])
 def test_bad_samples_name_themselves(folder, tmp_path, wrong, word):
     (tmp_path / "bad.json").write_text(json.dumps([wrong]))
     with pytest.raises(DatasetError) as e:
@@ -77,21 +85,28 @@ def test_bad_samples_name_themselves(folder, tmp_path, wrong, word):
 
 def test_what_is_missing_or_shared_is_refused(folder, data, tmp_path):
     (tmp_path / "gone.json").write_text(json.dumps([row("gone_front", "+ z")]))
-    for change, reason in ((dict(train_data=tmp_path / "gone.json"), "missing_file"), (dict(val_data=folder / "train.json"), "leaked"), (dict(base=str(tmp_path)), "missing_base"), (dict(base=None), "bad_setting"), (dict(tiny=True), "bad_setting"),
-                           (dict(image_folder=None), "bad_setting"), (dict(epochs=0.0), "bad_setting"), (dict(warmup=1.0), "bad_setting"), (dict(device="tpu"), "bad_setting"), (dict(max_length=3), "bad_setting"), (dict(use_lora=True, lora_targets=("qkv",)), "bad_setting")):
+    for change, reason in ((dict(train_data=tmp_path / "gone.json"), "missing_file"),
+                           (dict(val_data=folder / "train.json"), "leaked"), (dict(base=str(tmp_path)), "missing_base"),
+                           (dict(base=None), "bad_setting"), (dict(tiny=True), "bad_setting"),
+                           (dict(image_folder=None), "bad_setting"), (dict(epochs=0.0), "bad_setting"),
+                           (dict(warmup=1.0), "bad_setting"), (dict(device="tpu"), "bad_setting"),
+                           (dict(max_length=3), "bad_setting"),
+                           (dict(use_lora=True, lora_targets=("qkv",)), "bad_setting")):
         with pytest.raises(DatasetError) as e:
             finetune(output=tmp_path / "run", **QUICK | data | change)
         assert e.value.reason == reason, change
-    views = [tuning.Conversation(f"00000001_{v}", folder / f"{v}.png", "", "+") for v in ("front", "top")]
+    views = [conversing.Conversation(f"00000001_{v}", folder / f"{v}.png", "", "+") for v in ("front", "top")]
     with pytest.raises(DatasetError):
-        check_disjoint(views[:1], views[1:])
+        check_separate(views[:1], views[1:])
 
 
 def test_long_samples_are_counted_and_dropped(folder):
     processor, samples = load_base(folder / "base")[1], load_conversations(folder / "train.json", folder)
     long = samples[0]._replace(answer="+ z 0 1 R " + "12 34 " * 200)
     made = Samples(processor, [*samples, long], 100)
-    assert made.too_long == 1 and made.kept == samples and list(made.lengths) == [encode_sample(processor, c)["input_ids"].shape[1] for c in samples]
+    assert made.too_long == 1
+    assert made.kept == samples
+    assert list(made.lengths) == [encode_sample(processor, c)["input_ids"].shape[1] for c in samples]
 
 
 def test_padding_changes_no_loss(folder):
@@ -103,7 +118,8 @@ def test_padding_changes_no_loss(folder):
         del batch["ids"]
         whole = model(**batch)
     counts = [int((s["labels"] != IGNORED).sum()) for s in samples]
-    assert float(whole.loss) == pytest.approx(sum(float(e.loss) * n for e, n in zip(each, counts)) / sum(counts), rel=1e-4)
+    assert float(whole.loss) == pytest.approx(sum(float(e.loss) * n for e, n in zip(each, counts)) / sum(counts),
+                                              rel=1e-4)
 
 
 def test_what_is_frozen_stays(folder, data, tmp_path):
@@ -127,7 +143,7 @@ def test_a_stopped_run_goes_on_to_the_same_losses(data, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         finetune(output=tmp_path / "cut", **settings)
     monkeypatch.undo()
-    finetune(output=tmp_path / "cut", **settings, resume=True)
+    finetune(output=tmp_path / "cut", **settings)
     assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
 
 
@@ -135,8 +151,11 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(data, tmp_path
     settings = data | dict(epochs=2, learning_rate=1e-3, eval_steps=100, device="cpu")
     finetune(output=tmp_path / "one", **settings, batch_size=4)
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m", "cadvlm", "finetune", f"--output={tmp_path / 'two'}", "--batch-size=2", *flags]
-    made = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}, timeout=240)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0",
+               "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m", "cadvlm", "finetune",
+               f"--output={tmp_path / 'two'}", "--batch-size=2", *flags]
+    made = subprocess.run(command, capture_output=True, text=True, env=os.environ
+                          | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}, timeout=240)
     assert made.returncode == 0, made.stderr[-3000:]
     assert read_json(tmp_path / "two" / "finetuning.json")["processes"] == 2
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
@@ -150,25 +169,33 @@ def test_a_loss_that_is_no_number_names_its_samples(folder, data, tmp_path):
     shutil.copytree(folder / "base", tmp_path / "base")
     weights = load_file(tmp_path / "base" / "model.safetensors")
     name = next(n for n in weights if "norm" in n and "language" in n)
-    save_file(weights | {name: weights[name] * float("nan")}, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights | {name: weights[name] * float("nan")}, tmp_path / "base" / "model.safetensors",
+              metadata={"format": "pt"})
     with pytest.raises(CadError) as e:
         finetune(output=tmp_path / "run", **QUICK | data | dict(base=str(tmp_path / "base")))
-    assert e.value.reason == "nan_loss" and "_front" in e.value.where and not (tmp_path / "run" / "model").exists()
+    assert e.value.reason == "nan_loss" and "_front" in e.value.message and not (tmp_path / "run" / "model").exists()
 
 
 def test_early_stopping_keeps_the_best(data, tmp_path):
-    report = finetune(output=tmp_path / "run", **QUICK | data | dict(epochs=40, learning_rate=5e-3, eval_steps=4, early_stopping=1, gradient_checkpointing=True))
+    report = finetune(output=tmp_path / "run", **QUICK | data
+                      | dict(epochs=40, learning_rate=5e-3, eval_steps=4, early_stopping=1,
+                             gradient_checkpointing=True))
     assert report["steps"] < 160
     seen = [r["eval_loss"] for r in read_json(tmp_path / "run" / "finetuning.json")["history"] if "eval_loss" in r]
     assert seen[-1] > min(seen) and len(seen) >= 2
 
 
 def test_the_command_the_file_and_the_answers(folder, tmp_path, capsys):
-    assert load_config("config/finetune_config.yaml" if os.path.exists("config") else "../config/finetune_config.yaml", "finetune")["lora_rank"] == 128
-    (tmp_path / "c.yaml").write_text("finetune:\n  epochs: 1\n  batch_size: 2\n  device: cpu\n  use_lora: true\n  eval_steps: 100\n")
-    flags = ["--train-data", str(folder / "train.json"), "--val-data", str(folder / "val.json"), "--image-folder", str(folder), "--output", str(tmp_path / "run"), "--tiny", "--config", str(tmp_path / "c.yaml"), "--batch-size", "4"]
+    assert load_config("config/finetune_config.yaml" if os.path.exists("config") else "../config/finetune_config.yaml",
+                       "finetune")["lora_rank"] == 128
+    (tmp_path / "c.yaml").write_text("finetune:\n  epochs: 1\n  batch_size: 2\n  device: cpu\n  use_lora: true\n  "
+                                     "eval_steps: 100\n")
+    flags = ["--train-data", str(folder / "train.json"), "--val-data", str(folder / "val.json"), "--image-folder",
+             str(folder), "--output", str(tmp_path / "run"), "--tiny", "--config", str(tmp_path / "c.yaml"),
+             "--batch-size", "4"]
     assert main(["finetune", *flags]) == 0 and "LoRA" in capsys.readouterr().out
-    assert read_json(tmp_path / "run" / "finetuning.json")["batch_size"] == 4 and (tmp_path / "run" / "adapter" / "adapter_config.json").exists()
+    assert read_json(tmp_path / "run" / "finetuning.json")["batch_size"] == 4
+    assert (tmp_path / "run" / "adapter" / "adapter_config.json").exists()
     assert main(["finetune", *flags, "--epochs", "-1"]) == 2 and "epochs" in capsys.readouterr().err
     (tmp_path / "c.yaml").write_text("finetune:\n  epoch: 1\n")
     assert main(["finetune", *flags]) == 2 and "no such setting" in capsys.readouterr().err

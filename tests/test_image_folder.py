@@ -10,7 +10,7 @@ from cadvlm.stages.convert import convert
 from cadvlm.errors import DatasetError
 from cadvlm.files import read_json
 from cadvlm.stages.extract import extract
-from cadvlm.learn.finetune import load_conversations
+from cadvlm.learn.conversations import load_conversations
 from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
 
@@ -59,19 +59,21 @@ def test_no_path_leads_out(dataset, tmp_path):
 
 
 def test_the_command_of_the_report(dataset, tmp_path):
-    flags = ["--train-data", dataset / "train.json", "--val-data", dataset / "val.json", "--image-folder", dataset / "images", "--output", tmp_path / "run"]
-    assert main(["finetune", *map(str, flags), "--tiny", "--epochs", "0.1", "--train-samples", "4", "--val-samples", "2", "--batch-size", "2", "--device", "cpu"]) == 0
+    flags = ["--train-data", dataset / "train.json", "--val-data", dataset / "val.json", "--image-folder",
+             dataset / "images", "--output", tmp_path / "run"]
+    assert main(["finetune", *map(str, flags), "--tiny", "--epochs", "0.1", "--train-samples", "4", "--val-samples",
+                 "2", "--batch-size", "2", "--device", "cpu"]) == 0
     assert (tmp_path / "run/finetuning.json").is_file()
 
 
 def test_a_cache_holds_other_files_too(dataset, tmp_path):
     "Pictures that the small model has read are kept in a file; the next file sweeps the one before, and nothing else."
     from cadvlm.corpus.dataset import Dataset
-    from cadvlm.learn.train import load_pictures, load_samples
+    from cadvlm.learn.samples import load_images, load_samples
 
     mine = tmp_path / "pictures_of_mine.npy"
     mine.write_bytes(b"mine")
     samples = load_samples(Dataset(dataset))
     for count in (2, 3):
-        assert len(load_pictures(Dataset(dataset), samples[:count], 32, tmp_path)) == count
+        assert len(load_images(Dataset(dataset), samples[:count], 32, tmp_path)) == count
     assert mine.read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 2

@@ -1,4 +1,6 @@
-"""The synthetic corpus against its promises, each with a witness of its own. The same on 5,000 parts: `tools/bench_synthesis.py`."""
+"""The synthetic corpus against its promises, each with a reference of its own. The same on 5,000 parts:
+`tools/bench_synthesis.py`."""
+
 import math
 from collections import Counter
 from dataclasses import replace
@@ -7,18 +9,20 @@ from itertools import combinations
 import numpy as np
 import orjson
 import pytest
-import cadvlm.synth.histories as synthesis
-from cadvlm.corpus.source import FolderSource
-from cadvlm.synth.families import link
+
+from builders import module_of, numbers
+from cadvlm.corpus.folder import FolderSource
+from cadvlm.synth.prisms import link
 from cadvlm.text.language import decode, encode
 from cadvlm.cad.normal import normal_form, to_sequence
-from cadvlm.cad.sequence import CadSequence, Extent, Operation, Profile, loads, read, to_deepcad
-from cadvlm.errors import FormatError
-from cadvlm.synth.shapes import Dice, cut, disc, divided, rectangle, swept
-from cadvlm.cad.solid import build, iou
-from cadvlm.stages.synthesize import synthesize
+from cadvlm.cad.curves import Profile
+from cadvlm.cad.sequence import CadSequence, Extent, Operation, loads, read, to_deepcad
+from cadvlm.synth.shapes import Rng, cut, disc, divided, rectangle, swept
+from cadvlm.cad.overlap import iou
+from cadvlm.cad.solid import build
+from cadvlm.stages.synthesize import _hash, _to_resample, synthesize
 from cadvlm.synth.families import FAMILIES, RICH
-from cadvlm.synth.histories import DEEPCAD, distance, histograms, part
+from cadvlm.synth.histories import DEEPCAD_HISTOGRAMS, distance, histograms, part
 
 COUNT = 200
 FINE = 0.5  # units of the frame
@@ -44,12 +48,12 @@ def as_placed(solid):
     return solid.manifold.scale([1 / solid.frame.scale] * 3).translate(solid.frame.centre)
 
 
-def test_parts_are_single_solids(solids):
+def test_synthetic_parts_are_single_solids(solids):
     assert all(s.pieces == 1 for s in solids)
     assert all(s.volume > 0 and s.size.max() == pytest.approx(200) for s in solids)
 
 
-def test_each_extrude_changes_the_solid_visibly(parts, solids):
+def test_each_synthetic_extrude_changes_the_solid(parts, solids):
     for p, whole in zip(parts, solids):
         steps = beginnings(p)
         for before, after in zip(steps, steps[1:]):
@@ -60,40 +64,43 @@ def test_each_extrude_changes_the_solid_visibly(parts, solids):
             assert (box[1] - box[0]).min() * whole.frame.scale > FINE
 
 
-def test_prisms_have_the_volume_of_their_profiles(parts):
+def test_synthetic_prisms_have_the_volume_of_their_profiles(parts):
     for p in parts:
         for e in p.extrudes:
             alone = build(CadSequence((e,)))
             said = sum(q.area for q in e.sketch.profiles) * (e.interval[1] - e.interval[0])
-            assert alone.volume == pytest.approx(said, rel=0.02), "loops that cross themselves, or profiles that overlap"
+            assert alone.volume == pytest.approx(
+                said, rel=0.02
+            ), "loops that cross themselves, or profiles that overlap"
 
 
-def test_files_are_read_back_without_a_flag(parts):
+def test_synthetic_files_are_read_back_unchanged(parts):
     for p in parts:
         back = loads(orjson.dumps(to_deepcad(p)))
         assert back == p and back.flags == ()
 
 
-def test_recorded_box_is_that_of_the_solid(parts, solids):
+def test_synthetic_recorded_box_is_that_of_the_solid(parts, solids):
     assert all(np.allclose(s.bounds, p.bounding_box, atol=1e-8) for p, s in zip(parts, solids))
 
 
-def test_histograms_are_near_deepcad(parts):
+def test_synthetic_histograms_are_near_deepcad(parts):
     ours = histograms(parts)
-    for name, theirs in DEEPCAD.items():
-        noise = 0.5 * math.sqrt(2 / math.pi) * sum(math.sqrt(n / sum(theirs.values()) / sum(ours[name].values())) for n in theirs.values())
-        assert distance(ours[name], theirs) < 0.1 + noise, name  # 0.1, and what a small sample adds even if it is drawn from DeepCAD itself
+    for name, theirs in DEEPCAD_HISTOGRAMS.items():
+        noise = (
+            0.5
+            * math.sqrt(2 / math.pi)
+            * sum(math.sqrt(n / sum(theirs.values()) / sum(ours[name].values())) for n in theirs.values())
+        )
+        assert (
+            distance(ours[name], theirs) < 0.1 + noise
+        ), name  # 0.1, and what a small sample adds even if it is drawn from DeepCAD itself
 
 
-def test_histograms_of_real_files_are_those_of_the_constants(shared):
-    real = []
-    for path in sorted((shared / "deepcad" / "cad_json").rglob("*.json")):
-        try:
-            real.append(read(path))
-        except FormatError:
-            pass
+def test_deepcad_constants_match_real_files(real_parts):
+    real = [sequence for _, sequence in real_parts.sequences()]
     assert len(real) > 500
-    assert max(distance(h, DEEPCAD[name]) for name, h in histograms(real).items()) < 0.06
+    assert max(distance(h, DEEPCAD_HISTOGRAMS[name]) for name, h in histograms(real).items()) < 0.06
 
 
 def plate_with_holes():
@@ -105,11 +112,20 @@ def plate_with_holes():
 def test_histograms_count_by_hand():
     sequence = plate_with_holes()
     h = histograms([sequence])
-    assert h["extrudes"] == {"2": 1} and h["operations"] == {"new": 1, "cut": 1} and h["extents"] == {"one side": 1, "symmetric": 1}
-    assert h["kinds"] == {"line": 4, "circle": 3} and h["curves"] == {"7-8": 1} and h["profiles"] == {"1": 1, "2": 1} and h["loops"] == {"1": 2, "2": 1}
+    assert (
+        h["extrudes"] == {"2": 1}
+        and h["operations"] == {"new": 1, "cut": 1}
+        and h["extents"] == {"one side": 1, "symmetric": 1}
+    )
+    assert (
+        h["kinds"] == {"line": 4, "circle": 3}
+        and h["curves"] == {"7-8": 1}
+        and h["profiles"] == {"1": 1, "2": 1}
+        and h["loops"] == {"1": 2, "2": 1}
+    )
 
 
-def test_real_habits_are_there(parts):
+def test_synthetic_parts_vary_as_real_ones(parts):
     extrudes = [e for p in parts for e in p.extrudes]
     normals = {tuple(map(round, e.sketch.plane.normal)) for e in extrudes}
     assert len(normals) == 6
@@ -120,22 +136,25 @@ def test_real_habits_are_there(parts):
     assert {e.operation for e in extrudes} >= {Operation.NEW, Operation.JOIN, Operation.CUT}
 
 
-def test_twins_are_rare(parts, solids):
+def test_synthetic_duplicates_are_rare(parts, solids):
     names = Counter(repr(normal_form(p, 1.0, s.frame)) for p, s in zip(parts, solids))
     assert COUNT - len(names) <= 0.01 * COUNT
 
 
-def test_the_grid_keeps_most_parts(parts, solids):
-    kept = [iou(build(s.frame.apply(p)), build(to_sequence(normal_form(p, 1.0, s.frame)))) for p, s in list(zip(parts, solids))[:120]]
+def test_quantisation_keeps_most_synthetic_parts(parts, solids):
+    kept = [
+        iou(build(s.frame.apply(p)), build(to_sequence(normal_form(p, 1.0, s.frame))))
+        for p, s in list(zip(parts, solids))[:120]
+    ]
     assert np.mean(np.array(kept) >= 0.9) >= 0.9
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *RICH], ids=lambda f: f.__name__)
-def test_families_draw_what_is_asked(family):
+def test_families_make_the_requested_extrudes(family):
     fewest, most, weight = (FAMILIES | RICH)[family]
     assert family.__doc__ and weight > 0
     for n in range(fewest, most + 1):
-        d = Dice(f"{family.__name__} {n}")
+        d = Rng(f"{family.__name__} {n}")
         extrudes = family(d, n, 60) if family in RICH else family(d, n)
         assert len(extrudes) == n
         for profile in (p for e in extrudes for p in e.sketch.profiles):
@@ -147,12 +166,15 @@ def test_families_draw_what_is_asked(family):
 @pytest.mark.parametrize("family", RICH, ids=lambda f: f.__name__)
 def test_rich_families_aim_at_a_number_of_curves(family):
     for wanted in (60, 150):
-        sizes = [sum(len(l.curves) for e in family(Dice(str(i)), 1, wanted) for p in e.sketch.profiles for l in p.loops) for i in range(10)]
+        sizes = [
+            sum(len(l.curves) for e in family(Rng(str(i)), 1, wanted) for p in e.sketch.profiles for l in p.loops)
+            for i in range(10)
+        ]
         assert wanted / 3 < np.median(sizes) < 2 * wanted
 
 
 def test_divided_profiles_are_the_same_region():
-    d = Dice("divide")
+    d = Rng("divide")
     profiles = [p for family, (fewest, _, _) in FAMILIES.items() for e in family(d, fewest) for p in e.sketch.profiles]
     pieces = [divided(d, p) for p in profiles]
     assert sum(len(p) > 1 for p in pieces) > 0.8 * len(pieces)
@@ -160,56 +182,58 @@ def test_divided_profiles_are_the_same_region():
         assert sum(p.area for p in some) == pytest.approx(whole.area, rel=1e-6)
 
 
-def test_dice_are_the_same_for_ever():
-    d = Dice("0/7")
+def test_random_generator_is_reproducible():
+    d = Rng("0/7")
     assert [d.between(1, 6) for _ in range(8)] == [6, 2, 2, 4, 3, 2, 4, 2]  # Python promises it
-    assert sum(Dice(str(i)).chance(0.25) for i in range(4000)) == pytest.approx(1000, abs=120)
+    assert sum(Rng(str(i)).chance(0.25) for i in range(4000)) == pytest.approx(1000, abs=120)
 
 
-def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.json"))}
+def parts_in(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "cad_json").rglob("*.json"))}
 
 
-def test_bytes_depend_on_the_seed_alone(tmp_path, parts):
+def test_synthetic_bytes_depend_on_the_seed_alone(tmp_path, parts):
     for name, count, seed, workers in (("one", 64, 5, 1), ("two", 64, 5, 2), ("few", 16, 5, 1), ("other", 16, 6, 1)):
         synthesize(tmp_path / name, count, seed, workers)
-    one, few, other = (contents(tmp_path / name / "cad_json") for name in ("one", "few", "other"))
-    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    one, few, other = (parts_in(tmp_path / name) for name in ("one", "few", "other"))
+    assert parts_in(tmp_path / "two") == parts_in(tmp_path / "one")
     assert all(one[k] == v for k, v in few.items()), "a part depends on how many there are"
     assert all(few[k] != other[k] for k in few)
     source = FolderSource(tmp_path / "one")
     assert [read(source.json_path(f"{i:08d}")) for i in range(20)] == parts[:20]
 
 
-def test_split_is_disjoint(tmp_path):
+def test_synthetic_splits_are_disjoint(tmp_path):
     synthesize(tmp_path, 60, 1, 1)
     split = [set(ids) for ids in orjson.loads((tmp_path / "train_val_test_split.json").read_bytes()).values()]
     assert all(not a & b for a, b in combinations(split, 2)) and len(set.union(*split)) == 60
 
 
-def test_no_part_twice(tmp_path, monkeypatch):
-    "Dice that throw four parts only, then four others: repeats are drawn again, a longer corpus begins with the shorter, and a run that was stopped anywhere ends with the same bytes."
-    drawn, contents = synthesis.part, lambda folder: {p.name: p.read_bytes() for p in sorted((folder / "cad_json").rglob("*.json"))}
-    monkeypatch.setattr(synthesis, "part", lambda seed, index, again=0: drawn(seed, index % 4 + 4 * again))
-    made = synthesis.synthesize(tmp_path / "whole", 12, workers=1)
-    whole, journal = contents(tmp_path / "whole"), tmp_path / "whole" / "logs" / "synthesis.jsonl"
-    assert made.done == 12 and made.facts["again"].startswith("8 ")
-    assert len(set(whole.values())) == 12 and len(journal.read_text().splitlines()) == 2 + 12 + 8 + 4  # settings, claims, rows
+def test_synthesize_resamples_repeated_parts(tmp_path, monkeypatch):
+    """A generator that gives four parts only, then four others: repeats are resampled, a longer corpus begins with the
+    shorter, and a run that was stopped anywhere ends with the same bytes."""
+    monkeypatch.setattr(module_of(synthesize), "part", lambda seed, index, again=0: part(seed, index % 4 + 4 * again))
+    made = synthesize(tmp_path / "whole", 12, workers=1)
+    whole, journal = parts_in(tmp_path / "whole"), tmp_path / "whole" / "logs" / "synthesis.jsonl"
+    assert made.made == 12 and numbers(made.facts["again"])[0] == "8"
+    assert (
+        len(set(whole.values())) == 12 and len(journal.read_text().splitlines()) == 2 + 12 + 8 + 4
+    )  # settings, claims, rows
 
-    synthesis.synthesize(tmp_path / "short", 7, workers=1)
-    assert contents(tmp_path / "short") == dict(list(whole.items())[:7])
-    synthesis.synthesize(tmp_path / "short", 12, workers=1)
-    assert contents(tmp_path / "short") == whole
+    synthesize(tmp_path / "short", 7, workers=1)
+    assert parts_in(tmp_path / "short") == dict(list(whole.items())[:7])
+    synthesize(tmp_path / "short", 12, workers=1)
+    assert parts_in(tmp_path / "short") == whole
 
     lines = journal.read_text().splitlines(keepends=True)
     for kept in range(2, len(lines), 3):  # claims are written before the first file
         journal.write_text("".join(lines[:kept]))
-        synthesis.synthesize(tmp_path / "whole", 12, workers=1)
-        assert contents(tmp_path / "whole") == whole
+        synthesize(tmp_path / "whole", 12, workers=1)
+        assert parts_in(tmp_path / "whole") == whole
 
 
 @pytest.mark.parametrize("index", (9114, 94910))
-def test_no_hole_crosses_its_outline(index):
+def test_synthetic_holes_lie_inside_their_outline(index):
     "Sketches of one profile are refused by `build`; these were drawn in several, each without a hole of its own."
     drawn = part(0, index)
     solid = build(drawn)
@@ -217,15 +241,16 @@ def test_no_hole_crosses_its_outline(index):
 
 
 @pytest.mark.parametrize("index", [67670, 93112, 107517])
-def test_a_part_that_the_grid_loses_is_drawn_again(index):
-    "The three of the first 108,946 whose walls are thinner than half a unit: they have no name, and the next draw has one."
-    assert synthesis._name(part(0, index)) == "" and synthesis._repeated({"lost": [""], "found": ["a"]}) == ["lost"]
-    assert synthesis._name(part(0, index, 1))
+def test_part_lost_in_quantisation_is_resampled(index):
+    """The three of the first 108,946 whose walls are thinner than half a unit: they have no name, and the next
+    draw has one."""
+    assert _hash(part(0, index)) == "" and _to_resample({"lost": [""], "found": ["a"]}) == ["lost"]
+    assert _hash(part(0, index, 1))
 
 
 def test_holes_of_a_link_keep_apart():
     for i in range(300):
-        (extrude,) = link(Dice(f"link/{i}"), 1)
+        (extrude,) = link(Rng(f"link/{i}"), 1)
         (profile,) = extrude.sketch.profiles
         if len(profile.holes) == 2:
             a, b = (hole.curves[0] for hole in profile.holes)

@@ -4,6 +4,13 @@ Their tokenizers know single bytes and the special tokens of the class; chat tem
 as the released ones.
 """
 
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
@@ -23,6 +30,9 @@ from transformers import (
     SiglipImageProcessor,
     set_seed,
 )
+
+from cadvlm.files import read_json
+from cadvlm.learn.finetune import finetune
 
 SIDE = 28  # pixels of a side that the towers see
 TEXT = dict(
@@ -135,20 +145,20 @@ def gemma3(path):
         boi_token_index=id("<start_of_image>"),
         eoi_token_index=id("<end_of_image>"),
     )
-    eyes = Gemma3ImageProcessor(size=dict(height=SIDE, width=SIDE))
+    images = Gemma3ImageProcessor(size=dict(height=SIDE, width=SIDE))
     model = Gemma3ForConditionalGeneration(config)
     nn.init.normal_(
         model.model.multi_modal_projector.mm_input_projection_weight, std=0.1
     )  # without training it is 0, and nothing of an image goes through
-    save(path, model, Gemma3Processor(eyes, words, chat_template=template, image_seq_length=4))
+    save(path, model, Gemma3Processor(images, words, chat_template=template, image_seq_length=4))
 
 
 def paligemma(path):
     "PaliGemma: no chat template; the prompt is read in both directions, the answer from left to right."
     words = tokenizer(["<image>"], pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
-    eyes = SiglipImageProcessor(size=dict(height=SIDE, width=SIDE), image_seq_length=4)
-    eyes.image_seq_length = 4
-    processor = PaliGemmaProcessor(eyes, words)
+    images = SiglipImageProcessor(size=dict(height=SIDE, width=SIDE), image_seq_length=4)
+    images.image_seq_length = 4
+    processor = PaliGemmaProcessor(images, words)
     text = TEXT | dict(
         model_type="gemma",
         head_dim=16,
@@ -182,3 +192,38 @@ def make(name, path):
     set_seed(0)
     CLASSES[name](path / name)
     return path / name
+
+
+def conversation(id, answer, question="<image>\nWhich part?"):
+    "A sample as LLaVA's trainers read it."
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return dict(id=id, image=f"{id}.png", conversations=turns)
+
+
+def write_samples(folder, side):
+    "Twelve images of a plate with a bar somewhere, eight for training and four for validation: the answer says where."
+    rows = []
+    for k in range(12):
+        image = np.full((side, side, 3), 255, np.uint8)
+        image[4 + 4 * k : 10 + 4 * k] = 0
+        Image.fromarray(image).save(folder / f"{k:08}_front.png")
+        rows.append(conversation(f"{k:08}_front", f"+ z 0 {k * 8} R 0 0 {k} 9"))
+    (folder / "train.json").write_text(json.dumps(rows[:8]))
+    (folder / "val.json").write_text(json.dumps(rows[8:]))
+    return folder
+
+
+def losses(output):
+    "Training losses of a run, one a step."
+    return [row["loss"] for row in read_json(output / "finetuning.json")["history"] if "loss" in row]
+
+
+def finetune_in_two_processes(output, settings):
+    "`finetune` with these settings, by torchrun on this machine."
+    flags = [f"--{k.replace('_', '-')}" if v is True else f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
+    launch = ["--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+    command = [sys.executable, "-m", "torch.distributed.run", *launch, "-m", finetune.__module__, f"--output={output}"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
+    made = subprocess.run([*command, *flags], capture_output=True, text=True, env=env, timeout=300)
+    assert made.returncode == 0, made.stderr[-3000:]
+    assert read_json(output / "finetuning.json")["processes"] == 2

@@ -19,7 +19,9 @@ from results import ROOT, about, append, is_measured
 
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.files import write_bytes, write_json
-from cadvlm.cad.drawing import Drawing, chain, encode_png, hidden_lines, merge_collinear
+from cadvlm.cad.drawing import Drawing, encode_png
+from cadvlm.cad.hidden import hidden_lines
+from cadvlm.cad.lines import merge_collinear, polylines
 from cadvlm.cad.sequence import loads
 from cadvlm.errors import CadError
 from cadvlm.cad.solid import build
@@ -48,7 +50,7 @@ def phases(path, folder):
     lap("edges")
     for view in VIEWS:
         pieces = merge_collinear(hidden_lines(solid, view))
-        drawing = Drawing(view, chain(pieces[pieces[:, 4] == 0]), chain(pieces[pieces[:, 4] == 1]))
+        drawing = Drawing(view, polylines(pieces[pieces[:, 4] == 0]), polylines(pieces[pieces[:, 4] == 1]))
         lap("hidden lines")
         image = drawing.rasterize(512)
         lap("draw")
@@ -141,7 +143,7 @@ def measure_open_cascade(paths, seconds):
         d = now()
         for view in VIEWS:
             pieces = merge_collinear(hidden_lines(solid, view))
-            chain(pieces[pieces[:, 4] == 0]), chain(pieces[pieces[:, 4] == 1])
+            polylines(pieces[pieces[:, 4] == 0]), polylines(pieces[pieces[:, 4] == 1])
         times.append((d, now(), c - b, c - a, d - c))
     ours, theirs, theirs_all, our_build = (np.array([1e3 * t for t in column])
                                            for column in ([t[1] - t[0] for t in times], *zip(*[t[2:] for t in times])))

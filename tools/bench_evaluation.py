@@ -17,7 +17,7 @@ import orjson
 from results import about, append, is_measured
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.files import write_json, write_jsonl
-from cadvlm.measure.evaluate import PROTOCOLS
+from cadvlm.measure.protocols import PROTOCOLS
 from cadvlm.text.language import encode
 from cadvlm.cad.sequence import read
 from cadvlm.stages.synthesize import synthesize

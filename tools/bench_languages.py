@@ -20,7 +20,8 @@ from cadvlm.text.language import decode, encode
 from cadvlm.cad.normal import normal_form
 from cadvlm.cad.sequence import loads
 from cadvlm.errors import CadError
-from cadvlm.cad.solid import build, iou
+from cadvlm.cad.overlap import iou
+from cadvlm.cad.solid import build
 
 WRITERS = dict(cadquery=cadquery_writer.write, compact=compact.write)
 GRIDS = {f"{bits} bits": 200 / 2**bits for bits in (6, 7, 8, 9)} | {"±100": 1.0}
@@ -30,7 +31,7 @@ PHASES = ("read", "normal form", "write", "build the part", "read the code", "bu
 def on_grid(sequence, solid, grid):
     "`(IoU, characters)` of a part on a grid; 0 where there is no solid."
     try:
-        text = encode(sequence, "cadquery", frame=solid.frame, grid=grid)
+        text = encode(sequence, "cadquery", frame=solid.frame, step=grid)
         return iou(build(decode(text)), solid, align="frame"), len(text)
     except CadError:
         return 0.0, 0

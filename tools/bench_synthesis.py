@@ -16,13 +16,15 @@ from hashlib import blake2b
 from pathlib import Path
 
 from results import write
-from cadvlm.corpus.source import FolderSource
+from cadvlm.corpus.folder import FolderSource
 from cadvlm.cad.normal import normal_form, to_sequence
-from cadvlm.cad.sequence import CadSequence, Circle, Line, loads
+from cadvlm.cad.curves import Circle, Line
+from cadvlm.cad.sequence import CadSequence, loads
 from cadvlm.errors import CadError
-from cadvlm.cad.solid import build, iou
+from cadvlm.cad.overlap import iou
+from cadvlm.cad.solid import build
 from cadvlm.stages.synthesize import synthesize
-from cadvlm.synth.histories import DEEPCAD, distance, histograms
+from cadvlm.synth.histories import DEEPCAD_HISTOGRAMS, distance, histograms
 
 SEEN = 2e-4  # share of the volume that an extrude must change
 FINE = 0.5  # units of the frame that the change must measure
@@ -87,7 +89,7 @@ def dedup(names):
 
 def together(rows):
     "The histograms of all parts."
-    sums = {k: Counter() for k in DEEPCAD}
+    sums = {k: Counter() for k in DEEPCAD_HISTOGRAMS}
     for row in rows:
         for k, counts in row["counts"].items():
             sums[k].update(counts)
@@ -105,10 +107,10 @@ def contents(folder):
 def measures(rows):
     "`(measure, value, unit)` of some examined parts."
     for k, h in together(rows).items():
-        yield f"distance of {k}", distance(h, DEEPCAD[k]), "total variation"
+        yield f"distance of {k}", distance(h, DEEPCAD_HISTOGRAMS[k]), "total variation"
     percent = lambda test: 100 * sum(map(test, rows)) / len(rows)
     yield "in pieces", percent(lambda r: r["pieces"] != 1), "%"
-    yield "with an unseen extrude", percent(lambda r: not r["seen"]), "%"
+    yield "with an invisible extrude", percent(lambda r: not r["seen"]), "%"
     yield "with a flag", percent(lambda r: bool(r["flags"])), "%"
     yield "dedup", dedup([r["name"] for r in rows]), "%"
     yield "near-twins", dedup([r["rough"] for r in rows]), "%"
@@ -128,7 +130,7 @@ def main():
         os.environ["TQDM_DISABLE"] = "1"
         start = time.perf_counter()
         made = synthesize(there / "two", given.count, given.seed, workers=given.workers)
-        speed = 60 * made.done / (time.perf_counter() - start)
+        speed = 60 * made.made / (time.perf_counter() - start)
         start = time.process_time()
         synthesize(there / "one", given.count, given.seed, workers=1)
         effort = 1000 * (time.process_time() - start) / given.count

@@ -1,5 +1,7 @@
-"""How the site shows a function: nbdev's signature, then the whole numpy docstring (nbdev alone drops shapes, returns and raises)."""
-import inspect, re
+"How the site shows a function: the signature, then the whole numpy docstring (nbdev drops shapes, returns, raises)."
+
+import inspect
+import re
 from enum import Enum
 
 from docstring_parser import parse_from_object
@@ -18,8 +20,8 @@ def numpy_markdown(docstring):
     returns = [entry(r.return_name, r.type_name, r.description) for r in docstring.many_returns]
     raises = [entry(r.type_name, None, r.description) for r in docstring.raises]
     lists = [("", params), ("Returns", returns), ("Raises", raises)]
-    blocks = ([docstring.long_description]
-              + ["\n".join(filter(None, [title and f"**{title}**\n", *lines])) for title, lines in lists if lines])
+    blocks = [docstring.long_description]
+    blocks += ["\n".join(filter(None, [title and f"**{title}**\n", *lines])) for title, lines in lists if lines]
     return "\n\n".join(filter(None, blocks))
 
 

@@ -16,7 +16,7 @@ from bench import peak_of_session
 from results import ROOT, about, rows_of
 from results import write as write_table
 from cadvlm.corpus.dataset import Dataset
-from cadvlm.corpus.source import FolderSource
+from cadvlm.corpus.folder import FolderSource
 from cadvlm.files import read_json
 
 STAGES = ("synthesize", "extract", "dedup", "render", "convert, not verified", "convert", "validate --quick",
