@@ -1,7 +1,9 @@
 """Measure rendering and append to `data/results/rendering.csv`: `make bench`.
 
-On the real files of the reference data (beside the project, or CADVLM_SHARED) and on 5,000 synthetic parts: milliseconds of each phase in one process, models per minute of the
-whole stage with one and with two processes (start-up, reading and writing included), and Open CASCADE's hidden lines on the same files. All rows of a corpus come from one run, since
+On the real files of the reference data (beside the project, or CADVLM_SHARED) and on 5,000 synthetic parts:
+milliseconds of each phase in one process, models per minute of the
+whole stage with one and with two processes (start-up, reading and writing included), and Open CASCADE's hidden lines
+on the same files. All rows of a corpus come from one run, since
 machines are noisy: compare them with each other rather than with rows of another day.
 """
 import argparse
@@ -118,7 +120,8 @@ def measure_stage(paths, workers):
 def measure_open_cascade(paths, seconds):
     """Rows of cadvlm and of Open CASCADE on the same files, three views each, in this process and with the files in turn.
 
-    `hidden lines` is what turns a finished solid into polylines: HLRBRep_Algo there, edges, hiding, merging and chaining here. `part and hidden lines` has the building of the solid in it, and what the
+    `hidden lines` is what turns a finished solid into polylines: HLRBRep_Algo there, edges, hiding, merging and
+    chaining here. `part and hidden lines` has the building of the solid in it, and what the
     algorithm wants of it (united faces there).
     """
     sys.path.insert(0, str(ROOT / "tests"))

@@ -1,6 +1,8 @@
-"""Measure `cadvlm evaluate` and write `data/results/evaluation.csv`: `python tools/bench_evaluation.py` (about 10 minutes on two cores).
+"""Measure `cadvlm evaluate` and write `data/results/evaluation.csv`: `python tools/bench_evaluation.py` (about 10
+minutes on two cores).
 
-1,000 synthetic parts, and as predictions their own programs with numbers off by one here and there and each twentieth cut off; the whole command by each protocol, with one process and with two.
+1,000 synthetic parts, and as predictions their own programs with numbers off by one here and there and each twentieth
+cut off; the whole command by each protocol, with one process and with two.
 """
 import argparse
 import os

@@ -1,7 +1,10 @@
-"""Measure what the grid costs and how fast conversations are made: `make bench` writes `data/results/grid.csv` and `data/results/conversion.csv`.
+"""Measure what quantisation costs and how fast conversations are made: `make bench` writes `data/results/grid.csv`
+and `data/results/conversion.csv`.
 
-The grid study writes every part of the reference data (beside the project, or CADVLM_SHARED) on five grids, reads it back, builds it, and compares. The conversion rows are of the whole stage as a
-user starts it, start-up, reading and writing included, and of its phases in one process; those of a corpus come from one run, since machines are noisy.
+The study of quantisation writes every part of the reference data (beside the project, or CADVLM_SHARED) with five
+steps, reads it back, builds it, and compares. The conversion rows are of the whole stage as a
+user starts it, start-up, reading and writing included, and of its phases in one process; those of a corpus come from
+one run, since machines are noisy.
 """
 import argparse
 import os
@@ -28,21 +31,21 @@ GRIDS = {f"{bits} bits": 200 / 2**bits for bits in (6, 7, 8, 9)} | {"±100": 1.0
 PHASES = ("read", "normal form", "write", "build the part", "read the code", "build the code", "compare")
 
 
-def on_grid(sequence, solid, grid):
-    "`(IoU, characters)` of a part on a grid; 0 where there is no solid."
+def quantised(sequence, solid, step):
+    "`(IoU, characters)` of a part with a quantisation step; 0 where there is no solid."
     try:
-        text = encode(sequence, "cadquery", frame=solid.frame, step=grid)
+        text = encode(sequence, "cadquery", frame=solid.frame, step=step)
         return iou(build(decode(text)), solid, align="frame"), len(text)
     except CadError:
         return 0.0, 0
 
 
-def grid_study(paths):
+def quantisation_study(paths):
     for path in paths:
         sequence = loads(path.read_bytes(), path.name)
         solid = build(sequence)
         for name, step in GRIDS.items():
-            value, characters = on_grid(sequence, solid, step)
+            value, characters = quantised(sequence, solid, step)
             yield dict(grid=name, step=step, part=path.stem, iou=round(value, 5), characters=characters)
 
 
@@ -125,7 +128,7 @@ def main():
     for corpus, paths in corpora(options.count):
         common = about(corpus, len(paths))
         if corpus != "synthetic" and options.only != "conversion":
-            write("grid", list(grid_study(paths)))
+            write("grid", list(quantisation_study(paths)))
         if options.only == "grid" or is_measured("conversion", corpus=corpus, versions=common["versions"]):
             continue
         with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,10 @@
-"""Measure the synthetic corpus and write `data/results/synthesis.csv`: `python tools/bench_synthesis.py` (about 10 minutes on two cores).
+"""Measure the synthetic corpus and write `data/results/synthesis.csv`: `python tools/bench_synthesis.py` (about 10
+minutes on two cores).
 
-Each promise of the chapter `10_synthesize` is measured by a witness of its own: the histograms of what was read back from the files; pieces and volumes of solids that are built from
-each beginning of a history; flags of the reader; twins by normal form; what the grid keeps by the volume of what both solids have in common; and the time of the whole command.
+Each promise of the chapter on construction histories is measured by a reference implementation: the histograms of
+what was read back from the files; pieces and volumes of solids that are built from
+each beginning of a history; flags of the reader; duplicates by normal form; what quantisation keeps by the volume of
+what both solids have in common; and the time of the whole command.
 """
 import argparse
 import datetime
@@ -75,14 +78,14 @@ def examine(folder, id):
     try:
         rough, kept = (name(normal_form(sequence, 2.0, solid.frame)),
                        iou(build(solid.frame.apply(sequence)), build(to_sequence(features))))
-    except CadError:  # a grid of two units may leave nothing; then no other part looks like it
+    except CadError:  # steps of two units may leave nothing; then no other part looks like it
         rough, kept = id, 0.0
     counts = {k: dict(h) for k, h in histograms([sequence]).items()}
     return dict(counts=counts, pieces=solid.pieces, seen=is_seen(sequence, solid.frame), flags=sequence.flags,
                 name=name(features), rough=rough, kept=kept, shape=shape(sequence))
 
 
-def dedup(names):
+def repeated(names):
     "Share of parts, in percent, that repeat an earlier one."
     return 100 * (1 - len(set(names)) / len(names))
 
@@ -112,11 +115,11 @@ def measures(rows):
     yield "in pieces", percent(lambda r: r["pieces"] != 1), "%"
     yield "with an invisible extrude", percent(lambda r: not r["seen"]), "%"
     yield "with a flag", percent(lambda r: bool(r["flags"])), "%"
-    yield "dedup", dedup([r["name"] for r in rows]), "%"
-    yield "near-twins", dedup([r["rough"] for r in rows]), "%"
+    yield "duplicates", repeated([r["name"] for r in rows]), "%"
+    yield "near duplicates", repeated([r["rough"] for r in rows]), "%"
     yield "boxes", percent(lambda r: r["shape"] == "box"), "%"
     yield "cylinders", percent(lambda r: r["shape"] == "cylinder"), "%"
-    yield "kept by the grid", percent(lambda r: r["kept"] >= 0.9), "%"
+    yield "kept in quantisation", percent(lambda r: r["kept"] >= 0.9), "%"
 
 
 def main():

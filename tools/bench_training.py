@@ -1,6 +1,8 @@
 """Measure training and write `data/results/training.csv`: part of `make bench` (about 3 minutes on two cores).
 
-1,000 synthetic parts; the first row has the report's settings (5 epochs of 100 samples in batches of 2, validated on 20), the others a number of steps of larger batches. One process, one run after the other: compare the rows with each other.
+1,000 synthetic parts; the first row has the settings of the published report (5 epochs of 100 samples in batches of
+2, validated on 20), the others a number of steps of larger batches. One process, one run after the other: compare the
+rows with each other.
 """
 import argparse
 import tempfile

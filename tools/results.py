@@ -1,4 +1,5 @@
-"""Tables of results: a run appends its rows to `data/results/NAME.csv`, and skips what has been measured with the same versions."""
+"""Tables of results: a run appends its rows to `data/results/NAME.csv`, and skips what has been measured with the
+same versions."""
 import csv
 import datetime
 import os

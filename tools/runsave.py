@@ -1,6 +1,7 @@
 """Run notebooks in place and keep their outputs: `python tools/runsave.py nbs/13_solid.ipynb`.
 
-Cells marked `eval: false` or with a test flag (`notest`, `slow`) are left as they are. Running twice gives the same bytes.
+Cells marked `eval: false` or with a test flag (`notest`, `slow`) are left as they are. Running twice gives the same
+bytes.
 """
 import json, os, sys, tempfile
 from pathlib import Path

@@ -1,7 +1,11 @@
 """Run every stage at 1K, 10K and 100K for real and write `data/results/scale.csv`: `make scale`.
 
-1,100, 11,000 and 108,946 synthetic parts, as many as the report had, through the commands as a user types them. A row is written as its stage ends; a run that was stopped goes on after the last of them. The corpora and datasets are those of
-`cadvlm run --scale`, `data/deepcad_1k_source` and `data/synthetic_1k` and so on, and can be looked at afterwards. With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again what it finds made.
+1,100, 11,000 and 108,946 synthetic parts, as many as the published report had, through the commands as a user types
+them. A row is written as its stage ends; a run that was stopped goes on after the last of them. The corpora and
+datasets are those of
+`cadvlm run --scale`, `data/synthetic_1k_source` and `data/synthetic_1k` and so on, and can be looked at afterwards.
+With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again
+what it finds made.
 
 Duplicates are counted in `data/results/dedup.csv`.
 """
