@@ -1,4 +1,5 @@
-"""Fine-tuning: what reaches the model, what is refused, going on after a stop, two processes against one, adapters against merged weights. The base is tiny and made here."""
+"""Fine-tuning: what reaches the model, what is refused, going on after a stop, two processes against one, adapters
+against merged weights. The base is tiny and made here."""
 import json, os, subprocess, sys
 
 import numpy as np

@@ -1,4 +1,5 @@
-"""Where the pictures of conversations are looked for: the dataset, or its `images`, as the public report's command names it."""
+"""Where the pictures of conversations are looked for: the dataset, or its `images`, as the public report's command
+names it."""
 import json, shutil
 
 import pytest

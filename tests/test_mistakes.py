@@ -1,6 +1,7 @@
 """Mistakes that people make at the command line: one line, the remedy, an exit code that is not 0, never a traceback.
 
-Each row is a command, what it is tried on, its exit code, and words that must be in the reply: names of flags, files, commands and choices.
+Each row is a command, what it is tried on, its exit code, and words that must be in the reply: names of flags, files,
+commands and choices.
 """
 import shutil
 

@@ -1,4 +1,5 @@
-"""Training: what it writes, what its controls say of models that look and that do not, going on after a kill, and what it refuses."""
+"""Training: what it writes, what its controls say of models that look and that do not, going on after a kill, and
+what it refuses."""
 import json, os, signal, subprocess, sys, time
 
 import cv2
