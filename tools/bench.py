@@ -118,7 +118,7 @@ def measure_stage(paths, workers):
 
 
 def measure_open_cascade(paths, seconds):
-    """Rows of cadvlm and of Open CASCADE on the same files, three views each, in this process and with the files in turn.
+    """Rows of cadvlm and of Open CASCADE on the same files, three views, in this process and with the files in turn:
 
     `hidden lines` is what turns a finished solid into polylines: HLRBRep_Algo there, edges, hiding, merging and
     chaining here. `part and hidden lines` has the building of the solid in it, and what the

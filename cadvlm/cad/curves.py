@@ -129,7 +129,7 @@ class Arc:
         return Arc(move(self.start), move(self.end), move(self.centre), -self.sweep if flip else self.sweep)
 
 # %% ../../nbs/100_curves.ipynb #a5febe41
-def is_half_circle(curve: 'Curve') -> bool:
+def is_half_circle(curve: object) -> bool:
     "Is it an arc that turns by 180°, to a ten thousandth?"
     return isinstance(curve, Arc) and abs(abs(curve.sweep) - math.pi) < 1e-4
 
