@@ -10,8 +10,8 @@ import math
 import random
 from collections.abc import Callable, Iterable
 
-from ..cad.boolean import combine
 from ..cad.curves import Arc, Circle, Line, Loop, Profile
+from ..cad.regions import combine_regions
 from ..cad.sequence import Extrude, Operation, Plane, Sketch
 from ..errors import FormatError
 
@@ -275,6 +275,6 @@ def divided(rng: Rng, profile: Profile) -> tuple[Profile, ...]:
     w, h, share = x1 - x0, y1 - y0, rng.between(4, 12)/16
     half = rectangle(2*w*share, 4*h, x0, y0) if rng.bernoulli(.5) else rectangle(4*w, 2*h*share, x0, y0)
     side = (Profile(half),)
-    try: parts = combine((profile,), side, Operation.INTERSECT) + combine((profile,), side, Operation.CUT)
+    try: parts = tuple(p for o in (Operation.INTERSECT, Operation.CUT) for p in combine_regions((profile,), side, o))
     except FormatError: return (profile,)
     return parts if math.isclose(math.fsum(p.area for p in parts), profile.area, rel_tol=1e-6) else (profile,)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cad.boolean import combine
+from ..cad.regions import combine_regions as combine_profiles
 from ..cad.regions import (close_pairs, crosses_itself, holes_near_rim, lies_on, near_pairs, nest, parted,
                                 shared, tidy)
 from ..cad.curves import Arc, Circle, Line, Loop, Profile
@@ -183,7 +183,7 @@ def _combined(a, b, operation, spent):
     n, m = count_curves(a), count_curves(b)
     spend(spent, 'work', 800 + 110*(n + m) + 2*n*m + (n + m)*n*m//500)
     scale = 2.**round(7 - math.log2(max(math.dist(*p.outer.bounds) for p in (*a, *b))))
-    try: return _resized(combine(_resized(a, scale), _resized(b, scale), operation), 1/scale)
+    try: return _resized(combine_profiles(_resized(a, scale), _resized(b, scale), operation), 1/scale)
     except (ArithmeticError, ValueError):
         raise Rejection('self_intersecting_loop', 'loops that do not cross themselves', 'one that does') from None
 
