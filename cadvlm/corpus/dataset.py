@@ -127,7 +127,7 @@ class Part:
     """
     id: str
     split: str
-    dataset: 'Dataset' = field(repr=False)
+    dataset: object = field(repr=False)
 
     @property
     def json_path(self):
