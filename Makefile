@@ -55,7 +55,7 @@ prepare: .venv/with-dev ## after a change in nbs/: export the package, clean the
 	@$(BIN)/nbdev_clean
 	@$(BIN)/python tools/readme.py
 
-outputs: .venv/with-dev ## run notebooks and keep what they show (NB="nbs/13_solid.ipynb")
+outputs: .venv/with-dev ## run notebooks and keep what they show (NB="nbs/130_solid.ipynb")
 	@printf '%s\n' $(NB) | xargs -n 1 -P $(WORKERS) $(BIN)/python tools/runsave.py
 
 clean: ## remove what is made again by itself (.venv and data/training stay)
