@@ -17,7 +17,7 @@ from builders import contents, error_line, module_of, reason, refusal, tar, zipp
 from cadvlm.app.cli import main
 from cadvlm.corpus.archive import ZipSource
 from cadvlm.corpus.source import open_source
-from cadvlm.corpus.tar import TarSource, scan
+from cadvlm.corpus.tar import TarSource
 from cadvlm.errors import DatasetError
 from cadvlm.stages.extract import extract
 
@@ -51,7 +51,7 @@ def test_every_archive_format_gives_the_same_dataset(sixty, tmp_path, name, orde
     extract(archive, tmp_path / "packed", order=order, **SIZES)
     assert (
         contents(tmp_path / "packed") == contents(tmp_path / "folder")
-        and extract(archive, tmp_path / "packed", order=order, **SIZES).done == 0
+        and extract(archive, tmp_path / "packed", order=order, **SIZES).made == 0
     )
 
 
@@ -138,7 +138,7 @@ def test_zip_bomb_is_refused(tmp_path, monkeypatch):
     assert reason(lambda: open_source(zip_of(tmp_path / "zeros.zip", *members)).ids) == "too_large"
     many = zip_of(tmp_path / "many.zip", *[(entry(f"data/{i}.txt"), b"") for i in range(9)])
     with monkeypatch.context() as patch:
-        patch.setattr(module_of(scan), "_MEMBERS", 9)
+        patch.setattr(module_of(ZipSource), "MOST_MEMBERS", 9)
         assert reason(lambda: open_source(many).ids) == "too_many"
     data = bytearray(many.read_bytes())
     end = data.rfind(b"PK\5\6")
@@ -258,7 +258,7 @@ def test_gzip_bomb_is_refused(tmp_path, monkeypatch):
     with gzip.open(tmp_path / "header.tar.gz", "wb") as f:
         f.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000))
     assert reason(lambda: open_source(tmp_path / "header.tar.gz").ids) == "too_large"
-    monkeypatch.setattr(module_of(scan), "_MEMBERS", 2)
+    monkeypatch.setattr(module_of(ZipSource), "MOST_MEMBERS", 2)
     assert reason(lambda: open_source(tar_of(tmp_path / "many.tar")).ids) == "too_many"
 
 

@@ -44,7 +44,7 @@ def test_folder_and_tar_give_the_same_dataset(sixty, tmp_path, order):
 
 def test_two_workers_read_one_archive(tmp_path, monkeypatch):
     monkeypatch.setattr(module_of(extract), "_FEW", 10)
-    synthesize(tmp_path / "sixty", 90, workers=1)
+    synthesize(tmp_path / "sixty", count=90, workers=1)
     archive = tar(tmp_path / "sixty", tmp_path / "sixty.tar")
     extract(archive, tmp_path / "two", train_size=80, workers=2)
     extract(tmp_path / "sixty", tmp_path / "one", train_size=80, workers=1)
@@ -56,19 +56,19 @@ def test_archive_index_is_cached(sixty, tmp_path, monkeypatch):
     extract(archive, tmp_path / "out", train_size=5, workers=1)
     assert (tmp_path / "out/logs/source_index.json").is_file() and extract(
         archive, tmp_path / "out", train_size=5, workers=1
-    ).done == 0
+    ).made == 0
     with monkeypatch.context() as patch:
         patch.setattr(module_of(TarSource), "scan", lambda *a: pytest.fail("read again"))
-        assert extract(archive, tmp_path / "out", train_size=8, workers=1).done == 3
+        assert extract(archive, tmp_path / "out", train_size=8, workers=1).made == 3
     changed = shutil.copytree(sixty, tmp_path / "changed")
     (changed / f"cad_json/0000/{SIXTY[0]}.json").write_bytes(deepcad_json(one_of_sixty(33)))
     tar(changed, archive)
-    assert extract(archive, tmp_path / "out", train_size=8, workers=1).done >= 1
+    assert extract(archive, tmp_path / "out", train_size=8, workers=1).made >= 1
     assert (tmp_path / f"out/cad_json/0000/{SIXTY[0]}.json").read_bytes() == (
         changed / f"cad_json/0000/{SIXTY[0]}.json"
     ).read_bytes()
     (tmp_path / "out/logs/source_index.json").write_text('{"archive": [')
-    assert extract(archive, tmp_path / "out", train_size=8, workers=1).done == 0
+    assert extract(archive, tmp_path / "out", train_size=8, workers=1).made == 0
 
 
 def test_archive_of_something_else_is_refused(sixty, tmp_path):
@@ -131,7 +131,7 @@ def test_sources_from_urls(sixty, tmp_path, memory):
             )
         else:
             extract(url, out, **sizes)
-        assert contents(out) == contents(tmp_path / "here") and extract(url, out, **sizes).done == 0, name
+        assert contents(out) == contents(tmp_path / "here") and extract(url, out, **sizes).made == 0, name
     memory.pipe(f"/bucket/tiny/cad_json/0000/{SIXTY[0]}.json", deepcad_json(one_of_sixty(31)))
     extract("memory://bucket/tiny", out, train_size=60, workers=1)
     assert Dataset(out).json_path(SIXTY[0]).read_bytes() == memory.cat(f"/bucket/tiny/cad_json/0000/{SIXTY[0]}.json")
@@ -200,7 +200,7 @@ def test_fusion_360_gallery_layout(shared, tmp_path):
     assert reason(open_source, folder / "reconstruction") == "missing_folder"
 
 
-def test_flat_folder_is_all_training(shared, tmp_path):
+def test_flat_folder_gets_a_random_split(shared, tmp_path):
     out = tmp_path / "out"
     assert main(["extract", str(shared / "fusion360"), str(out)]) == 0
     assert (
@@ -208,8 +208,11 @@ def test_flat_folder_is_all_training(shared, tmp_path):
         and main(["convert", str(out), "--workers", "1"]) == 0
     )
     dataset = Dataset(out)
-    assert len(dataset.split["train"]) >= 12 and not dataset.split["validation"] and not dataset.split["test"]
-    samples = read_json(out / "train.json")
+    assert {s: len(ids) for s, ids in open_source(shared / "fusion360").split.items()} == dict(
+        train=13, validation=1, test=1
+    )
+    assert sum(map(len, dataset.split.values())) >= 12 and max(map(len, dataset.split.values())) <= 13
+    samples = [s for split in ("train", "val", "test") for s in read_json(out / f"{split}.json")]
     assert len(samples) >= 12 and all(
         (out / s["image"]).is_file() and s["id"].rpartition("_")[0] in dataset.ids for s in samples
     )
@@ -329,11 +332,11 @@ def test_folder_of_vectors_is_a_source(form, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_vectors(rows, path)
     (path.parent / "00000009.h5").write_text("no table")
-    done = extract(tmp_path / "source", tmp_path / "out", train_size=9, val_size=0, test_size=0, workers=1)
-    assert (done.done, done.failures) == (5, {"bad_vectors": 1})
+    done = extract(tmp_path / "source", tmp_path / "out", train_size=9, val_size=9, test_size=9, workers=1)
+    assert (done.made, done.failures) == (5, {"bad_vectors": 1})
     for id, rows in tables.items():
         assert read(tmp_path / "out" / "cad_json" / "0000" / f"{id}.json") == from_vectors(rows)
-    again = extract(tmp_path / "source", tmp_path / "out", train_size=9, val_size=0, test_size=0, workers=1)
+    again = extract(tmp_path / "source", tmp_path / "out", train_size=9, val_size=9, test_size=9, workers=1)
     assert (again.made, again.cached) == (0, 5)
 
 

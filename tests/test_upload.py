@@ -72,9 +72,9 @@ def test_upload_resumes_after_a_store_failure(dataset, memory, monkeypatch, last
 
     monkeypatch.setattr(type(memory), "pipe_file", fragile)
     torn = upload(dataset.path, "memory://bucket/made", threads=2)
-    assert torn.done == lasts and set(torn.failures) == {"not_stored"} and not memory.exists("/bucket/made/SHA256SUMS")
+    assert torn.made == lasts and set(torn.failures) == {"not_stored"} and not memory.exists("/bucket/made/SHA256SUMS")
     monkeypatch.setattr(type(memory), "pipe_file", send)
-    assert upload(dataset.path, "memory://bucket/made", threads=2).reused == lasts and whole(
+    assert upload(dataset.path, "memory://bucket/made", threads=2).cached == lasts and whole(
         dataset, memory, "/bucket/made"
     )
 

@@ -26,12 +26,12 @@ VECTORS = Layout('vectors', 'cad_vec', 'train_val_test_split.json', sharded=True
 class VectorSource(FolderSource):
     """A folder of DeepCAD's tables, `00000007.h5` or `00000007_vec.h5`, in `cad_vec`, in itself, or one level down.
 
-    Without a split all are for training.
+    Without a split they get a random one.
 
     Raises
     ------
     CodeError
-        `bad_rows` and others of `from_vectors`, when a part is fetched.
+        `bad_vectors` and others of `from_vectors`, when a part is fetched.
     """
     def __init__(self, path):
         Source.__init__(self, path)

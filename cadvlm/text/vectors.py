@@ -13,8 +13,7 @@ import h5py
 import numpy as np
 
 from ..cad.regions import nest
-from ..cad.curves import Arc, Circle, Line
-from ..cad.lines import polylines
+from ..cad.curves import Arc, Circle, Line, chain
 from ..cad.sequence import CadSequence, Extent, Extrude, Operation, Plane, Sketch
 from ..cad.solid import build
 from ..errors import CodeError, FormatError
@@ -230,7 +229,7 @@ def _read_loop(vectors):
         curve, at = _read_curve(vector, at, to_sketch)
         if curve: curves.append(curve)
     if not curves: raise CodeError('no_area', '', 'expected a loop with curves, found none')
-    return polylines(curves)[0]
+    return chain(curves)[0]
 
 
 def _read_extrude(loops, vector, first):
