@@ -22,6 +22,7 @@ from cadvlm.cad.sequence import CadSequence, Extent, Extrude, Operation, Plane, 
 from cadvlm.errors import CadError
 
 CADVLM = Path(sys.executable).with_name("cadvlm")  # the installed command
+COMMAND = (sys.executable, "-m", "cadvlm")  # the command of the package that is tested
 GROUND, WALL = Plane(), Plane((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, 1.0))  # the xy and the xz plane
 
 

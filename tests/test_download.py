@@ -9,7 +9,7 @@ import time
 import orjson
 import pytest
 
-from builders import CADVLM, contents, error_line, module_of, numbers, reason, reason_code, start, tar
+from builders import COMMAND, contents, error_line, module_of, numbers, reason, reason_code, start, tar
 from cadvlm.app.cli import main
 from cadvlm.stages.download import download
 from cadvlm.stages.extract import extract
@@ -176,7 +176,7 @@ def test_download_then_extract(server, sixty, tmp_path, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_download_continues_after_a_kill(server, tmp_path):
     server.play = [lambda h: server.send(h, most=200_000, stall=3), lambda h: server.send(h)]
-    process = start(CADVLM, "download", tmp_path, server.url, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(*COMMAND, "download", tmp_path, server.url, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     part, deadline = tmp_path / "data.tar.part", time.time() + 20
     while time.time() < deadline and not (part.exists() and part.stat().st_size == 200_000):
         time.sleep(0.02)

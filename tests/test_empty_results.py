@@ -69,7 +69,7 @@ def test_split_sizes_of_zero(tmp_path):
         reason(extract, corpus, tmp_path / "out", train_size=0, val_size=0, test_size=0) == "bad_setting"
         and not (tmp_path / "out").exists()
     )
-    assert extract(corpus, tmp_path / "out", train_size=0, val_size=0, workers=1).done == 2
+    assert extract(corpus, tmp_path / "out", train_size=0, val_size=0, workers=1).made == 2
 
 
 def test_failed_extract_keeps_the_earlier_dataset(tmp_path):
@@ -123,7 +123,7 @@ def test_synthesize_that_makes_nothing_is_an_error(tmp_path, monkeypatch):
         raise GeometryError("no_part", "", "none")
 
     monkeypatch.setattr(module_of(synthesize), "part", none)
-    error = refusal(synthesize, tmp_path / "out", 5, workers=1)
+    error = refusal(synthesize, tmp_path / "out", count=5, workers=1)
     assert error.reason == "nothing_made" and "5 no_part" in error.message and not contents(tmp_path / "out")
 
 

@@ -33,7 +33,7 @@ def plant(folder, *names):
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("foreign") / "corpus"
-    synthesize(folder, 12, workers=1)
+    synthesize(folder, count=12, workers=1)
     return folder
 
 
@@ -138,7 +138,7 @@ STAGES = {
         ],
     ),
     "validate": (validate, ["validation_report.json", "logs/validation.jsonl", "logs/validation_summary.json"]),
-    "dedup": (dedup, ["duplicates.json", "logs/duplicates.jsonl", "logs/twins_proofs.jsonl"]),
+    "dedup": (dedup, ["duplicates.json", "logs/dedup.jsonl", "logs/dedup_pairs.jsonl"]),
 }
 
 
@@ -263,7 +263,7 @@ def test_foreign_part_or_image_stops_the_stage(dataset, corpus):
     assert reason(render, dataset.path, views=("front", "iso"), **TINY) == "not_ours" and image.read_bytes() == MINE
     (table,) = plant(dataset.path, "parquet/train-00000-of-00001.parquet")
     assert reason(convert, dataset.path, format="parquet", workers=1) == "not_ours" and table.read_bytes() == MINE
-    assert render(dataset.path, **TINY).done == 10 and image.read_bytes() == MINE
+    assert render(dataset.path, **TINY).made == 10 and image.read_bytes() == MINE
 
 
 def test_files_of_killed_runs_are_removed(corpus, made, tmp_path, monkeypatch):
@@ -297,7 +297,7 @@ def test_killed_run_knows_images_without_journal_rows(corpus, made, tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             render(folder, **TINY)
     assert list(folder.rglob("*.png"))
-    assert render(folder, **TINY).done == 10
+    assert render(folder, **TINY).made == 10
 
 
 def test_dedup_refuses_a_foreign_dataset(dataset):
@@ -313,18 +313,17 @@ def test_dedup_refuses_a_foreign_dataset(dataset):
 )
 def test_synthesize_keeps_foreign_files(tmp_path, place):
     (path,) = plant(tmp_path / "corpus", place)
-    assert reason(synthesize, tmp_path / "corpus", 6, workers=1) == "not_ours" and all_files(tmp_path / "corpus") == {
-        place: MINE
-    }
+    assert reason(synthesize, tmp_path / "corpus", count=6, workers=1) == "not_ours"
+    assert all_files(tmp_path / "corpus") == {place: MINE}
     path.unlink()
-    synthesize(tmp_path / "corpus", 6, workers=1)
+    synthesize(tmp_path / "corpus", count=6, workers=1)
     (later,) = plant(tmp_path / "corpus", "cad_json/0000/00000008.json")
-    assert reason(synthesize, tmp_path / "corpus", 12, workers=1) == "not_ours" and later.read_bytes() == MINE
+    assert reason(synthesize, tmp_path / "corpus", count=12, workers=1) == "not_ours" and later.read_bytes() == MINE
     later.unlink()
-    synthesize(tmp_path / "corpus", 9, seed=1, workers=1)
+    synthesize(tmp_path / "corpus", count=9, seed=1, workers=1)
     assert (
-        synthesize(tmp_path / "corpus", 6, workers=1).done == 6
-        and synthesize(tmp_path / "corpus", 9, workers=1).done == 3
+        synthesize(tmp_path / "corpus", count=6, workers=1).made == 6
+        and synthesize(tmp_path / "corpus", count=9, workers=1).made == 3
     )
 
 
@@ -337,12 +336,12 @@ def test_demo_keeps_foreign_files(tmp_path, capsys):
         assert main(["demo", str(tmp_path / "demo"), "--count", "4", "--workers", "1"]) == 0
 
 
-@pytest.mark.parametrize("place", ["quality_report.json", "quality.parquet", "quality.png", "logs/quality.jsonl"])
+@pytest.mark.parametrize("place", ["stats.json", "stats.parquet", "stats.png", "logs/stats.jsonl"])
 def test_stats_keep_foreign_files(dataset, place):
     (path,) = plant(dataset.path, place)
     assert reason(stats, dataset.path, workers=1) == "not_ours" and path.read_bytes() == MINE
     path.unlink()
-    assert stats(dataset.path, workers=1).done == 10 and stats(dataset.path, workers=1).reused == 10
+    assert stats(dataset.path, workers=1).made == 10 and stats(dataset.path, workers=1).cached == 10
 
 
 @pytest.mark.parametrize("place", ["report.html", "report.json"])

@@ -39,7 +39,9 @@ def test_plain_folder_layouts(tmp_path, memory, kind, split):
     wanted = (
         dict(train=SIXTY[:6], validation=SIXTY[6:8], test=SIXTY[8:12])
         if split
-        else dict(train=[i for i in SIXTY[:12] if i not in (SIXTY[2], SIXTY[11])], validation=[SIXTY[2]], test=[SIXTY[11]])
+        else dict(
+            train=[i for i in SIXTY[:12] if i not in (SIXTY[2], SIXTY[11])], validation=[SIXTY[2]], test=[SIXTY[11]]
+        )
     )
     memory.put(str(folder), "/bucket/mine", recursive=True)
     sources = [

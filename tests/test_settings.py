@@ -92,7 +92,7 @@ def test_whole_number_arguments_are_checked(value, tmp_path):
     calls = {
         "train_size": lambda: extract("src", tmp_path / "out", train_size=value),
         "seed": lambda: extract("src", tmp_path / "out", seed=value),
-        "count": lambda: synthesize(tmp_path / "out", value),
+        "count": lambda: synthesize(tmp_path / "out", count=value),
         "size": lambda: render(tmp_path / "out", size=value),
         "max_length": lambda: validate(tmp_path / "out", max_length=value),
         "threads": lambda: upload(tmp_path / "out", "memory://x", threads=value),
@@ -118,7 +118,7 @@ def test_timeouts_are_checked(value, tmp_path):
 
 
 def test_largest_seed_is_accepted(tmp_path):
-    assert synthesize(tmp_path / "a", 3, seed=MOST, workers=1).done == 3
+    assert synthesize(tmp_path / "a", count=3, seed=MOST, workers=1).made == 3
 
 
 def test_too_large_count_takes_no_memory(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from builders import (
-    CADVLM,
+    COMMAND,
     bracket,
     contents,
     deepcad_json,
@@ -162,7 +162,7 @@ def test_sheet_samples_in_the_compact_language(corpus, tmp_path, capsys):
         assert (
             gpt.startswith("+ ")
             and build(decode(gpt, "compact")).volume > 0
-            and sample["grid"] in (1, 0.1, 0.01)
+            and sample["quantisation_step"] in (1, 0.1, 0.01)
             and sample["quantisation_iou"] > 0.9
         )
     capsys.readouterr()
@@ -187,7 +187,7 @@ def test_parts_lost_in_quantisation_are_dropped(corpus, tmp_path):
     ) == 12
     assert main(["convert", str(dataset.path), "--workers", "1"]) == 0
     kept = {s["id"]: s["quantisation_iou"] for s in conversations(dataset)["train"]}
-    assert kept[f"{IDS[0]}_top"] < 0.9 and list(dataset.metadata("convert")["grid"]["lost_ids"]) == [IDS[0]]
+    assert kept[f"{IDS[0]}_top"] < 0.9 and list(dataset.metadata("convert")["quantisation"]["lost_ids"]) == [IDS[0]]
 
 
 def opened(folder, cache):
@@ -332,7 +332,7 @@ def test_deleted_image_is_drawn_again(dataset):
 def test_changed_part_is_processed_again(dataset):
     time.sleep(0.01)
     dataset.json_path(IDS[0]).write_bytes(deepcad_json(bracket(40)))
-    assert render(dataset.path, workers=1).done == convert(dataset.path, workers=1).done == 1
+    assert render(dataset.path, workers=1).made == convert(dataset.path, workers=1).made == 1
 
 
 @pytest.mark.slow
@@ -393,15 +393,15 @@ def test_slow_part_is_a_failure(dataset, monkeypatch):
     "It is named in the metadata; its images of an earlier run go."
     slow, draw = dataset.ids[1], module_of(render)._render_one
 
-    def drawn(dataset, views, style, pen, id):
+    def drawn(dataset, settings, id):
         while id == slow:
             pass
-        return draw(dataset, views, style, pen, id)
+        return draw(dataset, settings, id)
 
     with monkeypatch.context() as patch:
         patch.setattr(module_of(render), "_render_one", drawn)
         summary = render(dataset.path, timeout=0.5, size=256, workers=1)
-    assert summary.failures["timeout"] == 1 and [numbers(n) for n in summary.notes] == [["1", "0.5", "2", "1"]]
+    assert summary.failures["timeout"] == 1 and [numbers(n) for n in summary.notes] == [["512", "256"], ["1", "0.5", "2", "1"]]
     assert (
         dataset.metadata("render")["met_limits"] == dict(timeout=[slow])
         and not dataset.image_path(slow, "front").exists()
@@ -435,7 +435,7 @@ def test_killed_render_resumes(corpus, made, tmp_path):
     folder = tmp_path / "dataset"
     extract(corpus, folder, workers=1)
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    process = start(CADVLM, "render", folder, "--workers", "1", **quiet)
+    process = start(*COMMAND, "render", folder, "--workers", "1", **quiet)
     journal, deadline = folder / "logs/rendering.jsonl", time.time() + 60
     while (
         time.time() < deadline
@@ -455,7 +455,7 @@ def test_killed_render_resumes(corpus, made, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_ctrl_c_exit_code(corpus, tmp_path):
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process = start(CADVLM, "demo", tmp_path / "demo", "--count", "4000", start_new_session=True, **pipes)
+    process = start(*COMMAND, "demo", tmp_path / "demo", "--count", "4000", start_new_session=True, **pipes)
     while not (tmp_path / "demo/synthetic/cad_json").exists() and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
