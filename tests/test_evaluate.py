@@ -273,7 +273,7 @@ def test_protocols_ignore_translation_and_scale_as_documented():
 
 def test_unbuildable_vectors_have_an_accuracy(sequences):
     truth = as_truth(sequences[IDS[0]], "vectors")
-    rows = truth.rows.copy()
+    rows = truth.vectors.copy()
     rows[rows[:, 0] == 5, 12] = 0  # a sketch of no size
     found = score(rows.tolist(), "vectors", truth, "drawing2cad")
     assert not found["valid"] and found["acc_cmd"] == 1 > found["acc_param"] > 0.5
@@ -352,11 +352,11 @@ def test_internal_error_is_an_invalid_prediction(sequences, dataset, monkeypatch
     offer is counted all the same."""
     whole = score
     broken = lambda code, *rest: whole(code, *rest) if code else 1 / 0
-    monkeypatch.setattr(module_of(evaluate), "compare", broken)
+    monkeypatch.setattr(module_of(evaluate), "score", broken)
     said = copies(sequences)
     said[4]["code"] = ""
     table = evaluate(said, dataset.path, workers=1)
-    assert table.valid.sum() == 11 and table.reason[4] == "internal_error" and table.rows.notna().all()
+    assert table.valid.sum() == 11 and table.reason[4] == "internal_error" and table.vectors.notna().all()
     assert summarize(table)["measures"]["acc_cmd"]["failures_as_zero"]["mean"] == 11 / 12
 
 
@@ -426,12 +426,12 @@ def test_missing_predictions_are_invalid_and_views_are_samples(sequences, datase
     assert (made["samples"], made["parts"], made["valid"], made["invalid_ratio"]) == (24, 12, 11, 13 / 24)
     assert (
         math.isclose(made["measures"]["exact"]["failures_as_zero"]["mean"], 11 / 24)
-        and made["measures"]["exact"]["survivors"]["mean"] == 1
+        and made["measures"]["exact"]["valid"]["mean"] == 1
     )
     none = summarize(evaluate([], dataset.path, workers=1))
     assert (
         none["invalid_ratio"] == 1
-        and none["measures"]["iou"]["survivors"] == dict(n=0)
+        and none["measures"]["iou"]["valid"] == dict(n=0)
         and none["measures"]["iou"]["failures_as_zero"]["mean"] == 0
     )
 
@@ -445,7 +445,7 @@ def test_f1_of_a_curve_kind_counts_parts_that_have_it(sequences, dataset):
         there = table[f"{name}s"] > 0
         assert (
             made[f"f1_{name}"]["failures_as_zero"]["n"] == there.sum()
-            and made[f"f1_{name}"]["survivors"]["n"] == (there & table.valid).sum()
+            and made[f"f1_{name}"]["valid"]["n"] == (there & table.valid).sum()
         )
     assert made["f1_extrude"]["failures_as_zero"]["mean"] == 11 / 12 and made["cd"]["failures_as_zero"] is None
 
@@ -479,14 +479,14 @@ def test_evaluate_command(sequences, dataset, tmp_path, capsys):
     made = orjson.loads((tmp_path / "model_deepcad" / "evaluation.json").read_bytes())
     assert (
         made["protocol"] == "deepcad"
-        and made["languages"] == dict(compact=11, rows=1)
+        and made["languages"] == dict(compact=11, vectors=1)
         and made["reasons"] == dict(no_prediction=1, syntax=1)
         and made["settings"]["split"] == "test"
     )
     table = pd.read_parquet(tmp_path / "model_deepcad" / "evaluation.parquet")
     assert len(table) == 12 and set(table.protocol) == {"deepcad"} and table.valid.sum() == 10
     assert (
-        math.isclose(made["measures"]["cd"]["survivors"]["mean"], table.cd.mean())
+        math.isclose(made["measures"]["cd"]["valid"]["mean"], table.cd.mean())
         and sum(b["samples"] for b in made["extrudes"].values()) == 12
     )
     assert (

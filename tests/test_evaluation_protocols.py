@@ -153,7 +153,7 @@ TWO = replace(CadSequence((*ONE.extrudes, boss(0.03))), bounding_box=ONE.boundin
 
 def test_vectors_after_the_length_of_the_truth_are_ignored():
     truth, more = as_truth(ONE, "vectors"), table(TWO)
-    assert vectors_that_build(more, truth.rows).tolist() == table(ONE)[:-1].tolist()
+    assert vectors_that_build(more, truth.vectors).tolist() == table(ONE)[:-1].tolist()
     long, short = (score(t.tolist(), "vectors", truth, DEEPCAD) for t in (more, table(ONE)))
     assert long == short and long["valid"] and long["acc_cmd"] == long["acc_param"] == 1
     whole = score(more.tolist(), "vectors", truth, "cadvlm")

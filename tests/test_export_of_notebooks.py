@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pictures
+import figures
 import pytest
 from nbdev.clean import clean_nb
 from nbdev.config import get_config
@@ -63,12 +63,12 @@ def test_readme_is_the_index_notebook(root):
 
 
 def test_front_page_image_is_of_the_printed_code(root):
-    assert "part(seed={}, index={})".format(*pictures.EXAMPLE) in (root / "nbs" / "index.ipynb").read_text(
+    assert "part(seed={}, index={})".format(*figures.EXAMPLE) in (root / "nbs" / "index.ipynb").read_text(
         encoding="utf-8"
     )
     drawn = io.BytesIO()
-    pictures.example().savefig(drawn)
+    figures.example().savefig(drawn)
     now, kept = (
         np.asarray(Image.open(f).convert("L"), dtype=float) for f in (drawn, root / "nbs" / "images" / "example.png")
     )
-    assert now.shape == kept.shape and np.abs(now - kept).mean() < 1, "run `python tools/pictures.py`"
+    assert now.shape == kept.shape and np.abs(now - kept).mean() < 1, "run `make figures`"
