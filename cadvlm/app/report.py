@@ -205,7 +205,8 @@ def read_published(path):
         `bad_published`.
     """
     found = read_json(path)
-    try: fits = all(d['parts'] > 0 and isinstance(d['figures'], dict) for d in found['datasets']) and found['datasets']
+    named = lambda d: isinstance(d['name'], str) and d['parts'] > 0 and isinstance(d['figures'], dict)
+    try: fits = all(map(named, found['datasets'])) and found['datasets']
     except (KeyError, TypeError): fits = False
     if fits and {'name', 'url'} <= set(found): return found
     raise DatasetError('bad_published', str(path), 'it must be an object with name, url and datasets, and each dataset '
