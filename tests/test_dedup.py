@@ -96,7 +96,7 @@ def proven(dataset, pairs, **how):
 
 def test_dedup_finds_planted_duplicates_only(planted):
     dataset, same, on_side, near = planted
-    found = as_pairs(find_duplicates(dataset, 1)[0])
+    found = as_pairs(find_duplicates(dataset, workers=1)[0])
     assert same <= found and not near & found
     extra = found - same
     assert (
@@ -106,7 +106,7 @@ def test_dedup_finds_planted_duplicates_only(planted):
 
 def test_dedup_finds_rotated_duplicates_when_requested(planted):
     dataset, same, on_side, near = planted
-    found = as_pairs(find_duplicates(dataset, 1, rotated=True)[0])
+    found = as_pairs(find_duplicates(dataset, workers=1, rotated=True)[0])
     assert same | on_side <= found and not near & found
 
 
@@ -118,7 +118,7 @@ def test_dedup_removes_duplicates_across_splits(planted, tmp_path):
     gone = {r["id"] for r in failures(dataset, "dedup")}
     assert (
         after["test"] == before["test"]
-        and gone == set(report["extract_code"])
+        and gone == set(report["removed"])
         and report["leaks"]["test in train"]["parts"] + report["leaks"]["validation in train"]["parts"] > 0
     )
     assert {s: [i for i in before[s] if i not in gone] for s in before} == after and not any(

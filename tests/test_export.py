@@ -13,9 +13,9 @@ pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
 trimesh = pytest.importorskip("trimesh")
 import occ
 from builders import circle, deepcad_json, disc, module_of, polygonal, raised, reason, rectangle, refusal, ring, write
-from cadvlm.cad.brep import ExportError, brep
+from cadvlm.cad.brep import brep
 from cadvlm.cad.export import save, shaded
-from cadvlm.cad.step import load_step
+from cadvlm.cad.step import load_step, step_file
 from cadvlm.stages.export import export
 from cadvlm.text.language import decode, encode
 from cadvlm.cad.curves import Arc, Line, Loop, Profile
@@ -328,7 +328,7 @@ def test_export_language_flag(tmp_path):
     with pytest.raises(CodeError):
         export(tmp_path / "a.txt", tmp_path / "b.stl", language="cadquery")
     error = refusal(export, tmp_path / "a.txt", tmp_path / "b.stl", language="latin")
-    assert isinstance(error, ExportError) and "cadquery" in error.message
+    assert (error.reason, error.where) == ("bad_setting", "language") and "cadquery" in error.message
 
 
 def test_export_by_id(tmp_path, monkeypatch):
@@ -387,7 +387,7 @@ def test_missing_step_file_is_refused(tmp_path):
 
 
 def test_open_cascade_has_a_time_limit(monkeypatch, tmp_path):
-    monkeypatch.setattr(module_of(save), "PATIENCE", 0.001)
+    monkeypatch.setattr(module_of(step_file), "KERNEL_SECONDS", 0.001)
     assert reason(save, plate(), tmp_path / "a.step") == "timeout" and not list(tmp_path.iterdir())
 
 
@@ -397,11 +397,13 @@ def test_export_without_open_cascade(tmp_path):
     code = f"""
 import pickle, sys
 sys.modules['OCP'] = None
-from {save.__module__} import _make_step, save
+from {brep.__module__} import brep
+from {save.__module__} import save
 part = pickle.load(open(sys.argv[1] + '/part', 'rb'))
 save(part, sys.argv[1] + '/a.glb')
-try: _make_step(part, 'a', 1000.)
-except ValueError as e: print(e)
+try: brep(part)
+except ValueError as e: print(e.reason, e)
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
-    assert "pip install 'cadvlm[cad]'" in done.stdout and (tmp_path / "a.glb").exists()
+    assert done.stdout.startswith("missing_extra ") and "pip install 'cadvlm[cad]'" in done.stdout
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["a.glb", "part"]

@@ -45,19 +45,19 @@ def test_exact_text_round_trip(parts):
     assert not {name: value for name, value in some.items() if value < 0.999}
 
 
-@pytest.mark.parametrize("how", [dict(exact=True), dict(grid=1.0), dict(grid=0.1)], ids=str)
+@pytest.mark.parametrize("how", [dict(exact=True), dict(step=1.0), dict(step=0.1)], ids=str)
 def test_languages_have_the_same_normal_form(parts, how):
     """The program and the compact text of a part decode to parts with the same normal form, so what is proven of
     one holds for the other."""
-    grid, differ = EXACT if how.get("exact") else how["grid"], []
+    step, differ = EXACT if how.get("exact") else how["step"], []
     for name, (sequence, solid) in parts.items():
         try:
-            form = normal_form(sequence, grid, solid.frame)
+            form = normal_form(sequence, step, solid.frame)
         except CadError:
             continue
         differ += [(name, language) for language in TEXT
-                   if normal_form(decode(encode(sequence, language, frame=solid.frame, **how), language), grid,
-                                  IDENTITY) != form ]
+                   if normal_form(decode(encode(sequence, language, frame=solid.frame, **how), language), step,
+                                  IDENTITY) != form]
     print(f"\n{how}: {differ}")
     assert len({name for name, _ in differ}) <= max(1, 0.01 * len(parts))
 

@@ -66,7 +66,7 @@ def test_extract_lists_repairs(tmp_path):
     folder.mkdir()
     for i, name in enumerate(("semicircle_slot_refused", "two_sides_second_flipped", "yz_join_slanted_face")):
         (folder / f"{i:08}.json").write_bytes((CASES / f"{name}.json").read_bytes())
-    summary = extract(folder, tmp_path / "dataset", train_size=3, val_size=0, test_size=0, workers=1)
+    summary = extract(folder, tmp_path / "dataset", train_size=1, val_size=1, test_size=1, workers=1)
     info = orjson.loads((tmp_path / "dataset" / "dataset_info.json").read_bytes())
     assert info["repaired"] == {"repaired_half_circle": ["00000000"], "repaired_two_sides": ["00000001"]}
     assert summary.made == 3 and not summary.failures

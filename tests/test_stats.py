@@ -1,4 +1,4 @@
-"""The quality read_stats: does it count right, find what was planted, and survive what is broken?"""
+"""The statistics of a corpus: does it count right, find what was planted, and survive what is broken?"""
 
 import math
 import shutil
@@ -10,8 +10,7 @@ from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset, record_failures
 from cadvlm.files import read_json
 from cadvlm.stages.extract import extract
-from cadvlm.measure.protocols import score
-from cadvlm.measure.stats import TITLES, histograms, measure, read_stats, shape, stats, table
+from cadvlm.measure.stats import TITLES, distances, histograms, measure, read_stats, shape, stats, table
 from cadvlm.cad.curves import Arc, Line, Loop, Profile
 from cadvlm.cad.sequence import CadSequence, Extent, Operation, Plane
 from cadvlm.cad.solid import build
@@ -51,8 +50,8 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(source, tmp_path_factory):
-    "`(Summary, read_stats file)` by one worker."
-    path = tmp_path_factory.mktemp("made") / "quality_report.json"
+    "`(Summary, stats.json)` by one worker."
+    path = tmp_path_factory.mktemp("made") / "stats.json"
     return stats(source, output=path, workers=1), path
 
 
@@ -96,7 +95,7 @@ def test_stats_histograms(made):
     assert found.keys() == TITLES.keys()
     assert all(
         sum(found[name].values()) == 6
-        for name in ("size", "middle", "short", "fill", "cadquery", "compact", "dedup", "pieces")
+        for name in ("size", "middle", "short", "fill", "cadquery", "compact", "duplicates", "pieces")
     )
 
 
@@ -143,22 +142,22 @@ def test_shape_class_does_not_depend_on_the_pose(plane):
 
 def test_stats_distance_to_itself_is_zero(made):
     found = read_stats(made[1])
-    assert set(score(found, made[1]).values()) == {0.0}
+    assert set(distances(found, made[1]).values()) == {0.0}
     boxes = dict(found, histograms=histograms(table(made[1])[lambda t: t["shape"] == "box"]))
-    apart = score(found, boxes)
+    apart = distances(found, boxes)
     assert (
         math.isclose(apart["shape"], 1 / 2)
         and all(0 <= v <= 1 for v in apart.values())
-        and apart == score(boxes, found)
+        and apart == distances(boxes, found)
     )
 
 
 def test_stats_resume_and_do_not_depend_on_workers(source, made, tmp_path):
-    copy, path = shutil.copytree(source, tmp_path / source.name), tmp_path / "out/quality_report.json"
+    copy, path = shutil.copytree(source, tmp_path / source.name), tmp_path / "out/stats.json"
     first = stats(copy, output=path, workers=2)
     assert first.cached == 0 and path.read_bytes() == made[1].read_bytes()
-    assert path.with_name("quality.parquet").read_bytes() == made[1].with_name("quality.parquet").read_bytes()
-    journal = tmp_path / "out/logs/quality.jsonl"
+    assert path.with_name("stats.parquet").read_bytes() == made[1].with_name("stats.parquet").read_bytes()
+    journal = tmp_path / "out/logs/stats.jsonl"
     journal.write_bytes(
         b"".join(journal.read_bytes().splitlines(keepends=True)[:4]) + b'{"id": "0000'
     )  # killed while writing
@@ -166,7 +165,7 @@ def test_stats_resume_and_do_not_depend_on_workers(source, made, tmp_path):
     assert 0 < again.cached < 6 and again.cached + again.made == 6 and path.read_bytes() == made[1].read_bytes()
     (copy / f"cad_json/0000/{BROKEN}.json").write_bytes(deepcad_json(PARTS[ROD]))
     mended = stats(copy, output=path, against=made[1], workers=1)
-    assert (mended.reused, mended.done, mended.failures) == (6, 1, dict(empty_solid=1))
+    assert (mended.cached, mended.made, mended.failures) == (6, 1, dict(empty_solid=1))
     assert read_stats(path)["against"]["distances"]["outcome"] == 0.125
 
 
@@ -177,9 +176,9 @@ def test_stats_of_a_dataset_count_failures_of_stages(source, tmp_path, capsys):
     dataset.json_path(ROD).unlink()
     assert main(["stats", str(dataset.path), "--workers", "1"]) == 0
     assert capsys.readouterr().out
-    found = read_json(dataset.path / "quality_report.json")
-    assert found["left_out"] == dict(extract=dict(not_json=1), render=dict(empty_solid=1)) and found[
+    found = read_json(dataset.path / "stats.json")
+    assert found["skipped"] == dict(extract=dict(not_json=1), render=dict(empty_solid=1)) and found[
         "failures"
     ] == dict(empty_solid=1, missing_file=1)
-    assert {p.name for p in dataset.path.glob("quality*")} == {"quality_report.json", "quality.parquet", "quality.png"}
+    assert {p.name for p in dataset.path.glob("stats*")} == {"stats.json", "stats.parquet", "stats.png"}
     assert main(["stats", str(tmp_path)]) == 2 and main(["stats", str(dataset.path), "--output", "x.txt"]) == 2

@@ -185,7 +185,7 @@ def test_divided_profiles_are_the_same_region():
 def test_random_generator_is_reproducible():
     d = Rng("0/7")
     assert [d.between(1, 6) for _ in range(8)] == [6, 2, 2, 4, 3, 2, 4, 2]  # Python promises it
-    assert sum(Rng(str(i)).chance(0.25) for i in range(4000)) == pytest.approx(1000, abs=120)
+    assert sum(Rng(str(i)).bernoulli(0.25) for i in range(4000)) == pytest.approx(1000, abs=120)
 
 
 def parts_in(folder):
@@ -194,7 +194,7 @@ def parts_in(folder):
 
 def test_synthetic_bytes_depend_on_the_seed_alone(tmp_path, parts):
     for name, count, seed, workers in (("one", 64, 5, 1), ("two", 64, 5, 2), ("few", 16, 5, 1), ("other", 16, 6, 1)):
-        synthesize(tmp_path / name, count, seed, workers)
+        synthesize(tmp_path / name, count=count, seed=seed, workers=workers)
     one, few, other = (parts_in(tmp_path / name) for name in ("one", "few", "other"))
     assert parts_in(tmp_path / "two") == parts_in(tmp_path / "one")
     assert all(one[k] == v for k, v in few.items()), "a part depends on how many there are"
@@ -204,7 +204,7 @@ def test_synthetic_bytes_depend_on_the_seed_alone(tmp_path, parts):
 
 
 def test_synthetic_splits_are_disjoint(tmp_path):
-    synthesize(tmp_path, 60, 1, 1)
+    synthesize(tmp_path, count=60, seed=1, workers=1)
     split = [set(ids) for ids in orjson.loads((tmp_path / "train_val_test_split.json").read_bytes()).values()]
     assert all(not a & b for a, b in combinations(split, 2)) and len(set.union(*split)) == 60
 
@@ -212,23 +212,23 @@ def test_synthetic_splits_are_disjoint(tmp_path):
 def test_synthesize_resamples_repeated_parts(tmp_path, monkeypatch):
     """A generator that gives four parts only, then four others: repeats are resampled, a longer corpus begins with the
     shorter, and a run that was stopped anywhere ends with the same bytes."""
-    monkeypatch.setattr(module_of(synthesize), "part", lambda seed, index, again=0: part(seed, index % 4 + 4 * again))
-    made = synthesize(tmp_path / "whole", 12, workers=1)
+    monkeypatch.setattr(module_of(synthesize), "part", lambda seed, index, resample=0: part(seed, index % 4 + 4 * resample))
+    made = synthesize(tmp_path / "whole", count=12, workers=1)
     whole, journal = parts_in(tmp_path / "whole"), tmp_path / "whole" / "logs" / "synthesis.jsonl"
-    assert made.made == 12 and numbers(made.facts["again"])[0] == "8"
+    assert made.made == 12 and numbers(made.facts["resampled"])[0] == "8"
     assert (
         len(set(whole.values())) == 12 and len(journal.read_text().splitlines()) == 2 + 12 + 8 + 4
     )  # settings, claims, rows
 
-    synthesize(tmp_path / "short", 7, workers=1)
+    synthesize(tmp_path / "short", count=7, workers=1)
     assert parts_in(tmp_path / "short") == dict(list(whole.items())[:7])
-    synthesize(tmp_path / "short", 12, workers=1)
+    synthesize(tmp_path / "short", count=12, workers=1)
     assert parts_in(tmp_path / "short") == whole
 
     lines = journal.read_text().splitlines(keepends=True)
     for kept in range(2, len(lines), 3):  # claims are written before the first file
         journal.write_text("".join(lines[:kept]))
-        synthesize(tmp_path / "whole", 12, workers=1)
+        synthesize(tmp_path / "whole", count=12, workers=1)
         assert parts_in(tmp_path / "whole") == whole
 
 

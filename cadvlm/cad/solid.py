@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SHARP', 'MAX_TRIANGLES', 'PATIENCE', 'MAX_REACH', 'region', 'prism', 'Edges', 'mesh_edges', 'Solid', 'mesh_of',
-           'build']
+           'prism_mesh', 'closed_manifold', 'build']
 
 # %% ../../nbs/130_solid.ipynb #fc6046b2
 import math
@@ -17,7 +17,7 @@ from .boolean import combine, is_nothing, without_shards
 from .contact import AXIS_TURNS, in_shared_axes, keep_areas, share_corners, turns_to_z
 from .curves import Circle, Line, Profile
 from .polygons import FRAME_SIZE, NOISE, Frame, Mesh, chords, polygon, polygon_area, predecessors, weld
-from .sequence import CadSequence, Operation, Plane
+from .sequence import CadSequence, Extrude, Operation, Plane
 from ..errors import GeometryError
 
 # %% ../../nbs/130_solid.ipynb #7d2f9e53
@@ -325,8 +325,8 @@ def _rough_frame(sequence):
     return Frame.around(np.min(corners, axis=0), np.max(corners, axis=0))
 
 
-def _prism(extrude, frame, patience):
-    "The mesh of one extrude in a frame."
+def prism_mesh(extrude: Extrude, frame: Frame, patience: float) -> tuple[np.ndarray, np.ndarray]:
+    "Vertices (n, 3) and faces (m, 3) of one extrude in a frame; raises what `build` does."
     low, high = (h*frame.scale for h in extrude.interval)
     if high - low < 1e-6:
         raise GeometryError('zero_thickness', '', f'it is {high - low:.3g} units thick, of 200; extrude it further')
@@ -344,7 +344,7 @@ def _welded_prisms(sequence, frame, turns):
     "Meshes `(vertices, faces)` of all extrudes in their turned coordinates, with coordinates welded."
     meshes = []
     for i, e in enumerate(sequence.extrudes):
-        try: meshes.append(_prism(e, frame, _patience(sequence)))
+        try: meshes.append(prism_mesh(e, frame, _patience(sequence)))
         except GeometryError as error: raise error.within(f'extrudes[{i}]') from None
     vertices, faces = map(list, zip(*meshes))
     straight = [i for i, t in enumerate(turns) if any(t is c for c in AXIS_TURNS)]
@@ -355,7 +355,8 @@ def _welded_prisms(sequence, frame, turns):
     return list(zip(vertices, faces))
 
 
-def _manifold(vertices, faces, where):
+def closed_manifold(vertices: np.ndarray, faces: np.ndarray, where: str) -> Manifold:
+    "The manifold of a mesh; `not_manifold`, with the place, where it is not closed."
     manifold = Manifold(Mesh64(np.ascontiguousarray(vertices), faces.astype(np.uint64)))
     if manifold.status() == Error.NoError: return manifold
     raise GeometryError('not_manifold', where, f'its prism is not closed ({manifold.status().name})')
@@ -403,7 +404,7 @@ def _combined(sequence, frame):
     turns = turns_to_z(sequence)
     meshes = _welded_prisms(sequence, frame, turns)
     _check_booleans([(v @ t, f) for (v, f), t in zip(meshes, turns)], _patience(sequence))
-    parts = [_manifold(v, f, f'extrudes[{i}]') for i, (v, f) in enumerate(meshes)]
+    parts = [closed_manifold(v, f, f'extrudes[{i}]') for i, (v, f) in enumerate(meshes)]
     _check_flat(sequence, parts, frame)
     oblique = not all(any(t is c for c in AXIS_TURNS) for t in turns)
     whole, turn = parts[0], turns[0]

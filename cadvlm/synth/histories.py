@@ -13,7 +13,7 @@ from itertools import permutations
 
 from ..cad.curves import Circle, Loop, Profile
 from ..cad.sequence import CadSequence, Extent, Extrude, Operation, Plane, Sketch, from_dict, to_deepcad
-from ..cad.solid import PATIENCE, _manifold, _prism, build, region
+from ..cad.solid import PATIENCE, build, closed_manifold, prism_mesh, region
 from ..errors import GeometryError
 from .families import FAMILIES, RICH
 from .shapes import FRONT, RIGHT, TOP, Rng, disc, divided
@@ -276,7 +276,7 @@ def _all_visible(sequence, solid):
     "Is each extrude the prism of its profiles, and does each make a change that can be seen?"
     whole, volume, last = None, 0., len(sequence.extrudes) - 1
     for i, e in enumerate(sequence.extrudes):
-        tool = _manifold(*_prism(e, solid.frame, PATIENCE), f'extrudes[{i}]')
+        tool = closed_manifold(*prism_mesh(e, solid.frame, PATIENCE), f'extrudes[{i}]')
         before, (whole, change) = whole, _applied(whole, tool, e.operation) if i else (tool, tool)
         now = whole.volume() if i < last else solid.manifold.volume()
         around = before if e.operation is Operation.INTERSECT else tool
