@@ -124,14 +124,15 @@ def test_unwritable_numba_cache_is_no_error(tmp_path):
     """Numba keeps compiled code beside the module or in the home folder; where neither can be written it is kept
     in memory."""
     shutil.copytree(Path(cadvlm.__file__).parent, tmp_path / "cadvlm", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "cadvlm" / "__pycache__").write_text("a file where a folder should be")
+    blocked = tmp_path / "cadvlm" / "cad" / "__pycache__"
+    blocked.write_text("a file where a folder should be")
     program = (
-        f"import {project.__module__} as d; "
+        f"import {hidden_lines.__module__} as d; "
         + "assert d.__file__.startswith(%r); print(d._clip(0., 1., -1., 1.), type(d._clip._cache).__name__)"
         % str(tmp_path)
     )
     environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")} | {
-        "HOME": str(tmp_path / "cadvlm" / "__pycache__"),
+        "HOME": str(blocked),
         "PYTHONPATH": str(tmp_path),
     }
     done = subprocess.run(
