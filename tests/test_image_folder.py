@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Resour
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     top = tmp_path_factory.mktemp("images")
-    synthesize(top / "corpus", 6, workers=1)
+    synthesize(top / "corpus", count=6, workers=1)
     extract(top / "corpus", top / "dataset", workers=1)
     render(top / "dataset", size=64, workers=1)
     convert(top / "dataset", workers=1, language="compact")

@@ -33,7 +33,7 @@ QUICK = dict(device="cpu", image_size=32, train_samples=40, val_samples=16, step
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("train")
-    synthesize(folder / "parts", 60, workers=1)
+    synthesize(folder / "parts", count=60, workers=1)
     extract(folder / "parts", folder / "tiny", train_size=40, val_size=10, test_size=10, order="random", workers=1)
     render(folder / "tiny", size=64, workers=1)
     convert(folder / "tiny", language="compact", verify=False, workers=1)
