@@ -87,13 +87,15 @@ def corpus(tmp_path_factory):
 
 def words(corpus, folder, *flags):
     "The whole chain of stages, as a user types it."
-    sizes = ("--train-size", COUNT - 6, "--val-size", 3, "--test-size", 3, "--size", 128)
+    sizes = ("--train-size", COUNT - 4, "--val-size", 2, "--test-size", 2, "--size", 128)  # all parts
     return [str(w) for w in ("run", corpus, folder, *sizes, *flags)]
 
 
 def made_by(corpus, folder, *flags):
     assert main(words(corpus, folder, *flags)) == 0
-    return contents(folder)
+    found = contents(folder)
+    assert sum(name.endswith("_top.png") for name in found) == COUNT
+    return found
 
 
 def command(corpus, folder, *flags, out=subprocess.DEVNULL, **options):
