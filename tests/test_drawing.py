@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import cadvlm
@@ -80,6 +80,7 @@ def test_rotation_permutes_the_views(sequence):
 
 @many
 @given(parts, st.floats(0.2, 5), st.tuples(*[st.floats(-1, 1)] * 3))
+@example(part(1, 67013), 0.502324516453758, (0.8340379382298997, -0.556592207571627, 0.6066901082924046))
 def test_scaling_and_translation_change_no_pixel(sequence, scale, shift):
     before, after = build(sequence), build(sequence.scaled(scale, shift))
     for view in ("front", "top", "right", "iso"):

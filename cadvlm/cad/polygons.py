@@ -55,7 +55,7 @@ _SMALL = 4.                 # units of radius below which 40 chords are enough
 
 def chords(radius: float) -> int:
     "Number of chords in a full turn of `radius` units."
-    n = 40 if radius < _SMALL else 80
+    n = 40 if round(radius, 6) < _SMALL else 80         # scaling a part moves no radius across the limit
     while radius * (1 - math.cos(math.pi / n)) > TOLERANCE: n *= 2
     return n
 
