@@ -212,7 +212,8 @@ def test_synthetic_splits_are_disjoint(tmp_path):
 def test_synthesize_resamples_repeated_parts(tmp_path, monkeypatch):
     """A generator that gives four parts only, then four others: repeats are resampled, a longer corpus begins with the
     shorter, and a run that was stopped anywhere ends with the same bytes."""
-    monkeypatch.setattr(module_of(synthesize), "part", lambda seed, index, resample=0: part(seed, index % 4 + 4 * resample))
+    few = lambda seed, index, resample=0: part(seed, index % 4 + 4 * resample)
+    monkeypatch.setattr(module_of(synthesize), "part", few)
     made = synthesize(tmp_path / "whole", count=12, workers=1)
     whole, journal = parts_in(tmp_path / "whole"), tmp_path / "whole" / "logs" / "synthesis.jsonl"
     assert made.made == 12 and numbers(made.facts["resampled"])[0] == "8"
