@@ -210,7 +210,7 @@ def test_a_search_keeps_its_budget_and_never_gets_worse():
 def test_a_file_of_candidates_becomes_one_answer_each(tmp_path):
     from cadvlm.stages.extract import extract
     from cadvlm.stages.synthesize import synthesize
-    synthesize(tmp_path / "parts", 6, workers=1)
+    synthesize(tmp_path / "parts", count=6, workers=1)
     extract(tmp_path / "parts", tmp_path / "tiny", train_size=4, val_size=1, test_size=1, workers=1)
     from cadvlm.corpus.dataset import Dataset
     from cadvlm.cad.repair import load_part

@@ -247,7 +247,7 @@ def _to_lines(text, lines):
         if seen and value not in seen:
             for v in sorted(seen, key=lambda v: abs(v - value))[:2]: yield _moved(words, g, v - value)
 
-
+# %% ../../nbs/760_choose.ipynb #9b861bc6
 def _by(text, step):
     "Texts with lines, radii and whole loops moved by a step, forwards or backwards."
     words = words_of(text)
@@ -307,7 +307,7 @@ class _Search:
             k += 1
         return taken
 
-
+# %% ../../nbs/760_choose.ipynb #aba777d2
 def search(target, text, others=(), budget=200, lines=None, enough=.9995):
     """Change a compact program as long as its drawing agrees better.
 
@@ -377,7 +377,7 @@ def _sheet_image(dataset, id):
     if path.exists(): return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
     return project(build(load_part(dataset.json_path(part_id).read_bytes(), part_id)), 'sheet').rasterize(512)[:, :, 0]
 
-
+# %% ../../nbs/760_choose.ipynb #014b7a79
 def _chosen(dataset, budget, id, candidates):
     "The row of an id."
     image = _sheet_image(dataset, id)
@@ -405,7 +405,7 @@ def _as_said(id, candidates):
     code, language = candidates[id][0]
     return dict(id=id, code=code, language=language, agreement=-1., certified=False)
 
-
+# %% ../../nbs/760_choose.ipynb #21bf0576
 def choose_file(predictions: Path, dataset: Path, output: Path | None = None, *, budget: int = 0,
                 workers: int | None = None):
     """Keep the candidate of each sample whose drawing agrees best with the drawing of the sample.
@@ -415,7 +415,7 @@ def choose_file(predictions: Path, dataset: Path, output: Path | None = None, *,
     predictions : Path
         JSON lines with id, code and language; several for each id.
     dataset : Path
-        Path with the drawings.
+        Folder with the drawings.
     output : Path, optional
         By default beside the predictions, with `_chosen` in its name.
     budget : int

@@ -168,7 +168,7 @@ def compile_blocks(model):
         if hasattr(settings, name): setattr(settings, name, 64)
     for block in [*model.encoder, *model.decoder]: block.compile()
 
-
+# %% ../../nbs/775_fit.ipynb #ecc9a13a
 class Trainer:
     """A model that is being trained.
 
@@ -357,7 +357,7 @@ def dataset_sheets(dataset, split, size, count=0, turns=1, seed=0, device='cpu')
         raise DatasetError('no_samples', str(dataset.path), 'expected parts that can be drawn, found none')
     return found
 
-
+# %% ../../nbs/775_fit.ipynb #ed4c0340
 def train_transformer(dataset: Path, output: Path | None = None, *, steps: int = 1000, batch_size: int = 64,
                       train_samples: int = 0, val_samples: int = 200, learning_rate: float = 1e-3,
                       image_size: int = 320, width: int = 320, heads: int = 5, encoder: int = 8, decoder: int = 5,
@@ -368,9 +368,9 @@ def train_transformer(dataset: Path, output: Path | None = None, *, steps: int =
     Parameters
     ----------
     dataset : Path
-        Path that `cadvlm convert` has been through.
+        Folder that `cadvlm convert` has been through.
     output : Path, optional
-        Path of the run; by default transformer/ in the dataset.
+        Folder of the run; by default transformer/ in the dataset.
     steps, batch_size : int
     train_samples, val_samples : int
         Number of parts, drawn at random; 0 for all.

@@ -32,7 +32,7 @@ def sheet_image(dataset, part):
     if path.exists(): return path
     return project(build(load_part(dataset.json_path(part).read_bytes(), part)), 'sheet').rasterize(512)[:, :, 0]
 
-
+# %% ../../nbs/780_ladder.ipynb #0853d2c6
 def predict_sheets(checkpoint: Path, dataset: Path, output: Path | None = None, *, split: str = 'test',
                    count: int = 0, samples: int = 1, choose: str = 'none', budget: int = 0,
                    temperature: float = .8, batch_size: int = 32, seed: int = 0, device: str | None = None,

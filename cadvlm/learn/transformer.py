@@ -120,7 +120,7 @@ def _stem(width):
     layers = [nn.PixelUnshuffle(4), *seen(16, width//4, 1), *seen(width//4, width//2, 2), *seen(width//2, width, 2)]
     return nn.Sequential(*layers[:-2])
 
-
+# %% ../../nbs/770_transformer.ipynb #85d5ace7
 class Transformer(nn.Module):
     """Looks at sheets and writes parts.
 
@@ -166,7 +166,7 @@ class Transformer(nn.Module):
         for block, seen in zip(self.decoder, memory): x = block(x, seen)
         return F.linear(self.said(x), vectors).float().masked_fill(~self.allowed[states], -torch.inf)
 
-
+# %% ../../nbs/770_transformer.ipynb #7421e7fb
 def _begin(layer):
     "First weights."
     if isinstance(layer, (nn.Linear, nn.Embedding)): nn.init.normal_(layer.weight, std=.02)

@@ -108,7 +108,7 @@ class Automaton:
 
 _FAR = 10**6
 
-
+# %% ../../nbs/755_vocabulary.ipynb #7570104d
 def _moves():
     "`([{character: state}], final states)`, states numbered as they are reached: alike in every process."
     machine = interegular.parse_pattern(expression(_TOKEN_GRAMMAR)).to_fsm().reduce()
