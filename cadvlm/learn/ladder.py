@@ -32,6 +32,19 @@ def sheet_image(dataset, part):
     if path.exists(): return path
     return project(build(load_part(dataset.json_path(part).read_bytes(), part)), 'sheet').rasterize(512)[:, :, 0]
 
+# %% ../../nbs/780_ladder.ipynb #663597d4
+def _written(model, dataset, parts, samples, all_of_them, temperature, batch_size, seed):
+    "What a model writes for the sheets of some parts, as rows; all samples, or the likeliest of each part."
+    rows, device = [], next(model.parameters()).device
+    for k in tqdm(range(0, len(parts), batch_size), desc='predict', leave=False, disable=None):
+        some = parts[k:k + batch_size]
+        images = [ink_of_image(sheet_image(dataset, p), model.size.image) for p in some]
+        ink = torch.from_numpy(np.stack(images)).to(device)
+        with exact_or_fast(device): texts = write(model, ink, samples, temperature=temperature, seed=seed + k)
+        for part, written in zip(some, texts):
+            rows += [dict(id=part, code=t, language='compact') for t in (written if all_of_them else written[:1])]
+    return rows
+
 # %% ../../nbs/780_ladder.ipynb #0853d2c6
 def predict_sheets(checkpoint: Path, dataset: Path, output: Path | None = None, *, split: str = 'test',
                    count: int = 0, samples: int = 1, choose: str = 'none', budget: int = 0,
@@ -42,9 +55,9 @@ def predict_sheets(checkpoint: Path, dataset: Path, output: Path | None = None, 
     Parameters
     ----------
     checkpoint : Path
-        Path of `train_transformer`, or its checkpoint.pt.
+        Folder of `train_transformer`, or its checkpoint.pt.
     dataset : Path
-        Path that `cadvlm convert` has been through.
+        Folder that `cadvlm convert` has been through.
     output : Path, optional
         JSON lines with id, code and language; by default predictions_SPLIT.jsonl beside the checkpoint.
     split : str
@@ -84,14 +97,7 @@ def predict_sheets(checkpoint: Path, dataset: Path, output: Path | None = None, 
         parts = [parts[i] for i in np.sort(np.random.default_rng(seed).choice(len(parts), count, replace=False))]
     output = Path(output or (checkpoint if checkpoint.is_dir() else checkpoint.parent)/f'predictions_{split}.jsonl')
     path = output.with_name(f'{output.stem}_candidates.jsonl') if choose == 'drawing' else output
-    rows = []
-    for k in tqdm(range(0, len(parts), batch_size), desc='predict', leave=False, disable=None):
-        some = parts[k:k + batch_size]
-        ink = torch.from_numpy(np.stack([ink_of_image(sheet_image(dataset, p), model.size.image)
-                                         for p in some])).to(device)
-        with exact_or_fast(device): texts = write(model, ink, samples, temperature=temperature, seed=seed + k)
-        rows += [dict(id=p, code=t, language='compact') for p,
-                 ts in zip(some, texts) for t in (ts if choose == 'drawing' else ts[:1])]
+    rows = _written(model, dataset, parts, samples, choose == 'drawing', temperature, batch_size, seed)
     write_jsonl(path, rows)
     return choose_file(path, dataset.path, output, budget=budget,
                        workers=workers) if choose == 'drawing' else dict(output=str(output), samples=len(rows))
