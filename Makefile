@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editab
 .NOTPARALLEL:
 TESTS   ?= 
 QUICK   := $(patsubst %,tests/test_%.py,boolean cadquery drawing evaluate language notebooks project repair stages stats synthesize)
-.PHONY: help demo test quick docs bench scale report compare figures lab prepare outputs clean
+.PHONY: help demo test quick docs bench scale report compare ladder figures lab prepare outputs clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,10 @@ compare: .venv/with-dev ## train the same model on 1K, 10K and 100K parts, twice
 	@for scale in 1k 10k 100k; do $(BIN)/cadvlm run --scale $$scale --language compact --no-verify --quick || exit 1; done
 	@$(BIN)/cadvlm run --output data/held_out --train-size 460 --val-size 26 --test-size 26 --seed 1 --language compact
 	@$(BIN)/cadvlm compare data/synthetic_1k data/synthetic_10k data/synthetic_100k --config config/compare.yaml $(TESTS)
+
+ladder: .venv/with-dev ## train the transformer on one processor, measure what choosing and searching bring, write data/results/ladder.csv (1.5 hours)
+	@PYTHONPATH=tools OMP_NUM_THREADS=1 $(BIN)/python tools/ladder.py all --home --seconds 2040 --real ../shared/deepcad/cad_json
+	@cp data/ladder/ladder.csv data/results/ladder.csv && cp data/ladder/examples.json data/results/ladder_examples.json
 
 figures: .venv/with-dev ## draw the images of the front page into nbs/images/ (1 minute; some need the reference data)
 	@$(BIN)/python tools/figures.py
