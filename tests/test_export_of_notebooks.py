@@ -45,7 +45,7 @@ def test_notebook_opens_with_title_and_description(path):
 
 
 def test_package_is_the_export_of_the_notebooks(root, tmp_path):
-    for name in ("settings.ini", "pyproject.toml", "nbs/", "cadvlm/__init__.py"):
+    for name in ("settings.ini", "pyproject.toml", "nbs/", "cadvlm/__init__.py", "cadvlm/__main__.py"):
         source, copy = root / name, tmp_path / name
         copy.parent.mkdir(exist_ok=True)
         shutil.copytree(source, copy, symlinks=True) if source.is_dir() else shutil.copy(source, copy)

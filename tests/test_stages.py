@@ -401,7 +401,8 @@ def test_slow_part_is_a_failure(dataset, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module_of(render), "_render_one", drawn)
         summary = render(dataset.path, timeout=0.5, size=256, workers=1)
-    assert summary.failures["timeout"] == 1 and [numbers(n) for n in summary.notes] == [["512", "256"], ["1", "0.5", "2", "1"]]
+    assert summary.failures["timeout"] == 1
+    assert [numbers(n) for n in summary.notes] == [["512", "256"], ["1", "0.5", "2", "1"]]
     assert (
         dataset.metadata("render")["met_limits"] == dict(timeout=[slow])
         and not dataset.image_path(slow, "front").exists()
