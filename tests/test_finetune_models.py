@@ -441,17 +441,18 @@ def test_answers_are_written_in_the_precision_asked_for(base, folder, tmp_path, 
             samples=2,
             max_tokens=3,
             device="cpu",
+            restart=True,
             **choice,
         )
         assert made["samples"] == 2
     assert used == [torch.float32, torch.bfloat16, torch.float32]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert (
-        tuning._in_bf16("auto", "cuda")
-        and tuning._in_bf16("auto", "cuda:1")
-        and not tuning._in_bf16("auto", "cpu")
-        and not tuning._in_bf16("float32", "cuda")
+        tuning._in_bf16("auto", torch.device("cuda"))
+        and tuning._in_bf16("auto", torch.device("cuda:1"))
+        and not tuning._in_bf16("auto", torch.device("cpu"))
+        and not tuning._in_bf16("float32", torch.device("cuda"))
     )
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert not tuning._in_bf16("auto", "cuda")
+    assert not tuning._in_bf16("auto", torch.device("cuda"))
     assert main(["answer", str(base("qwen")), str(tmp_path / "data"), "--dtype", "float8"]) == 2

@@ -88,7 +88,7 @@ def drawn(samples):
 
 
 def test_controls_tell_a_model_that_looks_from_one_that_does_not(folder):
-    "A model that learns eight samples by heart from pictures needs them; one that was trained on blank paper does not."
+    "A model that memorises eight samples with images needs them; one that was trained on blank paper does not."
     samples = load_samples(Dataset(folder / "tiny"), "train")
     chosen = [next(s for s in samples if s.part == p and s.view == "front") for p in sorted({s.part for s in samples})]
     eight = sorted(chosen, key=lambda s: len(s.text))[:8]

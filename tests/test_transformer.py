@@ -122,7 +122,7 @@ def test_a_stopped_run_comes_back_to_the_same_losses(sheets, tmp_path):
 
 
 def test_a_run_learns_and_looks(sheets):
-    "Trained by heart, the loss falls, and other sheets cost."
+    "When samples are memorised, the loss falls, and other sheets cost."
     trainer = fit(Trainer(TINY, Recipe(steps=150, batch=12, learning_rate=4e-3, average=.9, augment=False)), sheets)
     found = ablations(trainer.average, sheets)
     assert found["loss"] < 1.8 and found["shuffled"] > found["loss"] + .2

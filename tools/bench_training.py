@@ -33,7 +33,7 @@ def measured(dataset, output, name, **settings):
     losses = dict(train_loss=report["epochs"][-1]["train_loss"], val_loss=report["epochs"][-1]["val_loss"],
                   ngram_loss=report["controls"]["ngram"])
     return (dict(settings=name) | figures | {k: round(v, 4) for k, v in losses.items()}
-            | dict(image_matters=report["controls"]["eyes"]))
+            | dict(image_matters=report["controls"]["grounded"]))
 
 
 def main():

@@ -43,9 +43,9 @@ def codes_of(seed, numbers):
 
 def shard_of(texts, size, turn_seed=None):
     "Packed sheets of texts, each turned another way where there is a seed; None when none can be drawn."
-    made, dice = [], random.Random(turn_seed)
+    made, rng = [], random.Random(turn_seed)
     for text in texts:
-        turn = TURNS[0] if turn_seed is None else dice.choice(TURNS[1:])
+        turn = TURNS[0] if turn_seed is None else rng.choice(TURNS[1:])
         try:
             with time_limit(3): made.append(sample(text, size, turn))
         except TROUBLE: pass
