@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editab
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 TESTS   ?= 
-QUICK   := $(patsubst %,tests/test_%.py,boolean cadquery drawing evaluate language notebooks project repair stages stats synthesize)
+QUICK   := $(patsubst %,tests/test_%.py,boolean cadquery drawing evaluate language notebooks project repair stages stats)
 .PHONY: help demo test quick docs bench scale report compare ladder figures lab prepare outputs clean
 
 help: ## list these targets
