@@ -41,7 +41,7 @@ def main():
     options.add_argument("--count", type=int, default=1000, help="parts (1000)")
     options.add_argument("--device", help="cuda, mps or cpu")
     options = options.parse_args()
-    common = about("synthetic", options.count, ("cadvlm", "torch", "tokenizers", "numpy"))
+    common = about("synthetic", options.count, ("torch", "tokenizers", "numpy"))
     if is_measured("training", versions=common["versions"]):
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,6 @@ import math
 import multiprocessing
 import os
 import platform
-import sys
 import threading
 import time
 from collections import Counter
@@ -265,7 +264,7 @@ def train_large(plan, args, texts, pool, device, clock, seconds):
     recipe = Recipe(steps=0, batch=plan.batch, learning_rate=plan.learning_rate, compile=args.compile,
                     average=.998 if plan.batch > 16 else .9, augment=plan.augment)
     trainer = Trainer(plan.size, recipe, device)
-    rng, start, told, grown, losses = np.random.default_rng(0), None, time.perf_counter(), time.perf_counter(), []
+    rng, start, reported, grown, losses = np.random.default_rng(0), None, time.perf_counter(), time.perf_counter(), []
     share = 0.
     while share < 1:
         losses.append(trainer.step(sheets, rng.integers(0, len(sheets), plan.batch), share, plan.fixed))
@@ -276,10 +275,10 @@ def train_large(plan, args, texts, pool, device, clock, seconds):
             if made := stream.taken(): sheets.add(made)
             grown = now
         if trainer.done % 4 == 0: wait(device)                       # the queue stays short, so that the clock is right
-        if start and now - told > 20:
+        if start and now - reported > 20:
             loss, rate = float(torch.stack(losses[-50:]).mean()), trainer.done*plan.batch/(now - start)
             clock.say(f"step {trainer.done:,}, loss {loss:.3f}, {len(sheets):,} sheets, {rate:,.0f} sheets/s")
-            told = now
+            reported = now
     stream.on = False
     facts = dict(parameters=parameters(trainer.model), sheets=len(sheets), steps=trainer.done, batch=plan.batch,
                  passes=trainer.done*plan.batch/len(sheets),

@@ -1,6 +1,5 @@
 """What the workers of `ladder.py` do, one part or one shard at a time: no graphics card is needed for it."""
 import functools
-import json
 import random
 from pathlib import Path
 
