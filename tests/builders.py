@@ -1,4 +1,4 @@
-"""What several test files build: outlines, parts, sources, archives and child processes; and how a refusal is told."""
+"""What several test files build: outlines, parts, sources, archives and child processes; and how an error is caught."""
 
 import os
 import re

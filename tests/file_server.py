@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """A loopback server that behaves as told: `play` holds a function for each request, the last one for all that
+    """A loopback server that behaves as scripted: `play` holds a function for each request, the last one for all that
     follow."""
 
     def __init__(self):

@@ -43,7 +43,7 @@ def stages(language, code, made):
     yield "iou"
 
 
-def told(write, done):
+def report(write, done):
     "Write seconds of processor time of each stage as it ends, and why it was refused."
     start = time.process_time()
     try:
@@ -80,7 +80,7 @@ def child(write, language, code, others):
     resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
     before, _ = anonymous()
     made = []
-    told(write, stages(language, code, made))
+    report(write, stages(language, code, made))
     most = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - anonymous()[1]
     write(dict(megabytes=max(0, most - before) / 2**20))
     for solid in made:

@@ -208,14 +208,14 @@ def test_protocol_notes_are_in_the_summary(tmp_path, capsys):
     (tmp_path / "said.jsonl").write_bytes(
         orjson.dumps(dict(id="00000001", code=encode(ONE, "compact"), language="compact"))
     )
-    told = {
+    expected_found = {
         p: (str(made := evaluate_file(tmp_path / "said.jsonl", dataset.path, protocol=p, workers=1)), made.notes)
         for p in PROTOCOLS
     }
-    for protocol, (shown, notes) in told.items():
+    for protocol, (shown, notes) in expected_found.items():
         kept = orjson.loads((tmp_path / f"said_{protocol}" / "evaluation.json").read_bytes())["notes"]
         assert kept == notes == list(PROTOCOLS[protocol].notes) and all(n in shown for n in notes)
-    assert not told["cadvlm"][1] and all(told[p][1] for p in ("cadrille", "deepcad", "text2cad"))
+    assert not expected_found["cadvlm"][1] and all(expected_found[p][1] for p in ("cadrille", "deepcad", "text2cad"))
 
 
 def as_deepcad_reads(sequence):

@@ -10,7 +10,6 @@ from PIL import Image
 from cadvlm.app.cli import main
 from cadvlm.errors import DatasetError
 from cadvlm.files import read_json
-from cadvlm.errors import CadError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -190,8 +189,8 @@ def test_the_command_names_the_checkpoint_in_one_line(run, tmp_path, capsys):
     (folder / "finetuning.json").unlink()  # it has not ended
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in choice.items() if k != "use_lora"]
     assert main(["finetune", f"--output={folder}", *flags]) == 2
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("cadvlm: ") and "stranger.weight" in told and told.endswith("[wrong_checkpoint]")
+    reply = capsys.readouterr().err.strip().splitlines()[-1]
+    assert reply.startswith("cadvlm: ") and "stranger.weight" in reply and reply.endswith("[wrong_checkpoint]")
 
 
 # --- prompts, as each class has learned them
@@ -302,8 +301,8 @@ def test_a_base_without_a_chat_template_is_refused_in_one_line(settings, base, t
     (bare / "chat_template.jinja").unlink()
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in (settings("qwen") | dict(base=bare)).items()]
     assert main(["finetune", f"--output={tmp_path / 'run'}", *flags]) == 2
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("cadvlm: ") and told.endswith("[no_chat_template]") and "-Instruct" in told
+    reply = capsys.readouterr().err.strip().splitlines()[-1]
+    assert reply.startswith("cadvlm: ") and reply.endswith("[no_chat_template]") and "-Instruct" in reply
 
 
 # --- what is trained

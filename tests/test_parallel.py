@@ -200,7 +200,7 @@ def spin(seconds):
 
 
 def steady(folder, id):
-    "A tenth of a second of work; the number of the process is told."
+    "A tenth of a second of work; the number of the process is returned."
     (Path(folder) / f"{os.getpid()}.pid").touch()
     spin(0.1)
     return int(id)

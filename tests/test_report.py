@@ -75,10 +75,11 @@ def test_with_a_training_test(made, tmp_path):
     pytest.importorskip("torch", reason="needs torch: pip install 'cadvlm[train]'")
     from cadvlm.learn.train import train
     shutil.copytree(made, tmp_path / "trained")
-    told = train(tmp_path / "trained", epochs=2, steps=8, train_samples=12, val_samples=9, image_size=32, device="cpu")
+    few = dict(epochs=2, steps=8, train_samples=12, val_samples=9, image_size=32)
+    trained = train(tmp_path / "trained", device="cpu", **few)
     page = report_page([survey(tmp_path / "trained")], [tmp_path / "trained"])
-    for figure in (f'{told["epochs"][-1]["val_loss"]:.4f}', f'{told["controls"]["shuffled"]["loss"]:.4f}',
-                   f'{told["parameters"]:,}'):
+    for figure in (f'{trained["epochs"][-1]["val_loss"]:.4f}', f'{trained["controls"]["shuffled"]["loss"]:.4f}',
+                   f'{trained["parameters"]:,}'):
         assert f">{figure}</td>" in page
     assert page.count("<polyline") == 4 and "cadvlm train trained" not in page
 
@@ -118,8 +119,8 @@ def test_it_says_no_more_than_was_done(made, tmp_path):
 def test_two_datasets_side_by_side(made, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(made, tmp_path / name)
-    told = report([tmp_path / "one", tmp_path / "two"], output=tmp_path / "both.html")
-    assert [s["name"] for s in told["surveys"]] == ["one", "two"] and (tmp_path / "both.json").exists()
+    trained = report([tmp_path / "one", tmp_path / "two"], output=tmp_path / "both.html")
+    assert [s["name"] for s in trained["surveys"]] == ["one", "two"] and (tmp_path / "both.json").exists()
     page = (tmp_path / "both.html").read_text()
     assert "<th>one</th><th>two</th>" in page and 'href="both.csv"' in page
     for wrong in (dict(datasets=[tmp_path / "one", tmp_path / "one"]),

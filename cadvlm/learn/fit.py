@@ -199,7 +199,7 @@ class Trainer:
         Returns
         -------
         torch.Tensor
-            The loss in nats a token, on the device: to read it is to wait.
+            The loss in nats/token, on the device: to read it is to wait.
         """
         parts = parts_of(rows, sheets.texts, self.model.size.tokens, fixed)
         count = sum(min(len(sheets.texts[i]), length) - 1 for some, length in parts for i in some)
@@ -297,7 +297,7 @@ def losses_of(model, sheets, size=64, picture=spread):
 
 
 def ablations(model, sheets):
-    "Loss in nats a token: with its own sheet, with another's, with a blank one."
+    "Loss in nats/token: with its own sheet, with another's, with a blank one."
     pictures = dict(loss=spread, shuffled=lambda ink: spread(ink).roll(1, 0),
                     blank=lambda ink: torch.zeros_like(spread(ink)))
     return {name: float(np.divide(*map(np.sum, losses_of(model, sheets, picture=p)))) for name, p in pictures.items()}
