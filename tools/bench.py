@@ -173,7 +173,7 @@ def corpora(count):
     with tempfile.TemporaryDirectory() as folder:
         from cadvlm.stages.synthesize import synthesize
 
-        synthesize(Path(folder) / "synthetic", count)
+        synthesize(output=Path(folder) / "synthetic", count=count)
         yield "synthetic", sorted((Path(folder) / "synthetic" / "cad_json").rglob("*.json"))
 
 

@@ -35,7 +35,7 @@ def spoiled(code, draw):
 
 def prepared(folder, count):
     "`(dataset, predictions)`, made in a folder."
-    synthesize(folder / "dataset", count)
+    synthesize(output=folder / "dataset", count=count)
     dataset, draw = Dataset(folder / "dataset"), random.Random(0)
     ids = sorted(p.stem for p in (dataset.path / "cad_json").rglob("*.json"))
     write_json(dataset.path / "train_val_split.json", dict(train=[], validation=[], test=ids))

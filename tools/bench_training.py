@@ -18,7 +18,7 @@ from cadvlm.learn.train import train
 def prepared(folder, count):
     "A dataset of synthetic parts."
     few = count // 20
-    synthesize(folder / "parts", count)
+    synthesize(output=folder / "parts", count=count)
     extract(folder / "parts", folder / "dataset", train_size=count - 2 * few, val_size=few, test_size=few)
     render(folder / "dataset")
     convert(folder / "dataset", language="compact", verify=False)
