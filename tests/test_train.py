@@ -150,8 +150,8 @@ def test_predictions_can_be_evaluated(folder, report, capsys):
 
 def test_the_command_takes_the_settings_of_a_file(folder, tmp_path, capsys):
     config = tmp_path / "quick.yaml"
-    config.write_text("train:\n  model: cnn-gru\n  epochs: 1\n  batch_size: 4\n  steps: 0\n  train_samples: 20\n  val_samples: 16\n  "
-                      "image_size: 32\n  device: cpu\n")
+    config.write_text("train:\n  model: cnn-gru\n  epochs: 1\n  batch_size: 4\n  steps: 0\n  train_samples: 20\n"
+                      "  val_samples: 16\n  image_size: 32\n  device: cpu\n")
     assert main(["train", str(folder / "tiny"), str(tmp_path / "run"), "--config", str(config), "--batch-size",
                  "5"]) == 0
     kept = json.loads((tmp_path / "run" / "training.json").read_text())

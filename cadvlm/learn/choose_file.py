@@ -156,8 +156,8 @@ def choice_facts(rows):
     certified, lost = (sum(found) for found in ([r['certified'] for r in rows], [r['agreement'] < 0 for r in rows]))
     counts = sorted({r['candidates'] for r in rows})
     among = f'{counts[0]:,}' if len(counts) == 1 else f'{counts[0]:,} to {counts[-1]:,}'
-    found = f'chosen by the drawing among {among} each: mean agreement {mean:.2f}, {certified:,} of {len(rows):,} certified'
-    return found + f', {lost:,} without a drawing'*bool(lost)
+    found = f'chosen by the drawing among {among} each: mean agreement {mean:.2f}, '
+    return found + f'{certified:,} of {len(rows):,} certified' + f', {lost:,} without a drawing'*bool(lost)
 
 
 class Choices(dict):

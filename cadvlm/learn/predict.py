@@ -88,7 +88,8 @@ def temperatures(settings):
     "Those of each candidate, `(candidates,)`."
     first, others = (settings.temperature if settings.temperature is not None else t for t in (0., .8))
     if settings.candidates > 1 and not others:
-        raise DatasetError('bad_setting', 'temperature', 'candidates differ only when they are sampled; take more than 0')
+        raise DatasetError('bad_setting', 'temperature',
+                           'candidates differ only when they are sampled; it must be above 0')
     return np.array([first] + [others]*(settings.candidates - 1))
 
 # %% ../../nbs/740_predict.ipynb #67a0d012
@@ -115,7 +116,8 @@ def gru_writer(model, trained, dataset, settings):
 
     def write(samples, first):
         images, views = load_images(dataset, samples, model.image_size), [s.view for s in samples]
-        texts = [generate(model, images, views, seed=settings.seed + first + 1_000_003*k, temperature=float(t), **choices)
+        seed = settings.seed + first
+        texts = [generate(model, images, views, seed=seed + 1_000_003*k, temperature=float(t), **choices)
                  for k, t in enumerate(temperatures(settings))]
         return [list(some) for some in zip(*texts)]
 

@@ -250,7 +250,7 @@ class TrainingReport(dict):
                  '{val_tokens:,} tokens (longest {longest:,}), {device}'.format(**self)]
         skipped = '  {too_long:,} samples longer than {max_length:,} tokens skipped'.format(**self)
         note = '  note: one view does not show the whole part; `cadvlm run --sample sheet` makes a dataset of sheets'
-        sheets = '  {sheets:,} sheets: each part in up to {turns:,} positions'.format(**{'sheets': 0, 'turns': 0} | self)
+        sheets = f'  {self.get("sheets", 0):,} sheets: each part in up to {self.get("turns", 0):,} positions'
         shown = ('sheets' in self, bool(self['too_long']), 'sheet' not in self['views'])
         return lines + [line for line, wanted in zip((sheets, skipped, note), shown) if wanted]
 

@@ -96,7 +96,8 @@ def check_sizes(chosen):
 
 def _trainer(chosen, steps, path, device):
     "The trainer of a run: as it was saved, or new."
-    size = Size(*(chosen[k] for k in ('image_size', 'width', 'heads', 'encoder_blocks', 'decoder_blocks', 'max_length')))
+    sizes = ('image_size', 'width', 'heads', 'encoder_blocks', 'decoder_blocks', 'max_length')
+    size = Size(*(chosen[k] for k in sizes))
     recipe = Recipe(steps=steps, batch=chosen['batch_size'], learning_rate=chosen['learning_rate'],
                     augment=bool(chosen['augment']), compile=bool(chosen['compile']), seed=chosen['seed'])
     return resume(path, size, recipe, device) if path.exists() else Trainer(size, recipe, device)
