@@ -180,8 +180,8 @@ def read_checkpoint(path, device='cpu'):
         model = CnnGru(tokenizer, check_image_size(state['image_size']))
         model.load_state_dict(state['model'])
     except Exception as e:                             # what unpickling raises depends on the bytes
-        found = f'{type(e).__name__}: {next(iter(str(e).splitlines()), "")}'
-        raise DatasetError('bad_checkpoint', str(path), f'This is no checkpoint ({found}); {remedy}') from None
+        what = f'This is no checkpoint that can be read ({type(e).__name__}); {remedy}'
+        raise DatasetError('bad_checkpoint', str(path), what) from None
     return state, model.to(device)
 
 

@@ -149,7 +149,7 @@ def _go_on(dataset, output, samples, chosen, device):
     training, validation = _drawn_splits(samples, chosen, output, device)
     ends = validation_steps(len(training.sheets), *(chosen[k] for k in ('batch_size', 'epochs', 'steps')))
     trainer = _trainer(chosen, ends[-1], output/'checkpoint.pt', device)
-    with threads_for(chosen['batch_size']) as threads:
+    with threads_for(chosen['batch_size'] if chosen['width'] > 96 else 1) as threads:        # small ones gain nothing
         times = fit(trainer, training.sheets, checkpoint=output/'checkpoint.pt', ends=ends,
                     validate=partial(_validated, validation.sheets))
         report = TrainingReport(dataset=dataset.name, **chosen, epochs_requested=chosen['epochs'], threads=threads,
@@ -171,6 +171,7 @@ def train_transformer(dataset, output, settings):
     samples = [load_parts(dataset, split, chosen[f'{name}_samples'], chosen['seed'])
                for split, name in (('train', 'train'), ('validation', 'val'))]
     check_disjoint(dataset)
+    other_parts(samples[1], chosen['seed'])            # too few are too few before anything is drawn
     key = chosen | dict(samples=digest([*samples[0], *samples[1]]))
     with training_run(output, key, settings.restart) as ended:
         return ended or _go_on(dataset, output, samples, chosen, device)
