@@ -314,7 +314,8 @@ def lab(root, tmp_path):
 
 
 def test_lab_shows_a_part_in_3d(lab, browser, screenshots):
-    page = browser.new_page(viewport=DESKTOP)
+    page, errors = browser.new_page(viewport=DESKTOP), []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto(f"{lab}/lab/tree/part.ipynb")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=30000)
     page.get_by_text("| Idle").first.wait_for(timeout=30000)  # the kernel is there
@@ -327,7 +328,7 @@ def test_lab_shows_a_part_in_3d(lab, browser, screenshots):
         canvas.wait_for(timeout=120000)
     finally:
         page.screenshot(path=screenshots / "lab.png")
-    assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+    assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0 and not errors
     before, after = drag(page, canvas)
     page.screenshot(path=screenshots / "lab.png")
     assert is_drawn(before) and is_drawn(after) and changed(before, after) > 0.02

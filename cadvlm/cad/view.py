@@ -161,7 +161,8 @@ def _objects(solid, color):
 def _renderer(objects, width, height):
     "A renderer: light from the viewer's left shoulder, z up, turned with the mouse."
     import pythreejs as three
-    light = three.DirectionalLight(color='white', position=[-200., 300., 400.], intensity=.55)
+    shadow = three.DirectionalLightShadow(camera=three.OrthographicCamera())    # without one the browser logs an error
+    light = three.DirectionalLight(color='white', position=[-200., 300., 400.], intensity=.55, shadow=shadow)
     camera = three.PerspectiveCamera(position=(VIEWS['iso'][2]*_DISTANCE).tolist(), up=[0., 0., 1.], fov=_FIELD,
                                      aspect=width/height, near=10, far=4000, children=[light])
     ambient = three.AmbientLight(color='white', intensity=.6)
