@@ -41,9 +41,9 @@ def describe(sequence):
 
 def _load(source, place, signature):
     "The bytes at a place, when there is an ordinary file of ordinary size; reading a pipe would never end."
-    if signature is None: raise DatasetError('unreadable', '', 'expected an ordinary file, found none')
+    if signature is None: raise DatasetError('unreadable', '', 'there is no ordinary file here')
     if signature[0] > _LARGEST:
-        raise DatasetError('too_large', '', f'expected at most {_LARGEST:,} bytes, found {signature[0]:,}')
+        raise DatasetError('too_large', '', f'the file has {signature[0]:,} bytes, more than the {_LARGEST:,} of any part')
     return source.fetch(place)
 
 
