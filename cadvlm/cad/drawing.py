@@ -302,7 +302,7 @@ def image_of(drawing: Drawing, size: int = 512, hidden_lines: bool = True,
     raise GeometryError('blank', drawing.view, 'the image is white; draw it larger or with wider lines')
 
 
-def draw(solid: Solid, views: Iterable[str], size: int = 512, style: Style = 'lines', hidden_lines: bool = True,
+def draw(solid: Solid, views: Iterable[ViewName | Literal['sheet']], size: int = 512, style: Style = 'lines', hidden_lines: bool = True,
          line_width: float = LINE_WIDTH) -> dict[str, np.ndarray]:
     """Images of a solid.
 

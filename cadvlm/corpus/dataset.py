@@ -9,11 +9,13 @@ __all__ = ['STAGES', 'METADATA', 'SAMPLES', 'CARD', 'OUTPUTS', 'check_folder', '
 import errno
 import os
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,6 +23,10 @@ from .folder import redacted
 from .layout import SPLITS
 from ..errors import DatasetError
 from ..files import check_id, read_json, read_json_list, shard_path, whole_name, write_jsonl
+
+if TYPE_CHECKING:
+    from cadvlm.cad.sequence import CadSequence
+    from cadvlm.cad.solid import Solid
 
 # %% ../../nbs/360_dataset.ipynb #ab76d1ac
 STAGES = dict(extract='extraction', dedup='dedup', render='rendering', convert='conversion',
@@ -127,33 +133,33 @@ class Part:
     """
     id: str
     split: str
-    dataset: object = field(repr=False)
+    dataset: Any = field(repr=False)
 
     @property
-    def json_path(self):
+    def json_path(self) -> Path:
         return self.dataset.json_path(self.id)
 
     @property
-    def images(self):
+    def images(self) -> dict[str, Path]:
         paths = {view: self.dataset.image_path(self.id, view) for view in self.dataset.views}
         return {view: path for view, path in paths.items() if path.is_file()}
 
     @property
-    def sequence(self):
-        from cadvlm.cad.sequence import read                    # this chapter is for programs that only train, too
-        return read(self.json_path)
+    def sequence(self) -> 'CadSequence':
+        from cadvlm.cad.repair import read_part                 # this chapter is for programs that only train, too
+        return read_part(self.json_path)
 
     @property
-    def solid(self):
+    def solid(self) -> 'Solid':
         from cadvlm.cad.solid import build
         return build(self.sequence)
 
     @property
-    def samples(self):
+    def samples(self) -> list[dict]:
         return self.dataset.samples(self.split).get(self.id, [])
 
     @property
-    def failures(self):
+    def failures(self) -> list[dict]:
         return [r for r in failures(self.dataset) if r['id'] == self.id]
 
 # %% ../../nbs/360_dataset.ipynb #9387f81d
@@ -172,13 +178,13 @@ class Dataset(_Contents):
     DatasetError
         `bad_url`.
     """
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return True                                             # a folder, also where no part is in it
 
-    def __contains__(self, id):
+    def __contains__(self, id: object) -> bool:
         return id in self._split_of
 
     def __getitem__(self, id: str | int) -> Part:
@@ -186,10 +192,10 @@ class Dataset(_Contents):
         if id in self._split_of: return Part(id, self._split_of[id], self)
         raise DatasetError('unknown_id', self.name, f'there is no part {id!r:.80} in this dataset')
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Part]:
         return self.parts()
 
-    def parts(self, split: str | None = None):
+    def parts(self, split: str | None = None) -> Iterator[Part]:
         "The parts of a split, or all."
         return (Part(i, s, self) for s in ([split] if split else SPLITS) for i in self.split[s])
 

@@ -341,7 +341,7 @@ def _fetch(url, path, settings, sha256):
 
 
 @command(Download)
-def download(output, url, settings):
+def download(output, url, settings) -> Fetched:
     """
     Returns
     -------

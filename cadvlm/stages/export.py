@@ -7,7 +7,7 @@ __all__ = ['export']
 from pathlib import Path
 
 from ..cad.brep import MILLIMETRES, ExportError
-from ..cad.export import check_suffix, save
+from ..cad.export import Exported, check_suffix, save
 from ..cad.step import read_at_most
 from ..cad.repair import read_part
 from ..corpus.dataset import Dataset
@@ -47,7 +47,7 @@ def _found(id, dataset):
 
 # %% ../../nbs/690_export_command.ipynb #3044d662
 @command(Export)
-def export(source, output, settings):
+def export(source, output, settings) -> Exported:
     """
     Returns
     -------

@@ -15,7 +15,7 @@ from pathlib import Path
 import cadvlm
 from ..corpus.dataset import (STAGES, Dataset, check_ours, forget_sums, is_ours, not_ours, record_failures,
                                    sweep_parts)
-from ..corpus.summary import counted, stage_run
+from ..corpus.summary import Summary, counted, stage_run
 from ..corpus.layout import SPLITS, hash_uniform
 from ..corpus.source import open_source
 from ..errors import DatasetError
@@ -371,7 +371,7 @@ def _notes(summary, source, taken, wanted, absent, stray):
 
 # %% ../../nbs/630_extract.ipynb #8704dac8
 @command(Extract)
-def extract(source, output, settings):
+def extract(source, output, settings) -> Summary:
     """
     Returns
     -------

@@ -151,7 +151,7 @@ def _upload(dataset, url, sums, threads, summary):
 
 # %% ../../nbs/680_upload.ipynb #efcee9d2
 @command(Upload)
-def upload(dataset, url, settings):
+def upload(dataset, url, settings) -> Summary:
     """
     Returns
     -------

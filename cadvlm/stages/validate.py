@@ -27,7 +27,7 @@ import cadvlm
 from ..corpus.conversation import FILES, check_answer
 from ..corpus.dataset import CARD
 from ..corpus.dataset import Dataset, failures, is_ours, sums_digest, sweep_parts
-from ..corpus.summary import stage_run
+from ..corpus.summary import Summary, stage_run
 from ..corpus.layout import SPLITS
 from ..errors import DatasetError
 from ..files import temporary_path, is_id, iter_files, list_files, read_json, read_json_list, write_json
@@ -464,7 +464,7 @@ def _tokens(dataset, settings, problems):
 
 # %% ../../nbs/670_validate.ipynb #ae42111e
 @command(Validate)
-def validate(dataset, settings):
+def validate(dataset, settings) -> Summary:
     """
     Returns
     -------
