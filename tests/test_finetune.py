@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 from cadvlm.learn import conversations as conversing, finetune as tuning
 from cadvlm.learn.conversations import (IGNORED, Samples, check_separate, collate, encode_sample, load_conversations,
                                         make_tiny)
-from cadvlm.learn.finetune import finetune, load_base, write_answers
+from cadvlm.learn.finetune import finetune, load_base
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
 QUICK = dict(device="cpu", batch_size=2, eval_steps=100)

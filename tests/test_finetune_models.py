@@ -358,7 +358,8 @@ def flags(settings):
 def two_processes(settings, tmp_path_factory):
     "The folder of the runs of two processes with batches of 2, by the names of `TOGETHER`."
     folder = tmp_path_factory.mktemp("two")
-    runs = {k: settings(name, epochs=2, batch_size=2, output=folder / k, **more) for k, (name, more) in TOGETHER.items()}
+    common = dict(epochs=2, batch_size=2)
+    runs = {k: settings(name, output=folder / k, **common, **more) for k, (name, more) in TOGETHER.items()}
     (folder / "runs.json").write_text(json.dumps([["finetune", *flags(run)] for run in runs.values()]))
     launch = ["--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
     script = Path(__file__).with_name("train_in_turn.py")

@@ -168,8 +168,8 @@ def check_endings(folder):
 
 
 class ShowDocs(nbdev.processors.exec_show_docs):
-    """Signatures and docstrings are shown from the modules of the package. nbdev would run every exported cell and every
-    import again, in a new shell for each notebook."""
+    """Signatures and docstrings are shown from the modules of the package. nbdev would run every exported cell and
+    every import again, in a new shell for each notebook."""
 
     shell = staticmethod(lru_cache(maxsize=1)(CaptureShell))
 

@@ -116,7 +116,7 @@ def main():
     options.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     options.add_argument("--folder", type=Path, default=ROOT / "data", help="where corpora and datasets go (data)")
     options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--again", action="store_true", help="measure again what has a row of this code, and replace it")
+    options.add_argument("--again", action="store_true", help="measure again, and replace the rows of this code")
     options = options.parse_args()
     for scale in options.scales:
         dataset, count = Dataset(options.folder / f"synthetic_{scale}"), SCALES[scale]

@@ -302,8 +302,8 @@ def image_of(drawing: Drawing, size: int = 512, hidden_lines: bool = True,
     raise GeometryError('blank', drawing.view, 'the image is white; draw it larger or with wider lines')
 
 
-def draw(solid: Solid, views: Iterable[ViewName | Literal['sheet']], size: int = 512, style: Style = 'lines', hidden_lines: bool = True,
-         line_width: float = LINE_WIDTH) -> dict[str, np.ndarray]:
+def draw(solid: Solid, views: Iterable[ViewName | Literal['sheet']], size: int = 512, style: Style = 'lines',
+         hidden_lines: bool = True, line_width: float = LINE_WIDTH) -> dict[str, np.ndarray]:
     """Images of a solid.
 
     Parameters

@@ -279,4 +279,5 @@ def show(*solids: Solid, colors: Sequence[Color] = COLORS) -> View:
     if not solids: raise ValueError('show needs at least one solid')
     if len(colors) < len(solids):
         raise ValueError(f'show needs a colour for each of {len(solids)} solids: there are only {len(colors)}')
-    return View([solids[0], *(within(s, solids[0].frame) for s in solids[1:])], tuple((red, green, blue) for red, green, blue in colors))
+    tints = tuple((red, green, blue) for red, green, blue in colors)
+    return View([solids[0], *(within(s, solids[0].frame) for s in solids[1:])], tints)

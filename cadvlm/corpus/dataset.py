@@ -2,8 +2,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'METADATA', 'SAMPLES', 'CARD', 'OUTPUTS', 'check_folder', 'Part', 'Dataset', 'is_ours', 'not_ours',
-           'has_record', 'check_places', 'check_ours', 'sums_digest', 'check_sums', 'forget_sums', 'sweep_parts',
-           'writing', 'failures', 'record_failures']
+           'has_record', 'check_places', 'check_ours', 'sweep_parts', 'writing', 'failures', 'record_failures']
 
 # %% ../../nbs/360_dataset.ipynb #50cc3616
 import errno
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -300,32 +298,6 @@ def check_ours(dataset: Dataset, *stages: str) -> None:
                 raise not_ours(path, f'that no record of a dataset names, where `cadvlm {stage}` writes')
     path = dataset.path/'failures.jsonl'
     if _is_there(path) and not _are_failures(path): raise not_ours(path)
-
-# %% ../../nbs/360_dataset.ipynb #3ec2858a
-def sums_digest(dataset: Dataset) -> str | None:
-    "BLAKE2 digest of `SHA256SUMS`, or None."
-    path = dataset.path/'SHA256SUMS'
-    return blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
-
-
-def check_sums(dataset: Dataset) -> None:
-    """Raise when there is a `SHA256SUMS` that no validation of this dataset knows.
-
-    Raises
-    ------
-    DatasetError
-        `not_ours`.
-    """
-    found, report = sums_digest(dataset), dataset.path/'validation_report.json'
-    if found is None or is_ours(report) and read_json(report).get('sums', found) == found: return
-    what = 'that no validation of this dataset has written or agreed with; `cadvlm validate` tells whether it fits'
-    raise not_ours(dataset.path/'SHA256SUMS', what)
-
-
-def forget_sums(dataset: Dataset) -> None:
-    "Remove `SHA256SUMS`, because a stage is going to change what it is of."
-    check_sums(dataset)
-    (dataset.path/'SHA256SUMS').unlink(missing_ok=True)
 
 # %% ../../nbs/360_dataset.ipynb #502588ab
 def sweep_parts(dataset: Dataset, stage: str) -> None:

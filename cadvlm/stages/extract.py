@@ -13,9 +13,9 @@ from pathlib import Path
 
 
 import cadvlm
-from ..corpus.dataset import (STAGES, Dataset, check_ours, forget_sums, is_ours, not_ours, record_failures,
-                                   sweep_parts)
+from ..corpus.dataset import (STAGES, Dataset, check_ours, is_ours, not_ours, record_failures, sweep_parts)
 from ..corpus.summary import Summary, counted, stage_run
+from ..corpus.sums import forget_sums
 from ..corpus.layout import SPLITS, hash_uniform
 from ..corpus.source import open_source
 from ..errors import DatasetError
@@ -43,7 +43,8 @@ def _load(source, place, signature):
     "The bytes at a place, when there is an ordinary file of ordinary size; reading a pipe would never end."
     if signature is None: raise DatasetError('unreadable', '', 'there is no ordinary file here')
     if signature[0] > _LARGEST:
-        raise DatasetError('too_large', '', f'the file has {signature[0]:,} bytes, more than the {_LARGEST:,} of any part')
+        what = f'the file has {signature[0]:,} bytes, more than the {_LARGEST:,} of any part'
+        raise DatasetError('too_large', '', what)
     return source.fetch(place)
 
 

@@ -5,18 +5,13 @@ __all__ = ['check_image', 'check_sample', 'check_samples', 'load_tokenizer', 'au
 
 # %% ../../nbs/670_validate.ipynb #6a481962
 import filecmp
-import hashlib
-import heapq
 import itertools
 import os
 import time
 import zlib
 from collections import Counter
-from contextlib import ExitStack
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
@@ -25,9 +20,9 @@ import pyarrow.parquet as pq
 
 import cadvlm
 from ..corpus.conversation import FILES, check_answer
-from ..corpus.dataset import CARD
-from ..corpus.dataset import Dataset, failures, is_ours, sums_digest, sweep_parts
+from ..corpus.dataset import CARD, Dataset, failures, is_ours, sweep_parts
 from ..corpus.summary import Summary, stage_run
+from ..corpus.sums import SUMS, changed_files, in_order, sum_of, sums_digest
 from ..corpus.layout import SPLITS
 from ..errors import DatasetError
 from ..files import temporary_path, is_id, iter_files, list_files, read_json, read_json_list, write_json
@@ -68,15 +63,16 @@ def check_image(path, size):
     """
     try: data = path.read_bytes()
     except OSError as e:
-        raise DatasetError('missing_image', path.name, f'the image cannot be read: {e.strerror}; {_DRAW_AGAIN}') from None
+        what = f'the image cannot be read: {e.strerror}; {_DRAW_AGAIN}'
+        raise DatasetError('missing_image', path.name, what) from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.endswith(_END) else None
     if image is None:
         raise DatasetError('broken_image', path.name,
                            f'its {len(data):,} bytes are no whole PNG file; {_DRAW_AGAIN}')
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
-        raise DatasetError('wrong_image', path.name,
-                           f'the image has {" × ".join(map(str, image.shape))} {image.dtype} pixels, not {size} × {size} '
-                           f'× 3 uint8; {_DRAW_AGAIN}')
+        found = ' × '.join(map(str, image.shape))
+        what = f'the image has {found} {image.dtype} pixels, not {size} × {size} × 3 uint8; {_DRAW_AGAIN}'
+        raise DatasetError('wrong_image', path.name, what)
     if image.min() > _WHITE: raise DatasetError('blank_image', path.name, f'the image is white; {_DRAW_AGAIN}')
     return image
 
@@ -106,13 +102,6 @@ def _redrawn(images, solid, pen, id):
             if not np.array_equal(images[v], again[v])]
 
 
-def _digest(path):
-    try:
-        # piece by piece: conversations may be large
-        with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-    except OSError: return None
-
-
 _NO_JSON = 'the file of this part is missing in cad_json; run `cadvlm extract` again'
 
 
@@ -139,7 +128,7 @@ def _validate_one(dataset, views, pen, language, id, drawn, code):
         try: decode(check_answer(zlib.decompress(code).decode()), language)
         except CadError as e: problems.append([id, 'bad_code', f'the code cannot be read: {e}'])
     files = [dataset.json_path(id), *(dataset.image_path(id, v) for v in (views if drawn else ()))]
-    return dict(problems=problems, sums=[[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files])
+    return dict(problems=problems, sums=[[f.relative_to(dataset.path).as_posix(), sum_of(f)] for f in files])
 
 # %% ../../nbs/670_validate.ipynb #12c8c747
 def check_sample(dataset, sample, views):
@@ -308,8 +297,8 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
             for j, (sample, text, n) in enumerate(zip(some, texts, count(texts)), start=first):
                 lengths.append(n + around)
                 if n + around > max_length:
-                    problems.append([f'{name}[{j}]', 'too_many_tokens',
-                                     f'{sample["id"]} has {n + around:,} tokens, over the {max_length:,} of --max-length'])
+                    what = f'{sample["id"]} has {n + around:,} tokens; --max-length is {max_length:,}'
+                    problems.append([f'{name}[{j}]', 'too_many_tokens', what])
                 problems += [[f'{name}[{j}]', 'separator',
                               f'the text of {sample["id"]} holds {m!r}, which the tokenizer takes for a mark']
                              for m in sorted(marks) if m in text]
@@ -328,50 +317,23 @@ _SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json
 def _whole_sums(dataset):
     "`[file, sum]` of the files that are of the whole dataset."
     files = [*(dataset.path/n for n in _SUMMED), *sorted((dataset.path/'parquet').glob('*.parquet'))]
-    return [[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files]
-
-
-_PIECE = 50_000             # lines that are held in memory
-
-
-def _file(line):
-    "The name of the file in `sum  name`."
-    return line[66:].rstrip(b'\n')
-
-
-def _in_order(lines, folder=None):
-    "The lines of some sums in the order of the names: sorted in pieces, which are kept in a folder and merged."
-    with ExitStack() as stack:
-        lines, pieces = iter(lines), []
-        while some := sorted(itertools.islice(lines, _PIECE), key=_file):
-            pieces.append(stack.enter_context(TemporaryFile(dir=folder)))
-            pieces[-1].writelines(some); pieces[-1].seek(0)
-        yield from heapq.merge(*pieces, key=_file)
+    return [[f.relative_to(dataset.path).as_posix(), sum_of(f)] for f in files]
 
 # %% ../../nbs/670_validate.ipynb #398d54b4
-def _changed(old, new):
-    "`(file, what happened to it)` where two lists of sums differ that are in order."
-    marked = lambda side, lines: ((_file(line), side, line[:64]) for line in lines)
-    for name, lines in itertools.groupby(heapq.merge(marked('old', old), marked('new', new), key=itemgetter(0)),
-                                         itemgetter(0)):
-        sums = {side: sum for _, side, sum in lines}
-        if len(sums) < 2: yield name.decode(errors='replace'), 'is new' if 'new' in sums else 'is gone'
-        elif sums['old'] != sums['new']: yield name.decode(errors='replace'), 'has changed'
-
-
 def _check_sums(dataset, sums, known):
     """Problems of files that are not what they were; `known` are places that have a problem already. Without any, and
     without earlier sums, these are written."""
-    path, new = dataset.path/'SHA256SUMS', temporary_path(dataset.log_path('validate', '.sums'))
+    path, new = dataset.path/SUMS, temporary_path(dataset.log_path('validate', '.sums'))
     try:
-        with new.open('xb') as f: f.writelines(_in_order((f'{h}  {n}\n'.encode() for n, h in sums if h), new.parent))
+        with new.open('xb') as f: f.writelines(in_order((f'{h}  {n}\n'.encode() for n, h in sums if h), new.parent))
         if not path.exists():
             if not known: os.replace(new, path)
             return []
         if filecmp.cmp(path, new, shallow=False): return []
         with path.open('rb') as old, new.open('rb') as now:
-            return [[n, 'changed_file', f'the file {found} since SHA256SUMS was written; delete SHA256SUMS to accept it']
-                    for n, found in _changed(_in_order(old, new.parent), now)
+            since = 'since SHA256SUMS was written; delete SHA256SUMS to accept it'
+            return [[n, 'changed_file', f'the file {what} {since}']
+                    for n, what in changed_files(in_order(old, new.parent), now)
                     if not any(n.startswith(k) or Path(n).stem == k for k in known)]
     finally: new.unlink(missing_ok=True)
 
