@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -80,7 +81,8 @@ def words_of(name: str) -> list[str]:
     return [w.lower() for w in re.findall(r'[A-ZÄÖÜ]+(?![a-zäöü])|[A-ZÄÖÜ]?[a-zäöüß]+', name)]
 
 
-def style_of_names(names: Sequence[str]) -> Meaning | None:
+@lru_cache(maxsize=1000)
+def style_of_names(names: tuple[str, ...]) -> Meaning | None:
     "The style that names of layers, groups and classes speak of, or None."
     words = [w for name in names for w in words_of(name)]
     for style, beginnings in _WORDS.items():
@@ -113,7 +115,7 @@ _RANK = dict(visible=0, hidden=1, dropped=2)
 def style_of(names: Sequence[str], dashes: Sequence[float], colour: tuple | None = None, rules: Rules = Rules()) -> Meaning:
     "The style of a line, from its names, its dash pattern, its colour, and what the user says."
     if said := rules.style(names, colour): return said
-    return max(style_of_names(names) or 'visible', style_of_dashes(dashes), key=_RANK.get)
+    return max(style_of_names(tuple(names)) or 'visible', style_of_dashes(dashes), key=_RANK.get)
 
 # %% ../../nbs/540_strokes.ipynb #f7b9515c
 _PALE = 0.3                 # how much lighter hidden lines are than the darkest
