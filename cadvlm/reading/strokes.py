@@ -2,16 +2,16 @@
 
 # %% auto #0
 __all__ = ['Meaning', 'MAX_BYTES', 'MAX_POINTS', 'DrawingError', 'Stroke', 'style_of_dashes', 'words_of', 'style_of_names',
-           'Rules', 'style_of', 'with_grey_hidden', 'bezier_points', 'bezier_curve', 'chained', 'check_strokes',
-           'too_many']
+           'Rules', 'style_of', 'with_grey_hidden', 'bezier_points', 'bezier_curve', 'chained', 'Text', 'Page',
+           'check_strokes', 'too_many']
 
 # %% ../../nbs/540_strokes.ipynb #f149bc89
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -185,6 +185,39 @@ def chained(pieces: Sequence[Arc | np.ndarray]) -> list[Arc | Circle | np.ndarra
     if len(found) > 1 and isinstance(found[0], Arc) and isinstance(found[-1], Arc) and (
             joined := _one_arc(found[-1], found[0])): found = [joined, *found[1:-1]]
     return [np.concatenate(f) if isinstance(f, list) else f for f in found]
+
+# %% ../../nbs/540_strokes.ipynb #86da4331
+class Text(NamedTuple):
+    """Words on a drawing, and where they begin."""
+    words: str
+    place: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What is in one drawing file.
+
+    Attributes
+    ----------
+    name : str
+        Of the file, without its ending.
+    strokes : list of Stroke
+        In units of the file, y up.
+    unit : float, optional
+        Millimetres in such a unit, where the file says so.
+    texts : list of Text
+    hatched : bool
+        Whether some area is hatched.
+    """
+    name: str
+    strokes: list[Stroke]
+    unit: float | None = None
+    texts: list[Text] = field(default_factory=list)
+    hatched: bool = False
+
+    def __repr__(self):
+        count = {s: sum(t.style == s for t in self.strokes) for s in ('visible', 'hidden', 'dropped')}
+        return f'<Page {self.name}: {", ".join(f"{n:,} {s}" for s, n in count.items())}>'
 
 # %% ../../nbs/540_strokes.ipynb #7c714dfd
 MAX_BYTES = 16 * 2**20      # of a file
