@@ -6,7 +6,7 @@ __all__ = ['THREE', 'Styles', 'TOLERANCE', 'uncovered', 'rows_of', 'ViewMatch', 
 # %% ../../nbs/580_match.ipynb #27a965e7
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -199,7 +199,7 @@ class ViewMatch:
     extra : (k, 5) float
         What is a line of the part and is not drawn.
     smooth : float
-        Length of what is drawn along smooth joints of the part, and is no line of it otherwise.
+        Length of what is drawn along smooth joints or seams of the part, and is no line of it otherwise.
     near : float
         Units within which lines agree.
     """
@@ -259,7 +259,7 @@ class Match:
 
     @property
     def smooth(self) -> float:
-        "Length of drawn lines that are smooth joints of the part."
+        "Length of drawn lines that are smooth joints or seams of the part."
         return sum(m.smooth for m in self.views.values())
 
     @property
@@ -285,9 +285,6 @@ def _is_certain(match):
         match.share(s) >= _AGREES or match.wrong(s) <= min(_CRUMB, length/50) for s in (_VISIBLE, _HIDDEN))
 
 # %% ../../nbs/580_match.ipynb #c99908b5
-_SMOOTH = np.ones((2, 1), dtype=bool)
-
-
 def _tolerance(rows, tolerance):
     "The tolerance for a view, smaller where the view is thin."
     if not len(rows): return tolerance
@@ -295,14 +292,10 @@ def _tolerance(rows, tolerance):
     return max(min(tolerance, _THIN * float(np.ptp(ends, axis=0).min())), 1e-6)
 
 
-def _view_match(view, drawn, expected, joints, tolerance):
-    "Compare the rows of one view; `joints` (k, 5) are its smooth lines."
+def _view_match(view, drawn, expected, tolerance):
+    "Compare the rows of one view."
     near = _tolerance(expected, tolerance)
-    missing, extra = _unmatched(drawn, expected, near), _unmatched(expected, drawn, near)
-    if not len(joints): return ViewMatch(view, drawn, expected, missing, extra, 0., near)
-    left = uncovered(missing, joints, _SMOOTH, near)
-    smooth = float(_lengths(missing).sum() - _lengths(left).sum())
-    return ViewMatch(view, drawn, expected, left, extra, smooth, near)
+    return ViewMatch(view, drawn, expected, _unmatched(drawn, expected, near), _unmatched(expected, drawn, near), 0., near)
 
 # %% ../../nbs/580_match.ipynb #1a10d797
 _FLAT = math.cos(math.radians(0.2))
@@ -340,18 +333,67 @@ def smooth_joints(solid: Solid, sequence: CadSequence | None = None) -> np.ndarr
     return ends[np.concatenate(kept)]
 
 
-def _joint_rows(joints, view):
-    "Smooth joints (k, 2, 3) on the paper of a view, as rows."
-    flat = (joints @ VIEWS[view][:2].T).reshape(-1, 4)
+def _on_paper(lines, view):
+    "Lines in space (k, 2, 3) on the paper of a view, as rows."
+    flat = (lines @ VIEWS[view][:2].T).reshape(-1, 4)
     return np.column_stack((flat, np.zeros(len(flat))))
 
-# %% ../../nbs/580_match.ipynb #dc1df9a2
-def _drawn_part(part, views, smooth):
-    "`(drawings, smooth joints)` of a part in the given views."
-    if isinstance(part, Mapping): return part, np.empty((0, 2, 3))
-    solid = part if isinstance(part, Solid) else build(part)
-    joints = smooth_joints(solid, None if isinstance(part, Solid) else part) if smooth else np.empty((0, 2, 3))
-    return {v: project(solid, v) for v in views}, joints
+# %% ../../nbs/580_match.ipynb #77f3545c
+_AXES = dict(front=(0, 2), top=(0, 1), right=(1, 2))        # of the paper's x and y
+
+
+def _section(solid, axis, level):
+    "The outline of a solid cut across an axis at a level: lines in space (k, 2, 3)."
+    vertices, faces = solid.mesh
+    above = vertices[:, axis] > level
+    cut = faces[above[faces].any(axis=1) & ~above[faces].all(axis=1)]
+    lone = above[cut] == (above[cut].sum(axis=1) == 1)[:, None]              # the corner alone on its side
+    k = lone.argmax(axis=1)
+    tip = vertices[cut[np.arange(len(cut)), k]]
+    ends = []
+    for step in (1, 2):
+        other = vertices[cut[np.arange(len(cut)), (k + step) % 3]]
+        t = (level - tip[:, axis]) / (other[:, axis] - tip[:, axis])
+        ends.append(tip + t[:, None]*(other - tip))
+    return np.stack(ends, axis=1)
+
+
+def _levels(found):
+    "`{(axis, level)}` of missing lines that are level or upright."
+    levels = set()
+    for view, m in found.items():
+        if view not in _AXES: continue
+        for paper, axis in enumerate(_AXES[view][::-1]):
+            k = 1 - paper
+            level = m.missing[np.abs(m.missing[:, k] - m.missing[:, 2 + k]) < m.near]
+            levels |= {(axis, value) for value in level[:, k].round(2).tolist()}
+    return sorted(levels)[:_MOST_LEVELS]
+
+
+_MOST_LEVELS = 40
+_ANY = np.ones((2, 2), dtype=bool)
+
+
+def _seams(solid, found):
+    "`{view: rows}` of seams that are drawn all round."
+    rows = {v: [np.empty((0, 5))] for v in found}
+    for axis, level in _levels(found):
+        lines = _section(solid, axis, level)
+        drawn = {v: _on_paper(lines, v) for v in found if axis in _AXES.get(v, ())}
+        left = [_lengths(uncovered(r, found[v].drawn, _ANY, max(found[v].near, 0.02))).sum() for v, r in drawn.items()]
+        if not len(lines) or len(drawn) < 2 or max(left) > _CRUMB: continue
+        for v, r in drawn.items(): rows[v].append(r)
+    return {v: np.concatenate(r) for v, r in rows.items()}
+
+# %% ../../nbs/580_match.ipynb #1181d501
+def _allowed(found, solid, sequence):
+    "The comparison of views without the lines that are smooth joints or seams of the part."
+    joints, seams, left = smooth_joints(solid, sequence), _seams(solid, found), {}
+    for v, m in found.items():
+        cover = np.concatenate((_on_paper(joints, v), seams[v]))
+        missing = uncovered(m.missing, cover, np.ones((2, 1), dtype=bool), max(m.near, 0.02))
+        left[v] = replace(m, missing=missing, smooth=float(_lengths(m.missing).sum() - _lengths(missing).sum()))
+    return left
 
 
 def match(part: CadSequence | Solid | Mapping[str, Drawing], views: Mapping[str, Drawing], styles: Styles = 'full',
@@ -369,7 +411,7 @@ def match(part: CadSequence | Solid | Mapping[str, Drawing], views: Mapping[str,
     tolerance : float
         Units within which two lines are the same.
     smooth : bool
-        Allow lines of the drawing that lie on smooth joints of the part.
+        Allow lines of the drawing that lie on smooth joints or seams of the part; needs a part, not its views.
 
     Returns
     -------
@@ -381,9 +423,13 @@ def match(part: CadSequence | Solid | Mapping[str, Drawing], views: Mapping[str,
         When the part has no solid, or cannot be drawn.
     """
     if styles not in get_args(Styles): raise ValueError(f'styles must be one of {", ".join(get_args(Styles))}')
-    drawn, joints = _drawn_part(part, views, smooth)
-    return Match({v: _view_match(v, rows_of(d, styles), rows_of(drawn[v], styles), _joint_rows(joints, v), tolerance)
-                  for v, d in views.items()}, styles)
+    if smooth and isinstance(part, Mapping): raise ValueError('smooth lines are found on a part, not on its views')
+    solid = build(part) if isinstance(part, CadSequence) else part
+    drawn = solid if isinstance(part, Mapping) else {v: project(solid, v) for v in views}
+    found = {v: _view_match(v, rows_of(d, styles), rows_of(drawn[v], styles), tolerance) for v, d in views.items()}
+    if smooth and any(len(m.missing) for m in found.values()):
+        found = _allowed(found, solid, part if isinstance(part, CadSequence) else None)
+    return Match(found, styles)
 
 # %% ../../nbs/580_match.ipynb #71e5c569
 _COLOURS = dict(agrees='#9a9a9a', missing='#d62728', extra='#1f5fd6')

@@ -232,7 +232,7 @@ def read_page(path: Path, rules: Rules = Rules()) -> Page:
         `unknown_suffix`, `not_vectors`, `missing_file`, `too_large`, and those of the readers.
     """
     suffix = path.suffix.lower()
-    if suffix in _IMAGES: raise DrawingError('not_vectors', str(path), 'it is an image; give the drawing as SVG or DXF')
+    if suffix in _IMAGES: raise DrawingError('not_vectors', str(path), 'this kind of file is not read; give the drawing as SVG or DXF')
     if suffix not in _READERS: raise DrawingError('unknown_suffix', str(path), 'expected a name that ends with .svg or .dxf')
     try:
         with path.open('rb') as f: data = f.read(MAX_BYTES + 1)

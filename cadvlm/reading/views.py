@@ -90,10 +90,14 @@ def _nearest(groups):
 _GROUPS_AT_ONCE = 60        # more of them are no views
 
 
+def _wide_groups(strokes):
+    "Groups of strokes, without those that are one straight line: no view is."
+    return [g for g in _groups(strokes, _STRIP) if np.ptp(_box(g), axis=0).min() > 0]
+
+
 def partitions(strokes: list[Stroke]) -> list[list[list[Stroke]]]:
     "Ways in which strokes may fall into three to six groups, the most probable first."
-    groups, last, found = _groups(strokes, _STRIP), _STRIP*np.ptp(_box(strokes), axis=0).max(), []
-    if len(groups) > _GROUPS_AT_ONCE: groups = _groups(strokes, 5*_STRIP)
+    groups, last, found = _wide_groups(strokes), _STRIP*np.ptp(_box(strokes), axis=0).max(), []
     while _FEWEST <= len(groups) <= _GROUPS_AT_ONCE:
         gap, i, j = _nearest(groups)
         if len(groups) <= _MOST: found.append((gap / max(last, 1e-12), groups))
@@ -171,7 +175,7 @@ def is_isometric(strokes: Sequence[Stroke]) -> bool:
 def _refusal(page, groups):
     "The error for a page that does not show three views."
     if is_isometric([s for g in groups for s in g]):
-        return DrawingError('isometric', page.name, 'it is drawn in perspective; front, top and side views are needed')
+        return DrawingError('isometric', page.name, 'it is an isometric view; front, top and side views are needed')
     section = ', one of them a section' if page.hatched else ''
     what = 'one view' if len(groups) == 1 else f'{len(groups)} groups of lines{section}'
     return DrawingError('not_three_views', page.name, f'it shows {what}; three views are needed')
@@ -187,5 +191,5 @@ def views_on(page: Page) -> list[list[Sight]]:
     """
     strokes = without_frames([s for s in page.strokes if s.style != 'dropped'])
     found = partitions(strokes)
-    if not found: raise _refusal(page, _groups(strokes, _STRIP))
+    if not found: raise _refusal(page, _wide_groups(strokes))
     return [sights(groups, page.texts) for groups in found]
