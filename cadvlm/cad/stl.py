@@ -23,7 +23,9 @@ _MAX_BYTES = 64 * 2**20
 def _triangles(data):
     "Corners (t, 3, 3) of the triangles in a binary or text STL file."
     import trimesh                                           # takes almost a second
-    try: corners = np.asarray(trimesh.load(io.BytesIO(data), file_type='stl', process=False).triangles, dtype=float)
+    try:
+        mesh = trimesh.load(io.BytesIO(data), file_type='stl', process=False)
+        corners = np.asarray(mesh.triangles, dtype=float)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, MemoryError) as e:
         message = f'expected an STL file, found one that cannot be read: {" ".join(str(e).split())[:100]}'
         raise ExportError('bad_stl', '', message) from None

@@ -71,7 +71,7 @@ class Part:
         "The solid; raises what `build` does."
         return self.content if isinstance(self.content, Solid) else build(self.content)
 
-
+# %% ../../nbs/345_part.ipynb #40454fbe
 def load_part(source: str | Path, dataset: Path | None = None, language: str | None = None,
               unit: float | None = None) -> Part:
     """A part from a file of any kind, or from a dataset.
@@ -79,8 +79,8 @@ def load_part(source: str | Path, dataset: Path | None = None, language: str | N
     Parameters
     ----------
     source : str or Path
-        A JSON file of DeepCAD or Fusion 360, a program, an .h5 file of DeepCAD vectors, a STEP or STL file, or the id of
-        a part in a dataset.
+        A JSON file of DeepCAD or Fusion 360, a program, an .h5 file of DeepCAD vectors, a STEP or STL file, or the id
+        of a part in a dataset.
     dataset : Path, optional
         Where to look for an id; by default in all below data/.
     language : str, optional
