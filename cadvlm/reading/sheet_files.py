@@ -53,11 +53,12 @@ def _number(value): return f'{value:.9g}'
 
 
 def _svg_path(path, height):
-    "The `d` of a path; y points down in SVG."
+    "The `d` of a path; y points down in SVG. Of an arc that has its ends and its radius, half a circle has no centre."
     def at(p): return f'{_number(p[0])},{_number(height - p[1])}'
     if isinstance(path, Arc):
-        r, large, clockwise = _number(path.radius), int(abs(path.sweep) > math.pi), int(path.sweep < 0)
-        return f'M{at(path.start)} A{r},{r} 0 {large} {clockwise} {at(path.end)}'
+        r, clockwise, pieces = _number(path.radius), int(path.sweep < 0), math.ceil(abs(path.sweep) / (math.pi/2))
+        ends = [*(path.at(k / pieces) for k in range(1, pieces)), path.end]
+        return f'M{at(path.start)} ' + ' '.join(f'A{r},{r} 0 0 {clockwise} {at(p)}' for p in ends)
     closed = len(path) > 2 and np.allclose(path[0], path[-1], rtol=0, atol=1e-9)
     return 'M' + ' L'.join(map(at, path[:-1] if closed else path)) + (' Z' if closed else '')
 
