@@ -273,10 +273,12 @@ def test_a_file_alone_in_a_folder_is_enough(real, tmp_path):
     "The reader sees the drawing, and nothing else."
     sequence, solid = next(iter(real.values()))
     (tmp_path / "a.svg").write_bytes(sheet_file(lay_out(solid), ".svg"))
-    script = ("import sys, pathlib; from cadvlm.reading.sheet import read_drawing;"
-              "print(len(next(read_drawing('a.svg').hypotheses()).views), sorted(p.name for p in pathlib.Path().iterdir()))")
+    script = ("import pathlib; from cadvlm.reading.sheet import read_drawing;"
+              "views = next(read_drawing('a.svg').hypotheses()).views;"
+              "print(len(views), sorted(p.name for p in pathlib.Path().iterdir()))")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    shown = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert shown.stdout.strip() == "3 ['a.svg']", shown.stderr
 
 
