@@ -255,7 +255,7 @@ class Match:
     @property
     def agreement(self) -> dict[str, dict[str, float]]:
         "Share of length that agrees, by view and style, the smaller of both ways."
-        names = ('visible', 'hidden') if self.styles == 'full' else ('visible' if self.styles == 'visible' else 'lines',)
+        names = dict(full=('visible', 'hidden'), visible=('visible',), unknown=('lines',))[self.styles]
         return {v: {n: m.share(k) for k, n in enumerate(names)} for v, m in self.views.items()}
 
     @property
@@ -279,7 +279,7 @@ class Match:
         read = [f'  read as {self.hypothesis}'] if self.hypothesis else []
         return '\n'.join([verdict, *(line(*item) for item in self.agreement.items()), *read])
 
-
+# %% ../../nbs/580_match.ipynb #ece80020
 def _percent(share):
     "A share as text; what is not whole is not rounded to it."
     return f'{math.floor(1000*share) / 10:.1f} %'
@@ -302,7 +302,8 @@ def _tolerance(rows, tolerance):
 def _view_match(view, drawn, expected, tolerance):
     "Compare the rows of one view."
     near = _tolerance(expected, tolerance)
-    return ViewMatch(view, drawn, expected, _unmatched(drawn, expected, near), _unmatched(expected, drawn, near), 0., near)
+    missing, extra = _unmatched(drawn, expected, near), _unmatched(expected, drawn, near)
+    return ViewMatch(view, drawn, expected, missing, extra, 0., near)
 
 # %% ../../nbs/580_match.ipynb #1a10d797
 _FLAT = math.cos(math.radians(0.2))
@@ -403,8 +404,8 @@ def _allowed(found, solid, sequence):
     return left
 
 
-def match_views(part: CadSequence | Solid | Mapping[str, Drawing], views: Mapping[str, Drawing], styles: Styles = 'full',
-                tolerance: float = TOLERANCE, smooth: bool = False) -> Match:
+def match_views(part: CadSequence | Solid | Mapping[str, Drawing], views: Mapping[str, Drawing],
+                styles: Styles = 'full', tolerance: float = TOLERANCE, smooth: bool = False) -> Match:
     """Compare a part with views of it, line by line, both ways.
 
     Parameters
@@ -466,7 +467,8 @@ def overlay(match: Match, axes=None):
     """
     if axes is None:
         from matplotlib.figure import Figure
-        axes = Figure(figsize=(4*len(match.views), 4), layout='constrained').subplots(1, len(match.views), squeeze=False)[0]
+        count = len(match.views)
+        axes = Figure(figsize=(4*count, 4), layout='constrained').subplots(1, count, squeeze=False)[0]
     for ax, (view, found) in zip(axes, match.views.items()):
         for kind, rows in dict(agrees=found.drawn, missing=found.missing, extra=found.extra).items():
             _drawn_rows(ax, rows, kind)
@@ -480,7 +482,8 @@ def overlay(match: Match, axes=None):
 def _positions(rotated):
     "Matrices that turn a part into other positions; first the one that leaves it."
     if not rotated: return [np.eye(3)]
-    signed = [np.diag(signs) @ np.eye(3)[list(axes)] for axes in permutations(range(3)) for signs in product((1., -1.), repeat=3)]
+    signs = [*product((1., -1.), repeat=3)]
+    signed = [np.diag(s) @ np.eye(3)[list(axes)] for axes in permutations(range(3)) for s in signs]
     return [m for m in signed if np.linalg.det(m) > 0]
 
 
@@ -493,8 +496,8 @@ _SIZE = 1.                  # units by which the sides of a part and its drawing
 
 def _has_size(hypothesis, size):
     "Do front and top view have the width, depth and height of a part?"
-    def extent(view): return np.ptp(np.concatenate([*hypothesis.views[view].visible, *hypothesis.views[view].hidden]), axis=0)
-    (x, z), (_, y) = extent('front'), extent('top')
+    views = [hypothesis.views[v] for v in ('front', 'top')]
+    (x, z), (_, y) = (np.ptp(np.concatenate([*d.visible, *d.hidden]), axis=0) for d in views)
     return np.abs(np.subtract((x, y, z), size)).max() < _SIZE
 
 
@@ -522,7 +525,8 @@ _MOST_ATTEMPTS = 1000
 
 # %% ../../nbs/580_match.ipynb #bfc2b7b5
 def match(part: CadSequence | Solid, drawing: Mapping[str, Drawing] | Sheet | str | Path | Sequence[str | Path],
-          styles: Styles | None = None, tolerance: float = TOLERANCE, smooth: bool | None = None, rotated: bool = False) -> Match:
+          styles: Styles | None = None, tolerance: float = TOLERANCE, smooth: bool | None = None,
+          rotated: bool = False) -> Match:
     """Compare a part with a drawing of it, line by line, both ways.
 
     Parameters
@@ -555,13 +559,15 @@ def match(part: CadSequence | Solid, drawing: Mapping[str, Drawing] | Sheet | st
     if isinstance(drawing, Mapping): return match_views(part, drawing, styles or 'full', tolerance, bool(smooth))
     sheet, best = drawing if isinstance(drawing, Sheet) else read_drawing(drawing, styles), None
     for one, drawn, hypothesis in islice(_attempts(part, sheet, rotated), _MOST_ATTEMPTS):
-        plain = match_views(drawn, hypothesis.views, hypothesis.styles, tolerance)
-        found = match_views(one, hypothesis.views, hypothesis.styles, tolerance, True) if smooth is not False and _may_be_smooth(plain) else plain
+        found = match_views(drawn, hypothesis.views, hypothesis.styles, tolerance)
+        if smooth is not False and _may_be_smooth(found):
+            found = match_views(one, hypothesis.views, hypothesis.styles, tolerance, True)
         found = replace(found, hypothesis=hypothesis)
         if best is None or _closeness(found) > _closeness(best): best = found
         if found.certified: return found
     if best: return best
-    raise GeometryError('other_size', '', 'its width, height and depth are not those of the drawing, in any of its views')
+    message = 'its width, height and depth are not those of the drawing; perhaps it lies on another side: --rotated'
+    raise GeometryError('other_size', '', message)
 
 
 def _may_be_smooth(found):

@@ -235,8 +235,9 @@ def read_page(path: Path, rules: Rules = Rules()) -> Page:
         `unknown_suffix`, `not_vectors`, `missing_file`, `too_large`, and those of the readers.
     """
     suffix = path.suffix.lower()
-    if suffix in _IMAGES: raise DrawingError('not_vectors', str(path), 'this kind of file is not read; give the drawing as SVG or DXF')
-    if suffix not in _READERS: raise DrawingError('unknown_suffix', str(path), 'expected a name that ends with .svg or .dxf')
+    if suffix not in _READERS:
+        reason = 'not_vectors' if suffix in _IMAGES else 'unknown_suffix'
+        raise DrawingError(reason, str(path), 'this kind of file is not read; give the drawing as .svg or .dxf')
     try:
         with path.open('rb') as f: data = f.read(MAX_BYTES + 1)
     except FileNotFoundError: raise DrawingError('missing_file', str(path), 'there is no such file') from None
@@ -246,13 +247,15 @@ def read_page(path: Path, rules: Rules = Rules()) -> Page:
 
 def _files(paths):
     "The drawing files meant by paths, folders opened."
-    found = []
+    found, known = [], (*_READERS, *_IMAGES)
     for path in map(Path, paths):
-        inside = sorted(f for f in path.iterdir() if f.suffix.lower() in (*_READERS, *_IMAGES)) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir(): inside = sorted(f for f in path.iterdir() if f.suffix.lower() in known)
         vectors = [f for f in inside if f.suffix.lower() in _READERS]
         found += vectors or inside
     if found: return found
-    raise DrawingError('missing_file', ' '.join(map(str, paths)), 'there is no drawing; give an SVG or DXF file, or three')
+    where = ' '.join(map(str, paths))
+    raise DrawingError('missing_file', where, 'there is no drawing; give an SVG or DXF file, or three')
 
 # %% ../../nbs/558_sheet.ipynb #972089c3
 def _file_sights(pages):
@@ -315,7 +318,7 @@ class Sheet:
             if id(candidate) not in known: known[id(candidate)] = candidate, _redrawn(candidate, self.near)
             yield _hypothesis(candidate, style, known[id(candidate)][1], self.unit)
 
-
+# %% ../../nbs/558_sheet.ipynb #9f6c2bef
 def read_drawing(paths: str | Path | Sequence[str | Path], styles: Styles | None = None, rules: Rules = Rules(),
                  near: float = NEAR) -> Sheet:
     """Read a drawing: one file with three views, or three files, or a folder of them.
@@ -325,8 +328,8 @@ def read_drawing(paths: str | Path | Sequence[str | Path], styles: Styles | None
     paths : str, Path or a list of them
         Of SVG and DXF files.
     styles : {'full', 'visible', 'unknown'}, optional
-        Whether hidden lines are told apart, left out, or drawn like others; by default what the lines say, and where no line is hidden all
-        three are possible.
+        Whether hidden lines are told apart, left out, or drawn like others; by default what the lines say, and where
+        no line is hidden all three are possible.
     rules : Rules
         Layers, classes and colours of visible and hidden lines and of what is none.
     near : float
@@ -339,13 +342,16 @@ def read_drawing(paths: str | Path | Sequence[str | Path], styles: Styles | None
     Raises
     ------
     DrawingError
-        `not_three_views`, `isometric`, `views_disagree`; `not_vectors`, `missing_file`, `unknown_suffix`, `empty_drawing`; `bad_svg`, `bad_dxf`,
-        `has_entities`, `nested_blocks`, `not_finite`, `too_large`, `too_many_lines`, `missing_extra`.
+        `not_three_views`, `isometric`, `views_disagree`; `not_vectors`, `missing_file`, `unknown_suffix`,
+        `empty_drawing`; `bad_svg`, `bad_dxf`, `has_entities`, `nested_blocks`, `not_finite`, `too_large`,
+        `too_many_lines`, `missing_extra`.
     """
-    if styles and styles not in get_args(Styles): raise ValueError(f'styles must be one of {", ".join(get_args(Styles))}')
+    if styles and styles not in get_args(Styles):
+        raise ValueError(f'styles must be one of {", ".join(get_args(Styles))}')
     files = _files([paths] if isinstance(paths, (str, Path)) else paths)
     pages = [read_page(f, rules) for f in files]
-    if len(pages) == 2: raise DrawingError('not_three_views', str(files[0].parent), 'there are two files; three are needed')
+    if len(pages) == 2:
+        raise DrawingError('not_three_views', str(files[0].parent), 'there are two files; three are needed')
     sheet = Sheet(pages, views_on(pages[0]) if len(pages) == 1 else [_file_sights(pages)], styles, near)
     if next(sheet._ranked(), None) is not None: return sheet
     where = pages[0].name if len(pages) == 1 else str(files[0].parent)

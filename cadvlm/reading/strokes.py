@@ -73,7 +73,7 @@ def style_of_dashes(dashes: Sequence[float]) -> Meaning:
 
 # %% ../../nbs/540_strokes.ipynb #433407e5
 _WORDS = dict(
-    dropped='cent axis axes achse mitte chain dashdot phantom divide dim bema mass text anno note label beschrift hatch '
+    dropped='cent axis achse mitte chain dashdot phantom divide dim bema mass text anno note label beschrift hatch '
             'schraff border frame rahmen title schrift table stückliste viewport defpoints constr hilf leader arrow '
             'symbol section cutting grid balloon tangent smooth seam',
     hidden='hid verdeckt dash dott dot invis unsicht cache gestrich nascost ocult',
@@ -116,7 +116,8 @@ class Rules:
 _RANK = dict(visible=0, hidden=1, dropped=2)
 
 
-def style_of(names: Sequence[str], dashes: Sequence[float], colour: tuple | None = None, rules: Rules = Rules()) -> Meaning:
+def style_of(names: Sequence[str], dashes: Sequence[float], colour: tuple | None = None,
+             rules: Rules = Rules()) -> Meaning:
     "The style of a line, from its names, its dash pattern, its colour, and what the user says."
     if said := rules.style(names, colour): return said
     return max(style_of_names(tuple(names)) or 'visible', style_of_dashes(dashes), key=_RANK.get)
