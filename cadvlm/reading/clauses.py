@@ -192,6 +192,14 @@ def _full(model, clauses):
     return [*model, *range(-len(model) - 1, -clauses.count - 1, -1)]
 
 
+_THICK = 0.05               # units: solutions that differ in thinner cells alone are one
+
+
+def _thick(cells):
+    "The classes that have a cell of some thickness."
+    return np.unique(cells.classes[(cells.classes > 0) & (cells.depth > _THICK)]).tolist()
+
+
 def solutions(cells: Cells) -> Iterator[Solution]:
     """Material and void that the lines allow, each way once; one compromise where they contradict each other.
 
@@ -201,7 +209,7 @@ def solutions(cells: Cells) -> Iterator[Solution]:
         `contradictory_views`, `too_many_cells`.
     """
     clauses = Clauses(cells)
-    free, found = list(clauses.variables.values()), 0
+    free, found = [clauses.variables[c] for c in _thick(cells)], 0
     with Glucose4(bootstrap_with=clauses.clauses) as solver:
         while True:
             solver.conf_budget(_CONFLICTS)
