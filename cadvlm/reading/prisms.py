@@ -21,6 +21,8 @@ from .refit import NEAR, curves_through, share_circles
 # %% ../../nbs/570_prisms.ipynb #1703ec88
 _THIN = 0.3                 # units: cells that no ray finds thicker are errors of chords, where parts have several axes
 
+_CRUMB = 0.02               # cubic units: smaller cells are errors of chords as well
+
 
 class Columns:
     """The columns of one view, each with the cells in it.
@@ -62,11 +64,11 @@ def _places(cells):
 
 def columns_of(cells: Cells) -> tuple[dict[str, Columns], np.ndarray]:
     "The columns of each view, and which cells are thick enough to be in them."
-    kept = cells.depth > _THIN
-    gaps = {axis: g[kept] for axis, g in _places(cells).items()}
-    numbers = dict(zip(PAPER, cells.cells[kept].T))
-    areas = [shapely.area(cells.views[v].pieces)[n] for v, n in numbers.items()]
+    gaps = _places(cells)
+    areas = [shapely.area(cells.views[v].pieces)[n] for v, n in zip(PAPER, cells.cells.T)]
     volume = np.prod(areas, axis=0) / np.prod([np.diff(cells.levels[a])[g] for a, g in gaps.items()], axis=0)
+    kept = (cells.depth > _THIN) & (volume > _CRUMB)
+    gaps, volume, numbers = {a: g[kept] for a, g in gaps.items()}, volume[kept], dict(zip(PAPER, cells.cells[kept].T))
     found = {}
     for view, number in numbers.items():
         depth = DEPTH[view][0]
