@@ -17,7 +17,7 @@ from ..errors import GeometryError
 from .cells import Cells, ReadingError
 from .clauses import solutions
 from .levels import PAPER, WELD, lines_of
-from .match import Match, Styles, match
+from .match import Match, Styles, match_views
 from .prisms import sequence_of
 
 # %% ../../nbs/595_reconstruct.ipynb #1d63937c
@@ -44,7 +44,7 @@ def _answers(views, styles, near, smooth) -> Iterator[_Answer]:
         sequence = sequence_of(cells, solution.material)
         solid = build(sequence)
         found = {v: d for v, d in views.items() if v in PAPER}
-        yield _Answer(sequence, solid, match(sequence, found, styles, smooth=smooth))
+        yield _Answer(sequence, solid, match_views(sequence, found, styles, smooth=smooth))
 
 # %% ../../nbs/595_reconstruct.ipynb #68750c86
 _SAME_PART = 0.999
