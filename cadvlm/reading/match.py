@@ -346,6 +346,22 @@ def _on_lines(points, lines, near):
     return (off*off).sum(axis=2) < near**2
 
 
+def _tangent_ends(sequence, frame):
+    "Where curves of sketches go on smoothly into the next, as lines in the frame: (k, 2, 3) float."
+    lines = []
+    for e in sequence.extrudes:
+        for loop in (l for p in e.sketch.profiles for l in p.loops if len(l.curves) > 1):
+            ends = [b.start for a, b in zip((loop.curves[-1], *loop.curves), loop.curves) if _goes_on(a, b)]
+            lines += [[e.sketch.plane.to_world(p, h) for h in e.interval] for p in ends]
+    return frame.to_frame(np.array(lines).reshape(-1, 3)).reshape(-1, 2, 3)
+
+
+def _goes_on(a, b):
+    "Does curve b go on where curve a ends, with a turn of less than 30°?"
+    (ux, uy), (vx, vy) = a.tangent(at_end=True), b.tangent()
+    return ux*vx + uy*vy > math.cos(math.radians(30)) * math.hypot(ux, uy) * math.hypot(vx, vy)
+
+
 def smooth_joints(solid: Solid, sequence: CadSequence | None = None) -> np.ndarray:
     """Edges of a solid across which its surface turns smoothly: (k, 2, 3) float, both ends in the frame.
 
@@ -354,11 +370,11 @@ def smooth_joints(solid: Solid, sequence: CadSequence | None = None) -> np.ndarr
     edges, (vertices, _) = solid.edges, solid.mesh
     one, other = edges.normals[edges.faces].swapaxes(0, 1)
     ends = vertices[edges.ends[~edges.sharp & ((one*other).sum(axis=1) < _FLAT)]]
-    if sequence is None or not len(ends): return ends
+    if sequence is None: return ends
     lines = np.unique(_curve_ends(sequence, solid.frame).round(4), axis=0)
     kept = [(_on_lines(part[:, 0], lines, 0.02) & _on_lines(part[:, 1], lines, 0.02)).any(axis=1)
             for part in np.array_split(ends, 1 + len(ends)*len(lines)//10**6)]
-    return ends[np.concatenate(kept)]
+    return np.concatenate((ends[np.concatenate(kept)], _tangent_ends(sequence, solid.frame)))
 
 
 _UNSURE = 1.5               # degrees about the limit from which an edge is drawn
