@@ -37,8 +37,8 @@ class Columns:
     volume : (c,) float
         About that of each cell, in cubic units.
     """
-    def __init__(self, view: str, pieces: int, gaps: int, piece: np.ndarray, gap: np.ndarray, volume: np.ndarray):
-        self.view, self.shape, self.of, self.volume = view, (pieces, gaps), piece*gaps + gap, volume
+    def __init__(self, view: str, shape: tuple[int, int], piece: np.ndarray, gap: np.ndarray, volume: np.ndarray):
+        self.view, self.shape, self.of, self.volume = view, shape, piece*shape[1] + gap, volume
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         "Sums of values of cells, by column: (pieces, gaps)."
@@ -58,7 +58,8 @@ def _places(cells):
     gaps = {}
     for view, number in zip(PAPER, cells.cells.T):
         middle = shapely.get_coordinates(shapely.point_on_surface(cells.views[view].pieces))
-        for k, axis in enumerate(PAPER[view]): gaps[axis] = np.searchsorted(cells.levels[axis], middle[:, k])[number] - 1
+        for axis, value in zip(PAPER[view], middle.T):
+            gaps[axis] = np.searchsorted(cells.levels[axis], value)[number] - 1
     return gaps
 
 
@@ -72,7 +73,8 @@ def columns_of(cells: Cells) -> tuple[dict[str, Columns], np.ndarray]:
     found = {}
     for view, number in numbers.items():
         depth = DEPTH[view][0]
-        found[view] = Columns(view, len(cells.views[view].pieces), len(cells.levels[depth]) - 1, number, gaps[depth], volume)
+        shape = len(cells.views[view].pieces), len(cells.levels[depth]) - 1
+        found[view] = Columns(view, shape, number, gaps[depth], volume)
     return found, kept
 
 # %% ../../nbs/570_prisms.ipynb #fdffa975
@@ -117,7 +119,7 @@ _NOTHING = 1e-6             # cubic units
 
 
 def _best(columns, allowed, todo):
-    "`(gain, prism, pieces it may have)` of the prism of allowed columns that sets most of the cells that are to be set."
+    "`(gain, prism, pieces it may have)` of the prism of allowed columns that sets most of what is to be set."
     gain, best = columns.sums(columns.volume*todo) * allowed, (0., None, None)
     gaps = np.nonzero(gain.any(axis=0))[0]
     for first in gaps:
@@ -151,7 +153,8 @@ def layers(columns: dict[str, Columns], material: np.ndarray) -> list[tuple]:
     while open_.any():
         cut = {v: c.none(open_ & material) for v, c in columns.items()}
         add = {v: c.none(open_ & ~material) for v, c in columns.items()}
-        settled = open_ & np.any([np.where(material, c.inside(add[v]), c.inside(cut[v])) for v, c in columns.items()], axis=0)
+        settled = open_ & np.any([np.where(material, c.inside(add[v]), c.inside(cut[v]))
+                                  for v, c in columns.items()], axis=0)
         if not settled.any(): return []
         found.append((settled, cut, add))
         open_ = open_ & ~settled
@@ -191,11 +194,12 @@ def plan(cells: Cells, material: np.ndarray) -> list[Prism]:
     raise ReadingError('not_prismatic', '', 'the part is no union and difference of prisms along the three axes')
 
 # %% ../../nbs/570_prisms.ipynb #d43b385b
-_PLANES = {'front': Plane((0., 0., 0.), (1., 0., 0.), (0., 0., 1.)), 'top': Plane(), 'right': Plane((0., 0., 0.), (0., 1., 0.), (0., 0., 1.))}
+_PLANES = {'front': Plane((0., 0., 0.), (1., 0., 0.), (0., 0., 1.)), 'top': Plane(),
+           'right': Plane((0., 0., 0.), (0., 1., 0.), (0., 0., 1.))}
 _SLIVER = 1e-3              # square units
 
 
-_OFF_GRID = 0.02            # of a step: a corner of a chord polygon that lies further from our own is the end of a curve
+_OFF_GRID = 0.02            # of a step between our own corners: a corner that lies further off is the end of a curve
 
 
 def _ends_inside(curve, corners):
@@ -221,7 +225,7 @@ def _profiles(pieces):
     holes = [[h for h in o.interiors if shapely.Polygon(h).area > _SLIVER] for o in outlines]
     return tuple(Profile(_loop(o.exterior), tuple(map(_loop, h))) for o, h in zip(outlines, holes))
 
-
+# %% ../../nbs/570_prisms.ipynb #662dab63
 def _extrude(cells, prism):
     "The extrude of a prism; None where its outline is a sliver."
     axis, plane = DEPTH[prism.view][0], _PLANES[prism.view]
@@ -251,7 +255,7 @@ def sequence_of(cells: Cells, material: np.ndarray) -> CadSequence:
     if not extrudes: raise ReadingError('contradictory_views', '', 'only empty space has these three views')
     return CadSequence((replace(extrudes[0], operation=Operation.NEW), *extrudes[1:]))
 
-# %% ../../nbs/570_prisms.ipynb #c2cbea3f
+# %% ../../nbs/570_prisms.ipynb #81344254
 _PER_EXTRUDE = 12           # values: what an extrude costs besides its curves
 _MOST_RUNS = 14             # of equal slabs
 
