@@ -20,7 +20,7 @@ from ..cad.drawing import Drawing, project
 from ..cad.hidden import VIEWS
 from ..cad.lines import polylines
 from ..cad.sequence import CadSequence
-from ..cad.solid import Solid, build
+from ..cad.solid import SHARP, Solid, build
 from .sheet import Hypothesis, Sheet, moved, read_drawing
 from .strokes import THREE, DrawingError, Styles
 
@@ -454,6 +454,29 @@ def _seams(solid, found):
         for v, r in drawn.items(): rows[v].append(r)
     return {v: np.concatenate(r) for v, r in rows.items()}
 
+# %% ../../nbs/580_match.ipynb #52c84454
+_UNSURE = 1.5               # degrees about the limit from which an edge is drawn
+
+
+def _creases(solid):
+    "Edges that turn by so nearly 30° that a rounding decides whether they are drawn: (k, 2, 3) float."
+    edges, (vertices, _) = solid.edges, solid.mesh
+    cosine = np.einsum('ij,ij->i', *edges.normals[edges.faces].swapaxes(0, 1))
+    low, high = (math.cos(math.radians(SHARP + a)) for a in (_UNSURE, -_UNSURE))
+    return vertices[edges.ends[(cosine > low) & (cosine < high)]]
+
+
+def _without_doubt(found, solid):
+    "The comparison of views without what lies on creases of about 30°, which are drawn or not by a rounding."
+    creases = _creases(solid)
+    if not len(creases): return found
+    left = {}
+    for v, m in found.items():
+        cover, every = _on_paper(creases, v), np.ones((2, 1), dtype=bool)
+        missing, extra = (uncovered(rows, cover, every, m.near) for rows in (m.missing, m.extra))
+        left[v] = replace(m, missing=missing, extra=extra)
+    return left
+
 # %% ../../nbs/580_match.ipynb #1181d501
 def _allowed(found, solid, sequence):
     "The comparison of views without the lines that are smooth joints or seams of the part."
@@ -498,6 +521,8 @@ def match_views(part: CadSequence | Solid | Mapping[str, Drawing], views: Mappin
     found = {v: _view_match(v, rows_of(d, styles), rows_of(drawn[v], styles), tolerance) for v, d in views.items()}
     if smooth and any(len(m.missing) for m in found.values()):
         found = _allowed(found, solid, part if isinstance(part, CadSequence) else None)
+    if not isinstance(part, Mapping) and any(len(m.missing) + len(m.extra) for m in found.values()):
+        found = _without_doubt(found, solid)
     return Match(found, styles)
 
 # %% ../../nbs/580_match.ipynb #71e5c569
