@@ -96,6 +96,7 @@ def load_part(source: str | Path, dataset: Path | None = None, language: str | N
     path = Path(source)
     if not path.is_file(): path = _found(str(source), dataset)
     suffix = path.suffix.lower()
+    content: CadSequence | Solid
     if suffix == '.json': content = read_part(path)
     elif suffix in ('.step', '.stp'): content = load_step(path, unit=1.)
     elif suffix == '.stl': content = load_stl(path, unit=1.)

@@ -12,10 +12,11 @@ import numpy as np
 
 from ..cad.curves import Arc, Circle, Line
 from ..cad.drawing import Drawing, project
+from ..cad.hidden import ViewName
 from ..cad.polygons import chords
 from ..cad.solid import Solid
 from .refit import NEAR, circle_groups, curves_through, share_circles
-from .strokes import Stroke, Text, chained
+from .strokes import Meaning, Stroke, Text, chained
 
 # %% ../../nbs/590_sheet_layout.ipynb #832325e1
 def _on_chords(lines, circle):
@@ -56,9 +57,12 @@ def _joined(curves):
     return [pieces[0]] if isinstance(pieces[0], Circle) else chained(pieces)
 
 
+_STYLES: tuple[Meaning, ...] = 'visible', 'hidden'
+
+
 def exact_strokes(drawing: Drawing) -> list[Stroke]:
     "The lines of a drawing as strokes, its circles and arcs as what they are."
-    chains = [(curves_through(l), style) for style in ('visible', 'hidden') for l in getattr(drawing, style)]
+    chains = [(curves_through(l), style) for style in _STYLES for l in getattr(drawing, style)]
     flat = _chords_to_arcs(share_circles([c for chain, _ in chains for c in chain], NEAR))
     found, at = [], 0
     for chain, style in chains:
@@ -68,7 +72,9 @@ def exact_strokes(drawing: Drawing) -> list[Stroke]:
 
 # %% ../../nbs/590_sheet_layout.ipynb #fb7cfaa6
 Angle = Literal['third', 'first']
-_PLACES = dict(third=dict(front=(0, 0), top=(0, 1), right=(1, 0)), first=dict(front=(0, 0), top=(0, -1), left=(1, 0)))
+_PLACES: dict[Angle, dict[ViewName, tuple[int, int]]] = {
+    'third': {'front': (0, 0), 'top': (0, 1), 'right': (1, 0)},
+    'first': {'front': (0, 0), 'top': (0, -1), 'left': (1, 0)}}
 _SPACE = 0.2                # between views, as a share of the part's longest side
 _MARGIN = 0.12              # around them; more where there are dimensions
 

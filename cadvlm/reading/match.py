@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, permutations, product
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 
 from ..cad.bounds import compiled
 from ..cad.drawing import Drawing, project
-from ..cad.hidden import VIEWS
+from ..cad.hidden import VIEWS, ViewName
 from ..cad.lines import polylines
 from ..cad.sequence import CadSequence
 from ..cad.solid import SHARP, Solid, build
@@ -515,15 +515,19 @@ def match_views(part: CadSequence | Solid | Mapping[str, Drawing], views: Mappin
         When the part has no solid, or cannot be drawn.
     """
     if styles not in get_args(Styles): raise ValueError(f'styles must be one of {", ".join(get_args(Styles))}')
-    smooth = smooth and not isinstance(part, Mapping)
+    if isinstance(part, Mapping): return Match(_compared(views, part, styles, tolerance), styles)
     solid = build(part) if isinstance(part, CadSequence) else part
-    drawn = solid if isinstance(part, Mapping) else {v: project(solid, v) for v in views}
-    found = {v: _view_match(v, rows_of(d, styles), rows_of(drawn[v], styles), tolerance) for v, d in views.items()}
+    drawn = {v: project(solid, cast(ViewName, v)) for v in views}
+    found = _compared(views, drawn, styles, tolerance)
     if smooth and any(len(m.missing) for m in found.values()):
         found = _allowed(found, solid, part if isinstance(part, CadSequence) else None)
-    if not isinstance(part, Mapping) and any(len(m.missing) + len(m.extra) for m in found.values()):
-        found = _without_doubt(found, solid)
+    if any(len(m.missing) + len(m.extra) for m in found.values()): found = _without_doubt(found, solid)
     return Match(found, styles)
+
+
+def _compared(views, drawn, styles, tolerance):
+    "`{view: ViewMatch}` of the given views and those of the part."
+    return {v: _view_match(v, rows_of(d, styles), rows_of(drawn[v], styles), tolerance) for v, d in views.items()}
 
 # %% ../../nbs/580_match.ipynb #71e5c569
 _COLOURS = dict(agrees='#9a9a9a', missing='#d62728', extra='#1f5fd6')
@@ -673,6 +677,7 @@ def match(part: CadSequence | Solid, drawing: Mapping[str, Drawing] | Sheet | st
         found = replace(found, hypothesis=hypothesis)
         if best is None or _closeness(found) > _closeness(best): best = found
         if found.certified: return found
+    assert best is not None                                  # a sheet has at least one hypothesis
     return best
 
 

@@ -125,7 +125,8 @@ def redrawn(view: str, strokes: Sequence[Stroke], near: float = NEAR) -> Drawing
     lines = [(np.array((c.start, c.end)), style) for c, style in zip(curves, styles) if isinstance(c, Line)]
     for group in circle_groups(curves, same):
         lines += _round_pieces([curves[i] for i in group], [styles[i] for i in group], near)
-    rows = [np.column_stack((l[:-1], l[1:], np.full(len(l) - 1, style))) for l, style in lines]
-    rows = np.concatenate(rows) if rows else np.empty((0, 5))
+    pieces = [np.column_stack((l[:-1], l[1:], np.full(len(l) - 1, style))) for l, style in lines]
+    rows = np.concatenate(pieces) if pieces else np.empty((0, 5))
     merged = merge_collinear(rows[np.hypot(*(rows[:, 2:4] - rows[:, :2]).T) > _SHORT])
-    return Drawing(view, *(polylines(merged[merged[:, 4] == k]) for k in (0, 1)))
+    visible, hidden = (polylines(merged[merged[:, 4] == k]) for k in (0, 1))
+    return Drawing(view, visible, hidden)

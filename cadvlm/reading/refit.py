@@ -240,9 +240,10 @@ _SAME = 0.02                # units by which centre and radius of one circle may
 
 def circle_groups(curves: Sequence[Curve], same: float = _SAME) -> list[list[int]]:
     "Numbers of arcs and circles that are of one circle, the longest piece of each first."
-    def weight(i): return curves[i].radius * (abs(curves[i].sweep) if isinstance(curves[i], Arc) else 4*math.pi)
-    rounds = sorted((i for i, c in enumerate(curves) if not isinstance(c, Line)), key=weight, reverse=True)
-    values, groups = np.array([(*curves[i].centre, curves[i].radius) for i in rounds]).reshape(-1, 3), []
+    circles = {i: c for i, c in enumerate(curves) if not isinstance(c, Line)}
+    def weight(c): return c.radius * (abs(c.sweep) if isinstance(c, Arc) else 4*math.pi)
+    rounds = sorted(circles, key=lambda i: weight(circles[i]), reverse=True)
+    values, groups = np.array([(*circles[i].centre, circles[i].radius) for i in rounds]).reshape(-1, 3), []
     free = np.ones(len(rounds), dtype=bool)
     for k in range(len(rounds)):
         if not free[k]: continue

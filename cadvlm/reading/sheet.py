@@ -33,7 +33,8 @@ def mirror_of(shown: dict[str, str]) -> tuple[int, int, int]:
     "Signs of the three axes by which a part is mirrored, so that each view is of its role; `{role: view}`."
     signs = [1, 1, 1]
     for role, view in shown.items(): signs[_DEPTH[role]] = int(round(VIEWS[role][2] @ VIEWS[view][2]))
-    return tuple(signs)
+    x, y, z = signs
+    return x, y, z
 
 
 def _paper_matrix(role, view, mirror):
@@ -105,7 +106,7 @@ class _Candidate:
     cost: float
     sights: tuple[Sight, Sight, Sight]
     shown: dict[str, str]
-    turns: tuple[int, int, int]
+    turns: tuple[int, ...]
     scales: np.ndarray
     angle: str
     left: float

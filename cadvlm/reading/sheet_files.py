@@ -19,20 +19,20 @@ from .strokes import DrawingError, Stroke, Text
 # %% ../../nbs/593_sheet_files.ipynb #6609c8ad
 def _dimension_lines(d: Dimension, letter):
     "Lines of a dimension: [(n, 2) float]."
-    flip = slice(None) if d.is_level else slice(None, None, -1)
-    (a, foot), (b, _) = (p[flip] for p in (d.start, d.end))
+    def turned(p): return p if d.is_level else p[::-1]
+    (a, foot), (b, _) = turned(d.start), turned(d.end)
     beyond, arrow = d.level - math.copysign(0.5*letter, foot - d.level), 0.6*letter
     heads = [[(at + s*arrow, d.level + h*arrow/4) for h in (1, -1)] for at, s in ((a, 1), (b, -1))]
     lines = [[(a, foot), (a, beyond)], [(b, foot), (b, beyond)], [(a, d.level), (b, d.level)],
              *([one, (at, d.level), other] for (one, other), at in zip(heads, (a, b)))]
-    return [np.array(l)[:, flip] for l in lines]
+    return [np.array([turned(p) for p in l]) for l in lines]
 
 
 def _dimension_text(d: Dimension, letter):
     "The number of a dimension, above its line or at the left of it."
-    middle = [(p + q)/2 for p, q in zip(d.start, d.end)]
-    middle[1 if d.is_level else 0] = d.level + 0.8*letter*(1 if d.is_level else -1)
-    return Text(d.text, tuple(middle))
+    x, y = ((p + q)/2 for p, q in zip(d.start, d.end))
+    if d.is_level: return Text(d.text, (x, d.level + 0.8*letter))
+    return Text(d.text, (d.level - 0.8*letter, y))
 
 # %% ../../nbs/593_sheet_files.ipynb #2b271dc3
 def _with_dimensions(layout: SheetLayout):
@@ -89,7 +89,7 @@ def svg_sheet(layout: SheetLayout, title: str = '') -> bytes:
         style = f'stroke="black" stroke-width="{width}" fill="none"'
         if dashes: style += f' stroke-dasharray="{dashes}"'
         if shapes: lines += [f'<g id="{layer}" class="{layer}" {style}>', *shapes, '</g>']
-    lines += [_svg_text(*t, layout) for t in texts]
+    lines += [_svg_text(text, layer, degrees, layout) for text, layer, degrees in texts]
     head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}{unit}" height="{h}{unit}" viewBox="0 0 {w} {h}">'
             f'<title>{escape(title)}</title>')
     return '\n'.join([head, *lines, '</svg>\n']).encode()
@@ -169,10 +169,10 @@ def _figure(layout: SheetLayout, inches):
     "A matplotlib figure of a sheet, its longer side so many inches."
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
-    scale = inches / max(layout.size)
-    figure = Figure(figsize=[s*scale for s in layout.size])
+    (w, h), scale = layout.size, inches / max(layout.size)
+    figure = Figure(figsize=(w*scale, h*scale))
     ax = figure.add_axes((0, 0, 1, 1))
-    ax.set(xlim=(0, layout.size[0]), ylim=(0, layout.size[1]))
+    ax.set(xlim=(0, w), ylim=(0, h))
     ax.set_axis_off()
     strokes, texts = _with_dimensions(layout)
     letter = layout.letter * scale * 72
@@ -183,7 +183,8 @@ def _figure(layout: SheetLayout, inches):
         ax.add_collection(LineCollection(lines, colors='black', linewidths=wide, linestyles=pattern,
                                          capstyle='butt' if dashes else 'round'))
     for text, _, degrees in texts:
-        ax.text(*text.place, text.words, fontsize=letter, rotation=degrees, ha='center', va='center')
+        (x, y), words = text.place, text.words
+        ax.text(x, y, words, fontsize=letter, rotation=degrees, ha='center', va='center')
     return figure
 
 

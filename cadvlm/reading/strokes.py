@@ -73,12 +73,12 @@ def style_of_dashes(dashes: Sequence[float]) -> Meaning:
     return 'hidden' if high - low <= 0.2*high else 'dropped'
 
 # %% ../../nbs/540_strokes.ipynb #433407e5
-_WORDS = dict(
-    dropped='cent axis achse mitte chain dashdot phantom divide dim bema mass text anno note label beschrift hatch '
-            'schraff border frame rahmen title schrift table stückliste viewport defpoints constr hilf leader arrow '
-            'symbol section cutting grid balloon tangent smooth seam',
-    hidden='hid verdeckt dash dott dot invis unsicht cache gestrich nascost ocult',
-    visible='visib outline contour kontur object solid edge sicht profile geometr silhouette')
+_WORDS: dict[Meaning, str] = {
+    'dropped': 'cent axis achse mitte chain dashdot phantom divide dim bema mass text anno note label beschrift hatch '
+               'schraff border frame rahmen title schrift table stückliste viewport defpoints constr hilf leader arrow '
+               'symbol section cutting grid balloon tangent smooth seam',
+    'hidden': 'hid verdeckt dash dott dot invis unsicht cache gestrich nascost ocult',
+    'visible': 'visib outline contour kontur object solid edge sicht profile geometr silhouette'}
 
 
 def words_of(name: str) -> list[str]:
@@ -92,6 +92,7 @@ def style_of_names(names: tuple[str, ...]) -> Meaning | None:
     words = [w for name in names for w in words_of(name)]
     for style, beginnings in _WORDS.items():
         if any(w.startswith(tuple(beginnings.split())) for w in words): return style
+    return None
 
 # %% ../../nbs/540_strokes.ipynb #fd1a433b
 @dataclass(frozen=True)
@@ -109,19 +110,21 @@ class Rules:
     def style(self, names: Sequence[str], colour: tuple | None) -> Meaning | None:
         "What the user said about these names and this colour, or None."
         shown = [*names, *(['#%02x%02x%02x' % colour] if colour else [])]
-        for style, patterns in (('dropped', self.drop), ('hidden', self.hidden), ('visible', self.visible)):
+        said: dict[Meaning, tuple[str, ...]] = {'dropped': self.drop, 'hidden': self.hidden, 'visible': self.visible}
+        for style, patterns in said.items():
             if any(re.fullmatch(re.escape(p).replace(r'\*', '.*'), name, re.IGNORECASE)
                    for p in patterns for name in shown): return style
+        return None
 
 
-_RANK = dict(visible=0, hidden=1, dropped=2)
+_RANK: dict[Meaning, int] = {'visible': 0, 'hidden': 1, 'dropped': 2}
 
 
 def style_of(names: Sequence[str], dashes: Sequence[float], colour: tuple | None = None,
              rules: Rules = Rules()) -> Meaning:
     "The style of a line, from its names, its dash pattern, its colour, and what the user says."
     if said := rules.style(names, colour): return said
-    return max(style_of_names(tuple(names)) or 'visible', style_of_dashes(dashes), key=_RANK.get)
+    return max(style_of_names(tuple(names)) or 'visible', style_of_dashes(dashes), key=_RANK.__getitem__)
 
 # %% ../../nbs/540_strokes.ipynb #f7b9515c
 _PALE = 0.3                 # how much lighter hidden lines are than the darkest
@@ -181,7 +184,7 @@ def _one_arc(a, b):
 
 def chained(pieces: Sequence[Arc | np.ndarray]) -> list[Arc | Circle | np.ndarray]:
     "Pieces of a path, head to tail, with polylines joined and arcs of one circle joined."
-    found = []
+    found: list = []
     for piece in pieces:
         last = found[-1] if found else None
         if isinstance(piece, np.ndarray) and isinstance(last, list): last.append(piece[1:])
