@@ -27,7 +27,7 @@ quick: .venv/with-dev ## run the tests of the core in a minute: geometry, langua
 docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is installed)
 	@$(BIN)/python tools/build_site.py
 
-bench: .venv/with-dev ## measure what has not been measured with these versions; rows are added to data/results/*.csv (1 hour)
+bench: .venv/with-dev ## measure what has not been measured with this code; rows are added to data/results/*.csv (1 hour)
 	@for bench in bench bench_languages bench_training bench_evaluation bench_synthesis bench_bounds; do \
 	  $(BIN)/python tools/$$bench.py || exit 1; done
 

@@ -16,7 +16,7 @@ from cadvlm.cad.drawing import Drawing, project
 from cadvlm.cad.solid import build
 from cadvlm.errors import CadError, error_of
 from cadvlm.reading.layout import lay_out
-from cadvlm.reading.match import match_views
+from cadvlm.reading.match import match, match_views
 from cadvlm.reading.redraw import redrawn
 from cadvlm.reading.sheet import mirrored, read_drawing
 from cadvlm.reading.sheet_files import sheet_file
@@ -69,6 +69,19 @@ def test_redrawing_our_drawings_changes_nothing(real):
         again = {v: redrawn(v, [Stroke(l, s) for s in ("visible", "hidden") for l in getattr(d, s)])
                  for v, d in views.items()}
         if not match_views(again, views).certified:
+            wrong.append(id)
+    assert not set(wrong) - TWO_ARCS
+
+
+def test_saved_drawings_are_read(real, tmp_path):
+    "What `Drawing.save` writes as SVG: a file for each view, and a sheet with an isometric view besides."
+    wrong = []
+    (tmp_path / "views").mkdir()
+    for id, (sequence, solid) in list(real.items())[::3]:
+        for view in THREE:
+            project(solid, view).save(tmp_path / "views" / f"{view}.svg")
+        project(solid, "sheet").save(tmp_path / "sheet.svg")
+        if not all(match(sequence, tmp_path / name).certified for name in ("views", "sheet.svg")):
             wrong.append(id)
     assert not set(wrong) - TWO_ARCS
 
@@ -260,10 +273,12 @@ def test_a_file_alone_in_a_folder_is_enough(real, tmp_path):
     "The reader sees the drawing, and nothing else."
     sequence, solid = next(iter(real.values()))
     (tmp_path / "a.svg").write_bytes(sheet_file(lay_out(solid), ".svg"))
-    script = ("import sys, pathlib; from cadvlm.reading.sheet import read_drawing;"
-              "print(len(next(read_drawing('a.svg').hypotheses()).views), sorted(p.name for p in pathlib.Path().iterdir()))")
+    script = ("import pathlib; from cadvlm.reading.sheet import read_drawing;"
+              "views = next(read_drawing('a.svg').hypotheses()).views;"
+              "print(len(views), sorted(p.name for p in pathlib.Path().iterdir()))")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    shown = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert shown.stdout.strip() == "3 ['a.svg']", shown.stderr
 
 

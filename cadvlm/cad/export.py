@@ -121,7 +121,7 @@ def check_suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in (*_STEPS, *_MESHES): return suffix
     known, found = ', '.join((*_STEPS, *_MESHES)), suffix or 'no suffix'
-    raise ExportError('unknown_suffix', str(path), f'expected a name that ends with one of {known}, found {found}')
+    raise ExportError('unknown_suffix', str(path), f'the name must end with one of {known}, not {found}')
 
 
 def _content(part, path, unit):

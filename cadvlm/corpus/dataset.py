@@ -2,18 +2,18 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'METADATA', 'SAMPLES', 'CARD', 'OUTPUTS', 'check_folder', 'Part', 'Dataset', 'is_ours', 'not_ours',
-           'has_record', 'check_places', 'check_ours', 'sums_digest', 'check_sums', 'forget_sums', 'sweep_parts',
-           'writing', 'failures', 'record_failures']
+           'has_record', 'check_places', 'check_ours', 'sweep_parts', 'writing', 'failures', 'record_failures']
 
 # %% ../../nbs/360_dataset.ipynb #50cc3616
 import errno
 import os
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,6 +21,10 @@ from .folder import redacted
 from .layout import SPLITS
 from ..errors import DatasetError
 from ..files import check_id, read_json, read_json_list, shard_path, whole_name, write_jsonl
+
+if TYPE_CHECKING:
+    from cadvlm.cad.sequence import CadSequence
+    from cadvlm.cad.solid import Solid
 
 # %% ../../nbs/360_dataset.ipynb #ab76d1ac
 STAGES = dict(extract='extraction', dedup='dedup', render='rendering', convert='conversion',
@@ -127,33 +131,33 @@ class Part:
     """
     id: str
     split: str
-    dataset: object = field(repr=False)
+    dataset: Any = field(repr=False)
 
     @property
-    def json_path(self):
+    def json_path(self) -> Path:
         return self.dataset.json_path(self.id)
 
     @property
-    def images(self):
+    def images(self) -> dict[str, Path]:
         paths = {view: self.dataset.image_path(self.id, view) for view in self.dataset.views}
         return {view: path for view, path in paths.items() if path.is_file()}
 
     @property
-    def sequence(self):
-        from cadvlm.cad.sequence import read                    # this chapter is for programs that only train, too
-        return read(self.json_path)
+    def sequence(self) -> 'CadSequence':
+        from cadvlm.cad.repair import read_part                 # this chapter is for programs that only train, too
+        return read_part(self.json_path)
 
     @property
-    def solid(self):
+    def solid(self) -> 'Solid':
         from cadvlm.cad.solid import build
         return build(self.sequence)
 
     @property
-    def samples(self):
+    def samples(self) -> list[dict]:
         return self.dataset.samples(self.split).get(self.id, [])
 
     @property
-    def failures(self):
+    def failures(self) -> list[dict]:
         return [r for r in failures(self.dataset) if r['id'] == self.id]
 
 # %% ../../nbs/360_dataset.ipynb #9387f81d
@@ -172,13 +176,13 @@ class Dataset(_Contents):
     DatasetError
         `bad_url`.
     """
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return True                                             # a folder, also where no part is in it
 
-    def __contains__(self, id):
+    def __contains__(self, id: object) -> bool:
         return id in self._split_of
 
     def __getitem__(self, id: str | int) -> Part:
@@ -186,10 +190,10 @@ class Dataset(_Contents):
         if id in self._split_of: return Part(id, self._split_of[id], self)
         raise DatasetError('unknown_id', self.name, f'there is no part {id!r:.80} in this dataset')
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Part]:
         return self.parts()
 
-    def parts(self, split: str | None = None):
+    def parts(self, split: str | None = None) -> Iterator[Part]:
         "The parts of a split, or all."
         return (Part(i, s, self) for s in ([split] if split else SPLITS) for i in self.split[s])
 
@@ -294,32 +298,6 @@ def check_ours(dataset: Dataset, *stages: str) -> None:
                 raise not_ours(path, f'that no record of a dataset names, where `cadvlm {stage}` writes')
     path = dataset.path/'failures.jsonl'
     if _is_there(path) and not _are_failures(path): raise not_ours(path)
-
-# %% ../../nbs/360_dataset.ipynb #3ec2858a
-def sums_digest(dataset: Dataset) -> str | None:
-    "BLAKE2 digest of `SHA256SUMS`, or None."
-    path = dataset.path/'SHA256SUMS'
-    return blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else None
-
-
-def check_sums(dataset: Dataset) -> None:
-    """Raise when there is a `SHA256SUMS` that no validation of this dataset knows.
-
-    Raises
-    ------
-    DatasetError
-        `not_ours`.
-    """
-    found, report = sums_digest(dataset), dataset.path/'validation_report.json'
-    if found is None or is_ours(report) and read_json(report).get('sums', found) == found: return
-    what = 'that no validation of this dataset has written or agreed with; `cadvlm validate` tells whether it fits'
-    raise not_ours(dataset.path/'SHA256SUMS', what)
-
-
-def forget_sums(dataset: Dataset) -> None:
-    "Remove `SHA256SUMS`, because a stage is going to change what it is of."
-    check_sums(dataset)
-    (dataset.path/'SHA256SUMS').unlink(missing_ok=True)
 
 # %% ../../nbs/360_dataset.ipynb #502588ab
 def sweep_parts(dataset: Dataset, stage: str) -> None:

@@ -46,7 +46,7 @@ def _program(path, language):
         text = read_at_most(path, _MAX_PROGRAM).decode()
         return decode(text, language or ('cadquery' if 'cq.' in text or path.suffix == '.py' else 'compact'))
     except UnicodeDecodeError:
-        raise CodeError('not_text', str(path), 'expected a program, found something that is not text') from None
+        raise CodeError('not_text', str(path), 'this is no program: it is not text') from None
     except CadError as e: raise e.within(f'{path}:') from None
 
 

@@ -139,7 +139,8 @@ def _candidates(found: Sequence[Sight], turns: Sequence[int]) -> Iterator[_Candi
                 shown = dict(zip(THREE, views))
                 others = sum(v != role for role, v in shown.items())
                 sides, angle = _side_cost(shown, above, right) if one_sheet else (_OTHER_SIDE*others, '')
-                cost = sides + aside + _LEFT*left*one_sheet + (1. if turn == _CADQUERY else sum(_TURNED[t] for t in turn))
+                turned = 1. if turn == _CADQUERY else sum(_TURNED[t] for t in turn)
+                cost = sides + aside + _LEFT*left*one_sheet + turned
                 yield _Candidate(cost, trio, shown, turn, scales, angle, left)
 
 # %% ../../nbs/558_sheet.ipynb #5e7d8df1

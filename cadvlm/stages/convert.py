@@ -16,8 +16,10 @@ from ..cad.overlap import iou
 from ..cad.polygons import Frame
 from ..cad.solid import build
 from ..corpus.conversation import FILES, PROMPT_VERSION, PROMPTS, check_answer, form, prompt
-from ..corpus.dataset import CARD, Dataset, failures, forget_sums, is_ours, not_ours
+from ..corpus.dataset import CARD, Dataset, failures, is_ours, not_ours
 from ..corpus.layout import SPLITS
+from ..corpus.summary import Summary
+from ..corpus.sums import forget_sums
 from ..corpus.tables import parquet_names, write_card, write_parquet
 from ..errors import CadError, CodeError, DatasetError
 from ..files import file_signature, read_json, whole_name, write_json_list
@@ -265,7 +267,7 @@ def _check(settings):
 
 # %% ../../nbs/660_convert.ipynb #9a9544f7
 @command(Convert)
-def convert(dataset, settings):
+def convert(dataset, settings) -> Summary:
     """
     Returns
     -------

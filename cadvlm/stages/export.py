@@ -6,14 +6,14 @@ __all__ = ['export']
 # %% ../../nbs/690_export_command.ipynb #f0a97309
 from pathlib import Path
 
-from ..cad.export import check_suffix, save
+from ..cad.export import Exported, check_suffix, save
 from ..corpus.part import load_part
 from ..settings.base import command
 from ..settings.stages import Export
 
 # %% ../../nbs/690_export_command.ipynb #be139efa
 @command(Export)
-def export(source, output, settings):
+def export(source, output, settings) -> Exported:
     """
     Returns
     -------
