@@ -161,22 +161,54 @@ def layers(columns: dict[str, Columns], material: np.ndarray) -> list[tuple]:
     return found
 
 
-def _plans(cells, columns, material):
-    "Lists of prisms that make the part, one for each way to begin."
-    found = layers(columns, material)
-    for view, c in columns.items() if found else ():
-        for table in (c.none(~material) & ~c.none(material), ~c.none(material)):       # all of a column, or any of it
-            plan, state = slabs(view, table), c.inside(table)
-            for settled, cut, add in found[::-1]:
-                for adds, allowed in ((False, cut), (True, add)):
-                    more = cover(cells, columns, allowed, settled & (state != material) & (material == adds), adds)
-                    if more is None: break
-                    plan = plan + more
-                    for p in more: state = np.where(columns[p.view].inside(p.table(columns[p.view])), adds, state)
-                else: continue
+def _from_slabs(cells, columns, material, found, view, table):
+    "The slabs of a table of columns, and the operations that make the part of them; None where there are none."
+    made, state = slabs(view, table), columns[view].inside(table)
+    for settled, cut, add in found[::-1]:
+        for adds, allowed in ((False, cut), (True, add)):
+            more = cover(cells, columns, allowed, settled & (state != material) & (material == adds), adds)
+            if more is None: return None
+            made = made + more
+            for p in more: state = np.where(columns[p.view].inside(p.table(columns[p.view])), adds, state)
+    return made if ((state != material)*columns[view].volume).sum() < _NOTHING else None
+
+
+def _first_tables(columns, material):
+    "Ways to begin: for each view, the columns that are all material, and those that have any."
+    for view, c in columns.items():
+        yield view, c.none(~material) & ~c.none(material)
+        yield view, ~c.none(material)
+
+# %% ../../nbs/570_prisms.ipynb #0e72cf42
+_MOST_TRIES = 30
+
+
+def _with_one_slab_less(table):
+    "Tables in which two neighbouring slabs are made one."
+    changes = np.nonzero((table[:, 1:] != table[:, :-1]).any(axis=0))[0] + 1
+    starts = [0, *changes.tolist(), table.shape[1]]
+    for first, end in zip(starts, starts[2:]):
+        merged = table.copy()
+        merged[:, first:end] = table[:, first:end].any(axis=1)[:, None]
+        yield merged
+
+
+def _shortest(cells, columns, material):
+    "The plan with the fewest prisms that is found; None where there is none."
+    found, tries = layers(columns, material), 0
+    if not found: return None
+    plans = [(_from_slabs(cells, columns, material, found, v, t), v, t) for v, t in _first_tables(columns, material)]
+    best, view, table = min((p for p in plans if p[0] is not None), key=lambda p: len(p[0]), default=(None, None, None))
+    shorter = best is not None
+    while shorter and tries < _MOST_TRIES:
+        shorter = False
+        for merged in _with_one_slab_less(table):
+            tries += 1
+            made = _from_slabs(cells, columns, material, found, view, merged)
+            if made is not None and len(made) < len(best):
+                best, table, shorter = made, merged, True
                 break
-            else:
-                if ((state != material)*c.volume).sum() < _NOTHING: yield plan
+    return best
 
 
 def plan(cells: Cells, material: np.ndarray) -> list[Prism]:
@@ -189,11 +221,11 @@ def plan(cells: Cells, material: np.ndarray) -> list[Prism]:
     """
     if cells.axis is not None: return _slab_plan(cells, material)
     columns, kept = columns_of(cells)
-    best = min(_plans(cells, columns, material[kept]), key=len, default=None)
+    best = _shortest(cells, columns, material[kept])
     if best is not None: return best
     raise ReadingError('not_prismatic', '', 'the part is no union and difference of prisms along the three axes')
 
-# %% ../../nbs/570_prisms.ipynb #d43b385b
+# %% ../../nbs/570_prisms.ipynb #162e579d
 _PLANES = {'front': Plane((0., 0., 0.), (1., 0., 0.), (0., 0., 1.)), 'top': Plane(),
            'right': Plane((0., 0., 0.), (0., 1., 0.), (0., 0., 1.))}
 _SLIVER = 1e-3              # square units
@@ -225,7 +257,7 @@ def _profiles(pieces):
     holes = [[h for h in o.interiors if shapely.Polygon(h).area > _SLIVER] for o in outlines]
     return tuple(Profile(_loop(o.exterior), tuple(map(_loop, h))) for o, h in zip(outlines, holes))
 
-# %% ../../nbs/570_prisms.ipynb #662dab63
+# %% ../../nbs/570_prisms.ipynb #3b672415
 def _extrude(cells, prism):
     "The extrude of a prism; None where its outline is a sliver."
     axis, plane = DEPTH[prism.view][0], _PLANES[prism.view]
@@ -255,7 +287,7 @@ def sequence_of(cells: Cells, material: np.ndarray) -> CadSequence:
     if not extrudes: raise ReadingError('contradictory_views', '', 'only empty space has these three views')
     return CadSequence((replace(extrudes[0], operation=Operation.NEW), *extrudes[1:]))
 
-# %% ../../nbs/570_prisms.ipynb #81344254
+# %% ../../nbs/570_prisms.ipynb #afb82eaf
 _PER_EXTRUDE = 12           # values: what an extrude costs besides its curves
 _MOST_RUNS = 14             # of equal slabs
 
