@@ -12,8 +12,8 @@ from importlib import import_module
 
 import numpy as np
 
-from .strokes import (MAX_BYTES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve, chained,
-                                    check_strokes, style_of, too_many)
+from .strokes import (MAX_BYTES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve,
+                                    chained, check_strokes, style_of, too_many)
 
 # %% ../../nbs/552_dxf.ipynb #c8628df4
 def ezdxf():
@@ -150,18 +150,22 @@ def _check_data(data, name):
     if len(re.findall(rb'\n *0\r?\n', data)) > _MAX_TAGS: raise too_many(name)
 
 
+# what ezdxf raises besides its own errors, where a file is not what it says
+_FAILURES = (ValueError, TypeError, AttributeError, KeyError, IndexError, ArithmeticError, OSError, RecursionError)
+
+
 def _document(data, name):
     "The document in the bytes of a file; damaged ones are repaired as far as possible."
-    library, failures = ezdxf(), (ValueError, TypeError, AttributeError, KeyError, IndexError, OSError, RecursionError)
+    library = ezdxf()
     if not data.startswith(b'AutoCAD Binary DXF'):
         try: return library.read(io.StringIO(data.decode('utf-8', errors='replace'), newline=None))
-        except (library.DXFError, *failures): pass
+        except (library.DXFError, *_FAILURES): pass
     from ezdxf import recover
     try: return recover.read(io.BytesIO(data))[0]
-    except (library.DXFError, *failures) as e:
+    except (library.DXFError, *_FAILURES) as e:
         raise DrawingError('bad_dxf', name, f'it cannot be read: {" ".join(str(e).split())[:200]}') from None
 
-
+# %% ../../nbs/552_dxf.ipynb #1bb7f86f
 def read_dxf(data: bytes, name: str = '', rules: Rules = Rules()) -> Page:
     """The strokes of a DXF file.
 
@@ -183,8 +187,7 @@ def read_dxf(data: bytes, name: str = '', rules: Rules = Rules()) -> Page:
     try:
         with np.errstate(invalid='ignore', over='ignore'): strokes, texts, hatched = _content(doc, rules)
     except DrawingError as e: raise e.within(name) from None
-    except (ezdxf().DXFError, ValueError, TypeError, AttributeError, KeyError, IndexError, ZeroDivisionError, OverflowError,
-            RecursionError) as e:
+    except (ezdxf().DXFError, *_FAILURES) as e:
         raise DrawingError('bad_dxf', name, f'an entity cannot be read: {e}') from None
     unit = _UNITS.get(int(doc.header.get('$INSUNITS', 0) or 0))
     return Page(name, check_strokes(strokes, name), unit, texts, hatched)

@@ -34,7 +34,8 @@ def _as_arc(line, circle):
     "The piece of a circle above a piece of its chord."
     (ax, ay), (bx, by) = (np.subtract(p, circle.centre) for p in (line.start, line.end))
     a, b = math.atan2(ay, ax), math.atan2(by, bx)
-    ends = [tuple(np.add(circle.centre, np.multiply(circle.radius, (math.cos(t), math.sin(t)))).tolist()) for t in (a, b)]
+    (x, y), r = circle.centre, circle.radius
+    ends = [(x + r*math.cos(t), y + r*math.sin(t)) for t in (a, b)]
     return Arc(*ends, circle.centre, math.remainder(b - a, 2*math.pi))
 
 
@@ -98,7 +99,7 @@ class Dimension:
         value = abs(self.end[0] - self.start[0]) if self.is_level else abs(self.end[1] - self.start[1])
         return f'{float(f"{value:.4g}"):.10g}'
 
-
+# %% ../../nbs/590_layout.ipynb #c4be7c01
 @dataclass(frozen=True, eq=False)
 class SheetLayout:
     """What is on a sheet, in its unit, the lower left corner being (0, 0).
@@ -175,7 +176,7 @@ def _spread(size, angle, longest, dimensions):
     high = np.max([b[1] for b in boxes.values()], axis=0) + margin
     return {v: b - low for v, b in boxes.items()}, high - low
 
-
+# %% ../../nbs/590_layout.ipynb #d2020f3b
 def lay_out(solid: Solid, scale: float = 1., unit: str = 'mm', angle: Angle = 'third', hidden_lines: bool = True,
             centre_lines: bool = False, labels: bool = False, dimensions: bool = False) -> SheetLayout:
     """Three views of a solid on a sheet.

@@ -73,8 +73,9 @@ def _svg_shape(path, height):
 def _svg_text(text, layer, degrees, layout):
     (x, y), height = text.place, layout.size[1]
     turn = f' transform="rotate({-degrees} {_number(x)} {_number(height - y)})"' if degrees else ''
-    return (f'<text class="{layer}" x="{_number(x)}" y="{_number(height - y)}" font-size="{_number(layout.letter)}"'
-            f' font-family="sans-serif" text-anchor="middle" dominant-baseline="central"{turn}>{escape(text.words)}</text>')
+    font = f'font-size="{_number(layout.letter)}" font-family="sans-serif" text-anchor="middle"'
+    return (f'<text class="{layer}" x="{_number(x)}" y="{_number(height - y)}" {font}'
+            f' dominant-baseline="central"{turn}>{escape(text.words)}</text>')
 
 
 def svg_sheet(layout: SheetLayout, title: str = '') -> bytes:
@@ -85,7 +86,8 @@ def svg_sheet(layout: SheetLayout, title: str = '') -> bytes:
         shapes = [_svg_shape(s.path, layout.size[1]) for s in strokes if s.names == (layer,)]
         dashes = ','.join(_number(d*layout.letter) for d in _DASHES.get(layer, ()))
         width = _number(layout.letter * (_WIDE if layer == Layers.VISIBLE else _THIN))
-        style = f'stroke="black" stroke-width="{width}" fill="none"' + (f' stroke-dasharray="{dashes}"' if dashes else '')
+        style = f'stroke="black" stroke-width="{width}" fill="none"'
+        if dashes: style += f' stroke-dasharray="{dashes}"'
         if shapes: lines += [f'<g id="{layer}" class="{layer}" {style}>', *shapes, '</g>']
     lines += [_svg_text(*t, layout) for t in texts]
     head = (f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}{unit}" height="{h}{unit}" viewBox="0 0 {w} {h}">'
@@ -178,7 +180,8 @@ def _figure(layout: SheetLayout, inches):
         wide, dashes = letter*(_WIDE if layer == Layers.VISIBLE else _THIN), _DASHES.get(layer)
         pattern = (0, [d*letter/wide for d in dashes]) if dashes else 'solid'
         lines = [_corners(s.path) for s in strokes if s.names == (layer,)]
-        ax.add_collection(LineCollection(lines, colors='black', linewidths=wide, linestyles=pattern, capstyle='butt' if dashes else 'round'))
+        ax.add_collection(LineCollection(lines, colors='black', linewidths=wide, linestyles=pattern,
+                                         capstyle='butt' if dashes else 'round'))
     for text, _, degrees in texts:
         ax.text(*text.place, text.words, fontsize=letter, rotation=degrees, ha='center', va='center')
     return figure
@@ -214,4 +217,6 @@ def sheet_file(layout: SheetLayout, suffix: str, title: str = '') -> bytes:
     if suffix == '.svg': return svg_sheet(layout, title)
     if suffix == '.dxf': return dxf_sheet(layout)
     if suffix in SUFFIXES: return _printed(layout, suffix[1:])
-    raise DrawingError('unknown_suffix', '', f'a drawing ends with one of {", ".join(SUFFIXES)}, not {suffix or "nothing"!r}')
+    found = repr(suffix) if suffix else 'no suffix'
+    message = f'expected a name that ends with one of {", ".join(SUFFIXES)}, found {found}'
+    raise DrawingError('unknown_suffix', '', message)

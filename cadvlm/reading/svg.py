@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from ..cad.curves import Arc, Line
-from .strokes import (MAX_BYTES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve, chained,
-                                    check_strokes, style_of, too_many)
+from .strokes import (MAX_BYTES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve,
+                                    chained, check_strokes, style_of, too_many)
 
 # %% ../../nbs/550_svg.ipynb #7f3b9083
 _NUMBER = re.compile(r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?')
@@ -38,7 +38,7 @@ _ROUND = 1e-5               # share by which the axes of an elliptic arc may dif
 
 
 def _svg():
-    import svgelements                                     # a twentieth of a second that most commands need not wait for
+    import svgelements                                     # a twentieth of a second that most commands need not spend
     return svgelements
 
 
@@ -118,7 +118,8 @@ def _colour(text):
     return None if colour.value is None else (colour.red, colour.green, colour.blue)
 
 # %% ../../nbs/550_svg.ipynb #83bf6d5f
-_SHAPES = dict(line='SimpleLine', polyline='Polyline', polygon='Polygon', rect='Rect', circle='Circle', ellipse='Ellipse')
+_SHAPES = dict(line='SimpleLine', polyline='Polyline', polygon='Polygon', rect='Rect', circle='Circle',
+               ellipse='Ellipse')
 _GROUPS = ('svg', 'g', 'a', 'switch')
 _MAX_DEPTH, _MAX_ELEMENTS = 64, 200_000
 
@@ -138,7 +139,8 @@ class _State:
         matrix = self.matrix
         if 'transform' in own: matrix = _svg().Matrix(own['transform']) * matrix
         if tag in ('use', 'svg') and self.depth: matrix = _shift(element) * matrix
-        return _State(matrix, self.style | {k: own[k] for k in _GIVEN if k in own}, self.names + _names(element), self.depth + 1)
+        style = self.style | {k: own[k] for k in _GIVEN if k in own}
+        return _State(matrix, style, self.names + _names(element), self.depth + 1)
 
 
 def _shift(element):

@@ -106,8 +106,9 @@ def partitions(strokes: list[Stroke]) -> list[list[list[Stroke]]]:
     return [groups for _, groups in sorted(found, key=lambda f: -f[0])]
 
 # %% ../../nbs/555_views.ipynb #9370170c
-_VIEW_WORDS = dict(front='front vorder elevation', top='top plan drauf', right='right rechts side seiten', bottom='bottom unter',
-                   left='left links side seiten', back='back rear rück hinten', iso='iso trimetric dimetric')
+_VIEW_WORDS = dict(front='front vorder elevation', top='top plan drauf', right='right rechts side seiten',
+                   bottom='bottom unter', left='left links side seiten', back='back rear rück hinten',
+                   iso='iso trimetric dimetric')
 
 
 def shown_by(words: Sequence[str]) -> frozenset[str]:
@@ -159,7 +160,8 @@ def _name_words(strokes):
 
 def sights(groups: list[list[Stroke]], texts: Sequence[Text] = ()) -> list[Sight]:
     "Groups of strokes with what words say about them."
-    return [Sight(g, shown_by(_name_words(g)) or shown_by(words)) for g, words in zip(groups, _text_groups(texts, groups))]
+    return [Sight(g, shown_by(_name_words(g)) or shown_by(words))
+            for g, words in zip(groups, _text_groups(texts, groups))]
 
 # %% ../../nbs/555_views.ipynb #8722bf81
 def is_isometric(strokes: Sequence[Stroke]) -> bool:
