@@ -43,7 +43,7 @@ class Understood:
         "The least share of length that agrees, over views and styles."
         return min(share for styles in self.reading.match.agreement.values() for share in styles.values())
 
-# %% ../../nbs/597_understand.ipynb #a97817e7
+# %% ../../nbs/597_understand.ipynb #26a3d373
 _MOST = 60                  # ways to understand a drawing that are tried
 _ENOUGH = 8.                # seconds after which no further one is begun
 
@@ -63,7 +63,7 @@ def understand(sheet: Sheet) -> Understood:
     """
     best, error, start = None, None, time.process_time()
     for hypothesis in islice(sheet.hypotheses(), _MOST):
-        try: found = Understood(hypothesis, reconstruct(hypothesis.views, hypothesis.styles))
+        try: found = Understood(hypothesis, reconstruct(hypothesis.views, hypothesis.styles, smooth=True))
         except CadError as e:
             if e.reason == 'timeout': raise
             error = error or e

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['drawings_of', 'read_drawings']
 
-# %% ../../nbs/695_reconstruct_command.ipynb #ade9c174
+# %% ../../nbs/695_reconstruct_command.ipynb #8f2ab40c
 import re
 import time
 from base64 import b64encode
@@ -22,7 +22,6 @@ from ..cad.repair import load_part
 from ..cad.solid import build
 from ..corpus.answer import answer
 from ..corpus.dataset import Dataset
-from ..corpus.summary import counted
 from ..errors import CadError, DatasetError
 from ..files import file_signature, write_jsonl
 from ..jobs.limits import time_limit
@@ -230,7 +229,7 @@ def _check_output(output):
         what = 'there is a dataset in this folder; name another one, such as a folder inside it'
         raise DatasetError('bad_setting', 'output', what)
 
-# %% ../../nbs/695_reconstruct_command.ipynb #faa6c4d0
+# %% ../../nbs/695_reconstruct_command.ipynb #e895f659
 def _metadata(name, settings, rows):
     "What is known of all drawings together."
     made = [v['row'] for _, v in rows.values]
@@ -249,7 +248,7 @@ def _facts(about):
     "What the summary says besides counts."
     total = about['parts'] + sum(about['failures'].values())
     facts = dict(read=_share(about['parts'], total), certified=_share(about['certified'], total),
-                 ambiguous=f'{about["ambiguous"]:,}', refused=counted(about['failures']) or 'none')
+                 ambiguous=f'{about["ambiguous"]:,}')
     if about['parts']:
         facts['seconds'] = '{:.2f} in the median, {:.2f} for 95 %, {:.2f} at most'.format(*about['seconds'].values())
     return facts
