@@ -135,6 +135,9 @@ class Reconstruct(Written):
     example = 'cadvlm reconstruct bracket.svg data/bracket'
     split: Literal['train', 'validation', 'test', 'all'] = Field(
         'test', description='Which parts of a dataset are drawn and read.')
+    on_quantisation_loss: Literal['keep', 'drop', 'refine'] = Field(
+        'refine', description='What to do with a part that whole units do not keep (IoU below 0.9): keep it, drop it, '
+                              'or write it with a finer quantisation step.')
     exact: Flag = Field(False, description='Write numbers with nine decimals instead of whole units.')
     styles: Literal['full', 'visible', 'unknown'] | None = Field(
         None, description='Hidden lines: told apart (full), left out (visible), or drawn like others (unknown); by '
