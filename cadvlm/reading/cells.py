@@ -218,6 +218,7 @@ def _equate(rows, silent, parent, left):
 
 # %% ../../nbs/565_cells.ipynb #a7d8d8eb
 _DOUBT = 0.025              # units: so close beside a drawn line, another is not drawn
+_SHORT = 0.05               # units of line below which it may have slipped
 _HAIR = 5e-4                # units from a level to the ray beside it
 DOUBTFUL = -1               # style of a border that says nothing
 _MOST_LEVELS = 100          # along one axis, where parts are not extruded along one axis
@@ -303,12 +304,13 @@ class Cells:
         return found
 
     def _doubt(self, view, borders):
-        "Mark silent borders beside a drawn line as doubtful."
+        "Mark silent borders beside a drawn line as doubtful, and short ones."
         silent = np.nonzero(borders.style == 0)[0]
         pieces = np.concatenate([np.stack((l[:-1], l[1:]), axis=1) for ls in self.lines[view].values() for l in ls])
         tree = shapely.STRtree(shapely.linestrings(pieces))
         near, _ = tree.query(shapely.points(borders.points[silent]), predicate='dwithin', distance=_DOUBT)
         borders.style[silent[near]] = DOUBTFUL
+        borders.style[(borders.style > 0) & (borders.length < _SHORT)] = DOUBTFUL
 
     def _beside(self, axis, values, side):
         "Where the ray runs: at the value, or a hair beside it, and no more than a third of the gap."

@@ -111,13 +111,20 @@ class Clauses:
         self.count = len(classes)
         for row in cells.rest.tolist():
             event, names = _renamed(_event(row))
-            table = _table(*event)
-            for bits in table[1] if table else (): self.clauses.append(self._not(names, bits))
+            table, base = _table(*event), self._breakable(float(cells.borders.length[row[0]]), row[0])
+            for bits in table[1] if table else (): self.clauses.append(base + self._not(names, bits))
         for sentence in sentences(cells): self._add(sentence)
 
     def _new(self):
         self.count += 1
         return self.count
+
+    def _breakable(self, length, border):
+        "What clauses begin with that may be broken at a cost."
+        if not self.soft: return []
+        variable = self._new()
+        self.weights[variable], self.border[variable] = length, border
+        return [-variable]
 
     def _not(self, names, bits):
         "The clause that forbids bits of classes."
@@ -125,11 +132,7 @@ class Clauses:
 
     def _add(self, sentence):
         "The clauses of a sentence."
-        base = []
-        if self.soft:
-            variable = self._new()
-            base, self.weights[variable], self.border[variable] = [-variable], sentence.length, sentence.border
-        edges, clear = [], None
+        base, edges, clear = self._breakable(sentence.length, sentence.border), [], None
         for event in sentence.events:
             event, names = _renamed(event)
             table = _table(*event)
@@ -160,7 +163,7 @@ class Clauses:
 
 # %% ../../nbs/568_clauses.ipynb #a1972cbb
 _CONFLICTS = 200_000        # that the solver may meet
-_MOST_SOFT = 60_000         # clauses beyond which no compromise is sought
+_MOST_SOFT = 100_000        # clauses beyond which no compromise is sought
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +195,14 @@ def _full(model, clauses):
     return [*model, *range(-len(model) - 1, -clauses.count - 1, -1)]
 
 
+_THICK = 0.05               # units: solutions that differ in thinner cells alone are one
+
+
+def _thick(cells):
+    "The classes that have a cell of some thickness."
+    return np.unique(cells.classes[(cells.classes > 0) & (cells.depth > _THICK)]).tolist()
+
+
 def solutions(cells: Cells) -> Iterator[Solution]:
     """Material and void that the lines allow, each way once; one compromise where they contradict each other.
 
@@ -201,7 +212,7 @@ def solutions(cells: Cells) -> Iterator[Solution]:
         `contradictory_views`, `too_many_cells`.
     """
     clauses = Clauses(cells)
-    free, found = list(clauses.variables.values()), 0
+    free, found = [clauses.variables[c] for c in _thick(cells)], 0
     with Glucose4(bootstrap_with=clauses.clauses) as solver:
         while True:
             solver.conf_budget(_CONFLICTS)

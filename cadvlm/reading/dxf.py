@@ -8,26 +8,16 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 
 from .strokes import (MAX_BYTES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve,
-                                    chained, check_strokes, style_of, too_many)
+                                    chained, check_strokes, library, style_of, too_many)
 
 # %% ../../nbs/552_dxf.ipynb #c8628df4
 def ezdxf():
-    """The library; half a second that most commands need not wait for.
-
-    Raises
-    ------
-    DrawingError
-        `missing_extra`.
-    """
-    try: return import_module('ezdxf')
-    except ModuleNotFoundError:
-        message = "DXF needs ezdxf, which is not installed: pip install 'cadvlm[drawings]'"
-        raise DrawingError('missing_extra', '', message) from None
+    "The library; half a second that most commands need not wait for."
+    return library('ezdxf')
 
 # %% ../../nbs/552_dxf.ipynb #816c7dc5
 @dataclass(frozen=True)

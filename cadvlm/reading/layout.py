@@ -59,7 +59,7 @@ def _joined(curves):
 def exact_strokes(drawing: Drawing) -> list[Stroke]:
     "The lines of a drawing as strokes, its circles and arcs as what they are."
     chains = [(curves_through(l), style) for style in ('visible', 'hidden') for l in getattr(drawing, style)]
-    flat = _chords_to_arcs(share_circles([c for chain, _ in chains for c in chain]))
+    flat = _chords_to_arcs(share_circles([c for chain, _ in chains for c in chain], NEAR))
     found, at = [], 0
     for chain, style in chains:
         curves, at = flat[at:at + len(chain)], at + len(chain)
@@ -164,10 +164,19 @@ def _labels(boxes, letter, angle, unit):
     return [*words, Text(f'{angle} angle, {unit}, 1:1', ((side[0, 0] + side[1, 0])/2, vertical))]
 
 
-def _spread(size, angle, longest, dimensions):
-    "`(boxes by view, paper size)` of views of a part of this size (x, y, z)."
+def _widest_strip(strokes):
+    "The widest white strip between strokes, along x or y: a part may be in pieces."
+    boxes, widest = np.array([s.box for s in strokes]), 0.
+    for axis in range(2):
+        low, high = boxes[np.argsort(boxes[:, 0, axis])][:, :, axis].T
+        widest = max(widest, float(np.max(low[1:] - np.maximum.accumulate(high)[:-1], initial=0.)))
+    return widest
+
+
+def _spread(size, angle, longest, strip, dimensions):
+    "`(boxes by view, paper size)` of views of a part of this size (x, y, z), with no strip in them wider than `strip`."
     x, y, z = size
-    extent, space = dict(front=(x, z), top=(x, y), right=(y, z), left=(y, z)), _SPACE*longest
+    extent, space = dict(front=(x, z), top=(x, y), right=(y, z), left=(y, z)), max(_SPACE*longest, 1.5*strip)
     margin, boxes = (_MARGIN + 0.08*dimensions)*longest, {}
     for view, (i, j) in _PLACES[angle].items():
         low = np.array((i*(x + space), (j > 0)*(z + space) - (j < 0)*(y + space)))
@@ -197,11 +206,12 @@ def lay_out(solid: Solid, scale: float = 1., unit: str = 'mm', angle: Angle = 't
         When a view cannot be drawn.
     """
     longest = float(solid.size.max()) * scale
-    boxes, paper = _spread(solid.size*scale, angle, longest, dimensions)
+    exact = {view: exact_strokes(project(solid, view)) for view in _PLACES[angle]}
+    strip = max(map(_widest_strip, exact.values())) * scale
+    boxes, paper = _spread(solid.size*scale, angle, longest, strip, dimensions)
     strokes, letter = [], 0.025*longest
     for view, box in boxes.items():
-        exact = exact_strokes(project(solid, view))
-        placed = [*_moved(exact, scale, box.mean(axis=0))]
+        placed = [*_moved(exact[view], scale, box.mean(axis=0))]
         if centre_lines: strokes += _centre_lines(placed, letter)
         strokes += [s for s in placed if hidden_lines or s.style == 'visible']
     texts = _labels(boxes, letter, angle, unit) if labels else []

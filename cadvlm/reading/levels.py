@@ -192,7 +192,12 @@ def joined(lines: Lines) -> Lines:
     if together: _close_gaps(together)
     return {style: [l for (s, _), l in zip(kept, together) if s == style] for style in lines}
 
-# %% ../../nbs/560_levels.ipynb #c4f175bd
+# %% ../../nbs/560_levels.ipynb #ad566c40
+def _snapped_lines(lines, levels, near):
+    found = {style: [snapped(l, levels, near) for l in ls] for style, ls in lines.items()}
+    return {style: [l for l in ls if len(l) > 1] for style, ls in found.items()}
+
+
 def on_levels(lines: Mapping[str, Lines], near: float = WELD) -> tuple[dict[str, Lines], list[np.ndarray]]:
     """Three views with their corners on the levels that they have in common, and those levels.
 
@@ -212,6 +217,5 @@ def on_levels(lines: Mapping[str, Lines], near: float = WELD) -> tuple[dict[str,
     moved = {}
     for view, styles in lines.items():
         paper = tuple(levels[axis] for axis in PAPER[view])
-        found = {style: [snapped(l, paper, near) for l in ls] for style, ls in styles.items()}
-        moved[view] = joined({style: [l for l in ls if len(l) > 1] for style, ls in found.items()})
+        moved[view] = _snapped_lines(joined(_snapped_lines(styles, paper, near)), paper, near)
     return moved, levels

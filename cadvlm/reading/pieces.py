@@ -78,8 +78,7 @@ def _polygons(net):
 def _edges_of(net):
     "The edges of a noded net: (n, 2, 2) float."
     points, line = shapely.get_coordinates(shapely.get_parts(net), return_index=True)
-    edges = np.stack((points[:-1], points[1:]), axis=1)[line[1:] == line[:-1]]
-    return np.ascontiguousarray(edges[np.hypot(*(edges[:, 1] - edges[:, 0]).T) > 2*GRID])
+    return np.ascontiguousarray(np.stack((points[:-1], points[1:]), axis=1)[line[1:] == line[:-1]])
 
 
 def _level_lines(xs, ys):
@@ -184,6 +183,7 @@ def _grouped(used, keys, length):
 
 # %% ../../nbs/562_pieces.ipynb #3e69316e
 _MOST_STABS = 8             # between two levels
+_SLIVER = 1e-3              # units: narrower pieces are rounding
 
 
 def _stab(spans):
@@ -213,6 +213,7 @@ def stabbing(bounds: Sequence[np.ndarray], levels: np.ndarray) -> tuple[np.ndarr
         Values `starts[g]` to `starts[g + 1]` lie in gap g.
     """
     spans = np.concatenate(bounds)
+    spans = spans[np.diff(spans, axis=1)[:, 0] > _SLIVER]
     gap = np.clip(np.searchsorted(levels, spans.mean(axis=1)) - 1, 0, len(levels) - 2)
     order = np.lexsort((spans[:, 1], gap))
     parts = np.split(spans[order], np.searchsorted(gap[order], np.arange(1, len(levels) - 1)))

@@ -10,15 +10,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
-from ..cad.curves import Loop, Profile
+from ..cad.curves import Line, Loop, Profile
+from ..cad.polygons import chords, split
 from ..cad.sequence import CadSequence, Extrude, Operation, Plane, Sketch
 from .cells import DEPTH, Cells, ReadingError
 from .levels import PAPER
 from .pieces import GRID
-from .refit import curves_through, share_circles
+from .refit import NEAR, curves_through, share_circles
 
 # %% ../../nbs/570_prisms.ipynb #1703ec88
 _THIN = 0.3                 # units: cells that no ray finds thicker are errors of chords, where parts have several axes
+
+_CRUMB = 0.02               # cubic units: smaller cells are errors of chords as well
 
 
 class Columns:
@@ -61,11 +64,11 @@ def _places(cells):
 
 def columns_of(cells: Cells) -> tuple[dict[str, Columns], np.ndarray]:
     "The columns of each view, and which cells are thick enough to be in them."
-    kept = cells.depth > _THIN
-    gaps = {axis: g[kept] for axis, g in _places(cells).items()}
-    numbers = dict(zip(PAPER, cells.cells[kept].T))
-    areas = [shapely.area(cells.views[v].pieces)[n] for v, n in numbers.items()]
+    gaps = _places(cells)
+    areas = [shapely.area(cells.views[v].pieces)[n] for v, n in zip(PAPER, cells.cells.T)]
     volume = np.prod(areas, axis=0) / np.prod([np.diff(cells.levels[a])[g] for a, g in gaps.items()], axis=0)
+    kept = (cells.depth > _THIN) & (volume > _CRUMB)
+    gaps, volume, numbers = {a: g[kept] for a, g in gaps.items()}, volume[kept], dict(zip(PAPER, cells.cells[kept].T))
     found = {}
     for view, number in numbers.items():
         depth = DEPTH[view][0]
@@ -190,8 +193,23 @@ _PLANES = {'front': Plane((0., 0., 0.), (1., 0., 0.), (0., 0., 1.)), 'top': Plan
 _SLIVER = 1e-3              # square units
 
 
+_OFF_GRID = 0.02            # of a step: a corner of a chord polygon that lies further from our own is the end of a curve
+
+
+def _ends_inside(curve, corners):
+    "Corners of chord polygons on an arc or circle at which it does not have corners itself: there one curve ends."
+    if isinstance(curve, Line): return corners[:0]
+    x, y = (corners - curve.centre).T
+    n, on = chords(curve.radius), np.abs(np.hypot(x, y) - curve.radius) < NEAR
+    steps = np.arctan2(y, x) * n/(2*np.pi)
+    return corners[on & (np.abs(steps - np.round(steps)) > _OFF_GRID + NEAR*n/(2*np.pi*curve.radius))]
+
+
 def _loop(ring):
-    return Loop(tuple(share_circles(curves_through(shapely.get_coordinates(ring)[:-1], closed=True))))
+    "A ring of corners as lines, arcs and circles."
+    corners = shapely.get_coordinates(ring)[:-1]
+    curves = share_circles(curves_through(corners, closed=True))
+    return Loop(tuple(piece for c in curves for piece in split(c, _ends_inside(c, corners), NEAR)))
 
 
 def _profiles(pieces):

@@ -74,7 +74,7 @@ def _scales(sizes, one_scale):
 # %% ../../nbs/558_sheet.ipynb #04270b30
 _TURNED, _CADQUERY = (0., 2., 4., 2.), (1, 0, 3)
 _STYLED = dict(full=0., unknown=1., visible=2.)
-_ASIDE, _MIXED, _FIRST, _OTHER_SIDE = 5., 4., 0.5, 3.
+_ASIDE, _MIXED, _FIRST, _OTHER_SIDE, _LEFT = 5., 4., 0.5, 3., 10.
 
 
 def _is_beside(a, b, axis, near):
@@ -108,6 +108,7 @@ class _Candidate:
     turns: tuple[int, int, int]
     scales: np.ndarray
     angle: str
+    left: float
 
 
 def _possible(sight, role):
@@ -119,12 +120,17 @@ def _possible(sight, role):
 def _turned_size(sight, turn): return sight.size[::-1] if turn % 2 else sight.size
 
 
+def _left_share(found, trio):
+    "The share of strokes that are in none of three sights."
+    return 1 - sum(len(s.strokes) for s in trio) / sum(len(s.strokes) for s in found)
+
+
 def _candidates(found: Sequence[Sight], turns: Sequence[int]) -> Iterator[_Candidate]:
     "All choices of three sights whose sizes agree."
     largest = max(s.size.max() for s in found)
     for trio in permutations(found, 3):
         if not all(s.size.min() > 1e-6*largest and _possible(s, role) for s, role in zip(trio, THREE)): continue
-        one_sheet = len({s.sheet for s in trio}) == 1
+        one_sheet, left = len({s.sheet for s in trio}) == 1, _left_share(found, trio)
         above, right, aside = _standing(trio, _AGREE*largest) if one_sheet else (0, 0, 0.)
         for turn in product(turns, repeat=3):
             scales, off = _scales([_turned_size(s, t) for s, t in zip(trio, turn)], one_sheet)
@@ -133,8 +139,8 @@ def _candidates(found: Sequence[Sight], turns: Sequence[int]) -> Iterator[_Candi
                 shown = dict(zip(THREE, views))
                 others = sum(v != role for role, v in shown.items())
                 sides, angle = _side_cost(shown, above, right) if one_sheet else (_OTHER_SIDE*others, '')
-                cost = sides + aside + (1. if turn == _CADQUERY else sum(_TURNED[t] for t in turn))
-                yield _Candidate(cost, trio, shown, turn, scales, angle)
+                cost = sides + aside + _LEFT*left*one_sheet + (1. if turn == _CADQUERY else sum(_TURNED[t] for t in turn))
+                yield _Candidate(cost, trio, shown, turn, scales, angle, left)
 
 # %% ../../nbs/558_sheet.ipynb #5e7d8df1
 @dataclass(frozen=True, eq=False)
@@ -161,6 +167,8 @@ class Hypothesis:
         Millimetres in one unit of the file.
     off : float
         Units by which sizes of the views disagree.
+    left : float
+        Share of the drawing's lines that are in none of the three views.
     """
     views: dict[str, Drawing]
     styles: Styles
@@ -171,6 +179,7 @@ class Hypothesis:
     scale: float
     unit: float | None
     off: float
+    left: float
 
     @property
     def millimetres(self) -> float | None:
@@ -187,7 +196,8 @@ class Hypothesis:
             return f'{self.shown[role]} view{turn}'
         angle = f' in {self.angle} angle' if self.angle else ''
         styles = dict(full='', visible=', without hidden lines', unknown=', hidden lines drawn like others')
-        return '; '.join(map(words, THREE)) + angle + styles[self.styles]
+        left = f', {self.left:.0%} of the lines in other views' if self.left else ''
+        return '; '.join(map(words, THREE)) + angle + styles[self.styles] + left
 
 # %% ../../nbs/558_sheet.ipynb #89c79992
 _TURN = np.array(((0., -1.), (1., 0.)))
@@ -219,7 +229,8 @@ def _hypothesis(c, style, redrawn, unit):
     "The hypothesis of a candidate with one way to understand its styles."
     views, scale, off = redrawn
     known = unit if np.ptp(c.scales) < _AGREE else None
-    return Hypothesis(views, style, c.shown, dict(zip(THREE, c.turns)), mirror_of(c.shown), c.angle, scale, known, off)
+    turns, mirror = dict(zip(THREE, c.turns)), mirror_of(c.shown)
+    return Hypothesis(views, style, c.shown, turns, mirror, c.angle, scale, known, off, c.left)
 
 # %% ../../nbs/558_sheet.ipynb #8fafe76d
 _READERS = {'.svg': read_svg, '.dxf': read_dxf}

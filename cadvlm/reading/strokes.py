@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['THREE', 'Styles', 'Meaning', 'MAX_BYTES', 'MAX_POINTS', 'DrawingError', 'Stroke', 'style_of_dashes', 'words_of',
            'style_of_names', 'Rules', 'style_of', 'with_grey_hidden', 'bezier_points', 'bezier_curve', 'chained',
-           'Text', 'Page', 'check_strokes', 'too_many']
+           'Text', 'Page', 'check_strokes', 'library', 'too_many']
 
 # %% ../../nbs/540_strokes.ipynb #f149bc89
 import math
@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import import_module
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -244,6 +245,20 @@ def check_strokes(strokes: list[Stroke], where: str) -> list[Stroke]:
     kept = [s for s in strokes if np.ptp(s.box, axis=0).max() > 0]
     if kept: return with_grey_hidden(kept)
     raise DrawingError('empty_drawing', where, 'there are no lines in it, or none that can be edges of a part')
+
+
+def library(name: str):
+    """A library of the extra `drawings`, imported when it is needed.
+
+    Raises
+    ------
+    DrawingError
+        `missing_extra`.
+    """
+    try: return import_module(name)
+    except ModuleNotFoundError:
+        message = f"it needs {name}, which is not installed: pip install 'cadvlm[drawings]'"
+        raise DrawingError('missing_extra', '', message) from None
 
 
 def too_many(where: str) -> DrawingError:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..cad.curves import Arc, Line
 from .strokes import (MAX_BYTES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve,
-                                    chained, check_strokes, style_of, too_many)
+                                    chained, check_strokes, library, style_of, too_many)
 
 # %% ../../nbs/550_svg.ipynb #7f3b9083
 _NUMBER = re.compile(r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?')
@@ -38,8 +38,7 @@ _ROUND = 1e-5               # share by which the axes of an elliptic arc may dif
 
 
 def _svg():
-    import svgelements                                     # a twentieth of a second that most commands need not spend
-    return svgelements
+    return library('svgelements')
 
 
 def _point(p): return float(p.x), float(p.y)
@@ -249,7 +248,7 @@ def read_svg(data: bytes, name: str = '', rules: Rules = Rules()) -> Page:
     Raises
     ------
     DrawingError
-        `bad_svg`, `has_entities`, `too_large`, `too_many_lines`, `not_finite`, `empty_drawing`.
+        `missing_extra`, `bad_svg`, `has_entities`, `too_large`, `too_many_lines`, `not_finite`, `empty_drawing`.
     """
     if len(data) > MAX_BYTES: raise DrawingError('too_large', name, f'expected at most {MAX_BYTES:,} bytes')
     if b'<!ENTITY' in data or b'\0' in data:
