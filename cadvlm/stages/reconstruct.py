@@ -62,7 +62,7 @@ def _short_names(drawings):
     stems = Counter(Path(name).stem for name in drawings)
     return {Path(n).stem if stems[Path(n).stem] == 1 else n: files for n, files in drawings.items()}
 
-# %% ../../nbs/695_reconstruct_command.ipynb #47b3bfe9
+# %% ../../nbs/695_reconstruct_command.ipynb #c6b20633
 def _inside(folder):
     "`(files, folders)` of a folder that may be drawings, in order; images only where there is nothing better."
     inside = sorted(p for p in folder.iterdir() if not p.name.startswith('.'))
@@ -81,7 +81,7 @@ def _in_folder(folder):
     files, folders = _inside(folder)
     found = _grouped(files)
     alone = not folders and len(files) in _FEW and len(found) == len(files)
-    if alone and not _is_sheet(files[0]): return {folder.resolve().name: files}
+    if alone and not any(map(_is_sheet, files)): return {folder.resolve().name: files}
     for inner in folders:
         files = _inside(inner)[0]
         if len(files) > max(_FEW): found |= {f'{inner.name}/{n}': fs for n, fs in _grouped(files).items()}
