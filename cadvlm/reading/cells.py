@@ -32,7 +32,7 @@ _SEEN = 9                   # radians: no wall of this view
 
 @compiled
 def _cell(kind, first, second, piece, n_top, n_right):
-    "Number of the cell behind a piece: `kind` 0 front, 1 top, 2 right; `first` and `second` are pieces of the other views."
+    "Number of the cell behind a piece of view `kind` (0 front, 1 top, 2 right) and in a piece of both other views."
     if first < 0 or second < 0 or piece < 0: return -1
     if kind == 0: return (piece*n_top + first)*n_right + second
     if kind == 1: return (first*n_top + piece)*n_right + second
@@ -192,7 +192,7 @@ def _upright(rows):
             if (begins[j] & 1 and ends[k] & 2) or (begins[j] & 2 and ends[k] & 1): found[j + 1:k + 1] = True
     return found
 
-
+# %% ../../nbs/565_cells.ipynb #1a5d438e
 @compiled
 def _equate(rows, silent, parent, left):
     "Unite the cells that silent borders make equal; write the rows that are left for the solver, return how many."
@@ -203,7 +203,8 @@ def _equate(rows, silent, parent, left):
         if silent[rows[start, 0]]:
             wall = _upright(rows[start:end])
             for k in range(start, end):
-                a, b = rows[k, EVENT:EVENT + rows[k, 1]], rows[k, EVENT + STATES:EVENT + STATES + rows[k, 2]]
+                a = rows[k, EVENT:EVENT + rows[k, 1]]
+                b = rows[k, EVENT + STATES:EVENT + STATES + rows[k, 2]]
                 before, behind = wall[k - start], wall[k - start + 1]
                 if not before: _unite(parent, a[0], b[0])
                 if not behind: _unite(parent, a[-1], b[-1])
@@ -216,7 +217,7 @@ def _equate(rows, silent, parent, left):
         start = end
     return n
 
-# %% ../../nbs/565_cells.ipynb #a7d8d8eb
+# %% ../../nbs/565_cells.ipynb #59658d30
 _DOUBT = 0.025              # units: so close beside a drawn line, another is not drawn
 _SHORT = 0.05               # units of line below which it may have slipped
 _HAIR = 5e-4                # units from a level to the ray beside it
@@ -225,10 +226,15 @@ _MOST_LEVELS = 100          # along one axis, where parts are not extruded along
 _MOST_EVENTS = 2_000_000
 
 
+def _refuse(count, what):
+    raise ReadingError('too_many_cells', '', f'the drawing has {count:,} {what}; a simpler part can be read')
+
+
 def _check_views(lines):
     missing = [v for v in PAPER if not any(lines.get(v, {}).values())]
     if not missing: return
-    raise ReadingError('not_three_views', ', '.join(missing), 'front, top and right view are needed, and this one has no lines')
+    what = 'front, top and right view are needed, and this one has no lines'
+    raise ReadingError('not_three_views', ', '.join(missing), what)
 
 
 def _views_of(lines, levels, axis):
@@ -238,9 +244,118 @@ def _views_of(lines, levels, axis):
         here = tuple(levels[a] for a in paper)
         if axis is None or axis not in paper: views[view] = Arrangement(lines[view], here, cut=axis is None)
         else: views[view] = Strips(lines[view], here, paper.index(axis))
-    return views
+    if all(len(v.pieces) for v in views.values()): return views
+    raise ReadingError('contradictory_views', '', 'the lines of a view enclose nothing')
+
+# %% ../../nbs/565_cells.ipynb #a755c917
+def _doubt(lines, borders):
+    "Mark silent borders beside a drawn line as doubtful, and short ones."
+    silent = np.nonzero(borders.style == 0)[0]
+    pieces = np.concatenate([np.stack((l[:-1], l[1:]), axis=1) for ls in lines.values() for l in ls])
+    tree = shapely.STRtree(shapely.linestrings(pieces))
+    near, _ = tree.query(shapely.points(borders.points[silent]), predicate='dwithin', distance=_DOUBT)
+    borders.style[silent[near]] = DOUBTFUL
+    borders.style[(borders.style > 0) & (borders.length < _SHORT)] = DOUBTFUL
 
 
+def _stabs(views, levels):
+    "For each axis, the values that meet every piece of both views."
+    def spans(axis):
+        return [views[v].bounds[:, [p.index(axis), 2 + p.index(axis)]] for v, p in PAPER.items() if axis in p]
+    return [stabbing(spans(axis), levels[axis]) for axis in range(3)]
+
+
+def _borders_of(views, levels, lines, axis):
+    "The borders of each view, with what is doubtful marked."
+    stabs, found = None if axis is not None else _stabs(views, levels), {}
+    for view, paper in PAPER.items():
+        found[view] = views[view].borders(stabs and [stabs[a] for a in paper])
+        _doubt(lines[view], found[view])
+    return found
+
+
+def _together(borders):
+    "Borders of all views as one."
+    return Borders(*(np.concatenate([getattr(b, f) for b in borders.values()]) for f in Borders.__annotations__))
+
+# %% ../../nbs/565_cells.ipynb #9801ea95
+class _Stacks:
+    "Crossings of lines with the edges of views, each found once."
+    def __init__(self, views, levels):
+        self.views, self.levels, self.known, self.found = views, levels, {}, []
+
+    def beside(self, axis, values, side):
+        "Where the ray runs: at the value, or a hair beside it, and no more than a third of the gap."
+        levels = self.levels[axis]
+        gap = np.clip(np.searchsorted(levels, values + side*1e-7) - 1, 0, len(levels) - 2)
+        return values + side*np.minimum(_HAIR, np.diff(levels)[gap]/3)
+
+    def numbers(self, view, axis, at, side):
+        "Numbers of the crossings of a view with lines across an axis of its paper, at values or beside them."
+        wanted = np.column_stack((at, self.beside(PAPER[view][axis], at, side)))
+        values, which = np.unique(wanted, axis=0, return_inverse=True)
+        found = np.empty(len(values), np.int64)
+        for k, (value, ray) in enumerate(values.tolist()):
+            key = view, axis, value, ray
+            if key not in self.known:
+                self.known[key] = len(self.found)
+                self.found.append(self.views[view].crossings(axis, value, ray))
+            found[k] = self.known[key]
+        return found[which.ravel()]
+
+
+def _rays(views, levels, borders):
+    "The events of the borders of all views: `(rows, thickness)`."
+    stacks, numbers, kinds = _Stacks(views, levels), [], []
+    for kind, (view, b) in enumerate(borders.items()):
+        numbers.append(np.column_stack([
+            stacks.numbers(other, axis, b.points[:, mine], np.where(b.kind == mine, side, 0))
+            for side in (-1, 1) for other, axis, mine in _OTHERS[view]]))
+        kinds.append(np.full(len(b.style), kind))
+    limit, value, angle, _, after = (np.concatenate(parts) for parts in zip(*stacks.found))
+    starts = np.cumsum([0, *(len(s[0]) for s in stacks.found)])
+    numbers, every = np.concatenate(numbers), _together(borders)
+    most = int((np.diff(starts)[numbers].sum(axis=1) + 1).sum())
+    if most > _MOST_EVENTS: _refuse(most, 'crossings of rays with lines')
+    n_top, n_right = (len(views[v].pieces) for v in ('top', 'right'))
+    return _events(np.concatenate(kinds), every.sides, every.kind == SLANTED, numbers, limit, value, angle, after,
+                   starts, n_top, n_right, most)
+
+# %% ../../nbs/565_cells.ipynb #92db4e9e
+def _named(rows, thickness, n_top, n_right):
+    "`(cells (c, 3), depth (c,))`; the states of the rows become numbers of cells, from 1, and 0 outside."
+    states, place = rows[:, EVENT:], np.arange(STATES)
+    used = np.concatenate((place < rows[:, 1:2], place < rows[:, 2:3]), axis=1)
+    names, number = np.unique(np.append(states[used], -1), return_inverse=True)
+    states[used] = number.ravel()[:-1]
+    front, rest = np.divmod(names[1:], n_top*n_right)
+    depth = np.zeros(len(names))
+    for first, count in ((0, rows[:, 1]), (STATES, rows[:, 2])):
+        np.maximum.at(depth, states[:, first], thickness[:, 0])
+        np.maximum.at(depth, states[np.arange(len(rows)), first + count - 1], thickness[:, 1])
+    return np.column_stack((front, *np.divmod(rest, n_right))), depth[1:]
+
+
+def _reaches_out(strips, spans):
+    "Which pieces, with spans (n, 2) across the strips, reach where nothing is: (n, strips) bool."
+    first = np.clip(np.searchsorted(strips.breaks, spans[:, 0] + 1e-3) - 1, 0, None)
+    last = np.clip(np.searchsorted(strips.breaks, spans[:, 1] - 1e-3), 0, len(strips.breaks) - 1)
+    sums = np.concatenate((np.zeros((1, len(strips.pieces))), np.cumsum(strips.outside, axis=0)))
+    return sums[last] - sums[first] > 0
+
+
+def _void(views, cells, axis):
+    "Which cells (c, 3) are outside the outline of a view."
+    void = ~np.all([views[v].inside[c] for v, c in zip(PAPER, cells.T)], axis=0)
+    if axis is None: return void
+    profile, pieces = next((v, c) for v, c in zip(PAPER, cells.T) if axis not in PAPER[v])
+    for (view, paper), strips in zip(PAPER.items(), cells.T):
+        if view == profile: continue
+        shared = PAPER[profile].index(paper[1 - views[view].up])
+        void |= _reaches_out(views[view], views[profile].bounds[:, [shared, 2 + shared]])[pieces, strips]
+    return void
+
+# %% ../../nbs/565_cells.ipynb #a8d066d3
 class Cells:
     """The cells of three views, and what their lines say about them.
 
@@ -268,136 +383,31 @@ class Cells:
     Raises
     ------
     ReadingError
-        `not_three_views`, `flat`, `too_many_cells`.
+        `not_three_views`, `flat`, `too_many_cells`, `contradictory_views`.
     """
     def __init__(self, lines: Mapping[str, Lines], near: float = WELD, hidden_drawn: bool = True):
         _check_views(lines)
-        self.hidden_drawn = hidden_drawn
-        self.lines, self.levels = on_levels(lines, near)
+        lines, self.levels = on_levels(lines, near)
         if min(map(len, self.levels)) < 2: raise ReadingError('flat', '', 'the views show a part without thickness')
-        axes = common_axes(self.lines)
+        axes = common_axes(lines)
         self.axis = max(axes, key=lambda a: -len(self.levels[a])) if axes else None
-        if self.axis is None and max(map(len, self.levels)) > _MOST_LEVELS: self._refuse(max(map(len, self.levels)), 'levels')
-        self.views = _views_of(self.lines, self.levels, self.axis)
-        if not all(len(v.pieces) for v in self.views.values()):
-            raise ReadingError('contradictory_views', '', 'the lines of a view enclose nothing')
-        self._name(*self._rays(self._all_borders()))
-        self._unite()
+        if self.axis is None and (most := max(map(len, self.levels))) > _MOST_LEVELS: _refuse(most, 'levels')
+        self.views = _views_of(lines, self.levels, self.axis)
+        borders = _borders_of(self.views, self.levels, lines, self.axis)
+        rows, thickness = _rays(self.views, self.levels, borders)
+        self.borders, self.view_of = _together(borders), [v for v, b in borders.items() for _ in b.style]
+        self.cells, self.depth = _named(rows, thickness, *(len(self.views[v].pieces) for v in ('top', 'right')))
+        self._unite(rows, _void(self.views, self.cells, self.axis), hidden_drawn)
 
-    @staticmethod
-    def _refuse(count, what):
-        raise ReadingError('too_many_cells', '', f'the drawing has {count:,} {what}; a simpler part can be read')
-
-    def _all_borders(self):
-        "The borders of the three views, in one."
-        stabs = None
-        if self.axis is None:
-            spans = {a: [self.views[v].bounds[:, [p.index(a), 2 + p.index(a)]] for v, p in PAPER.items() if a in p] for a in range(3)}
-            stabs = [stabbing(spans[a], self.levels[a]) for a in range(3)]
-        found = []
-        for view, paper in PAPER.items():
-            borders = self.views[view].borders(stabs and [stabs[a] for a in paper])
-            self._doubt(view, borders)
-            found.append(borders)
-        self.view_of = [v for v, b in zip(PAPER, found) for _ in b.style]
-        self.borders = Borders(*(np.concatenate([getattr(b, f) for b in found]) for f in Borders.__annotations__))
-        return found
-
-    def _doubt(self, view, borders):
-        "Mark silent borders beside a drawn line as doubtful, and short ones."
-        silent = np.nonzero(borders.style == 0)[0]
-        pieces = np.concatenate([np.stack((l[:-1], l[1:]), axis=1) for ls in self.lines[view].values() for l in ls])
-        tree = shapely.STRtree(shapely.linestrings(pieces))
-        near, _ = tree.query(shapely.points(borders.points[silent]), predicate='dwithin', distance=_DOUBT)
-        borders.style[silent[near]] = DOUBTFUL
-        borders.style[(borders.style > 0) & (borders.length < _SHORT)] = DOUBTFUL
-
-    def _beside(self, axis, values, side):
-        "Where the ray runs: at the value, or a hair beside it, and no more than a third of the gap."
-        levels = self.levels[axis]
-        gap = np.clip(np.searchsorted(levels, values + side*1e-7) - 1, 0, len(levels) - 2)
-        return values + side*np.minimum(_HAIR, np.diff(levels)[gap]/3)
-
-    def _rays(self, found):
-        "The events of all borders: rows, thickness."
-        stacks, known, numbers, kinds = [], {}, [], []
-        for kind, (view, borders) in enumerate(zip(PAPER, found)):
-            columns = []
-            for side in (-1, 1):
-                for other, axis, mine in _OTHERS[view]:
-                    at = borders.points[:, mine]
-                    beside = self._beside(PAPER[other][axis], at, np.where(borders.kind == mine, side, 0))
-                    columns.append(self._stacks(other, axis, np.column_stack((at, beside)), stacks, known))
-            numbers.append(np.column_stack(columns))
-            kinds.append(np.full(len(borders.style), kind))
-        limit, value, angle, _, after = (np.concatenate(parts) for parts in zip(*stacks))
-        starts, numbers = np.cumsum([0, *(len(s[0]) for s in stacks)]), np.concatenate(numbers)
-        most = int((np.diff(starts)[numbers].sum(axis=1) + 1).sum())
-        if most > _MOST_EVENTS: self._refuse(most, 'crossings of rays with lines')
-        n_top, n_right = (len(self.views[v].pieces) for v in ('top', 'right'))
-        return _events(np.concatenate(kinds), self.borders.sides, self.borders.kind == SLANTED, numbers, limit, value, angle,
-                       after, starts, n_top, n_right, most)
-
-    def _stacks(self, view, axis, wanted, stacks, known):
-        "Numbers of the crossings with lines `(at, beside)` (n, 2); new ones are added to `stacks`."
-        values, which = np.unique(wanted, axis=0, return_inverse=True)
-        numbers = []
-        for at, beside in values.tolist():
-            key = view, axis, at, beside
-            if key not in known:
-                known[key] = len(stacks)
-                stacks.append(self.views[view].crossings(axis, at, beside))
-            numbers.append(known[key])
-        return np.array(numbers, dtype=np.int64)[which.ravel()]
-
-    def _name(self, rows, thickness):
-        "Number the cells that rays meet, from 1; void is 0."
-        states = rows[:, EVENT:]
-        place = np.arange(STATES)
-        used = np.concatenate((place < rows[:, 1:2], place < rows[:, 2:3]), axis=1)
-        names, number = np.unique(np.append(states[used], -1), return_inverse=True)
-        number = number.ravel()[:-1]                         # of the cell, from 1; 0 is outside
-        n_top, n_right = (len(self.views[v].pieces) for v in ('top', 'right'))
-        front, rest = np.divmod(names[1:], n_top*n_right)
-        self.cells = np.column_stack((front, *np.divmod(rest, n_right)))
-        self.depth = np.zeros(len(names))
-        states[used] = number
-        for first, count in ((0, rows[:, 1]), (STATES, rows[:, 2])):
-            np.maximum.at(self.depth, states[:, first], thickness[:, 0])
-            np.maximum.at(self.depth, states[np.arange(len(rows)), first + count - 1], thickness[:, 1])
-        self.depth = self.depth[1:]
-        void = np.append(True, self._void())
-        states[used] = np.where(void, 0, np.arange(len(names)))[number]
-        self.void, self.rows = void[1:], rows
-
-    def _void(self):
-        "Cells of pieces outside the outline of a view."
-        void = ~np.all([self.views[v].inside[c] for v, c in zip(PAPER, self.cells.T)], axis=0)
-        if self.axis is None: return void
-        profile, pieces = next((v, c) for v, c in zip(PAPER, self.cells.T) if self.axis not in PAPER[v])
-        for (view, paper), strips in zip(PAPER.items(), self.cells.T):
-            if view == profile: continue
-            shared = PAPER[profile].index(paper[1 - self.views[view].up])
-            void |= _reaches_out(self.views[view], self.views[profile].bounds[:, [shared, 2 + shared]])[pieces, strips]
-        return void
-
-    def _unite(self):
+    def _unite(self, rows, void, hidden_drawn):
         "Make equal what silent borders make equal, and name classes by their lowest cell."
-        parent, left = np.arange(len(self.cells) + 1), np.empty(len(self.rows), np.int64)
-        silent = (self.borders.style == 0) & self.hidden_drawn
-        count = _equate(self.rows, silent, parent, left)
+        names = np.where(np.append(True, void), 0, np.arange(len(void) + 1))
+        states = rows[:, EVENT:]
+        states[states >= 0] = names[states[states >= 0]]
+        parent, left, style = np.arange(len(names)), np.empty(len(rows), np.int64), self.borders.style
+        count = _equate(rows, (style == 0) & hidden_drawn, parent, left)
         root = np.array([_root(parent, i) for i in range(len(parent))])
-        self.classes = np.where(self.void, 0, root[1:])
-        states = self.rows[:, EVENT:]
         states[states >= 0] = root[states[states >= 0]]
-        self.rest = self.rows[left[:count]]
-        style = self.borders.style[self.rows[:, 0]]
-        self.drawn = self.rows[(style > 0) | ((style == 0) & (not self.hidden_drawn))]
-
-
-def _reaches_out(strips, spans):
-    "Which pieces, with spans (n, 2) across the strips, reach where nothing is: (n, strips) bool."
-    first = np.clip(np.searchsorted(strips.breaks, spans[:, 0] + 1e-3) - 1, 0, None)
-    last = np.clip(np.searchsorted(strips.breaks, spans[:, 1] - 1e-3), 0, len(strips.breaks) - 1)
-    sums = np.concatenate((np.zeros((1, len(strips.pieces))), np.cumsum(strips.outside, axis=0)))
-    return sums[last] - sums[first] > 0
+        self.classes = root[names[1:]]
+        self.rest = rows[left[:count]]
+        self.drawn = rows[(style[rows[:, 0]] > 0) | ((style[rows[:, 0]] == 0) & (not hidden_drawn))]

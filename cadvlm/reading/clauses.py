@@ -112,21 +112,21 @@ class Clauses:
         for row in cells.rest.tolist():
             event, names = _renamed(_event(row))
             table, base = _table(*event), self._breakable(float(cells.borders.length[row[0]]), row[0])
-            for bits in table[1] if table else (): self.clauses.append(base + self._not(names, bits))
+            for bits in table[1] if table else (): self.clauses.append(base + self.without(names, bits))
         for sentence in sentences(cells): self._add(sentence)
 
-    def _new(self):
+    def new(self):
         self.count += 1
         return self.count
 
     def _breakable(self, length, border):
         "What clauses begin with that may be broken at a cost."
         if not self.soft: return []
-        variable = self._new()
+        variable = self.new()
         self.weights[variable], self.border[variable] = length, border
         return [-variable]
 
-    def _not(self, names, bits):
+    def without(self, names, bits):
         "The clause that forbids bits of classes."
         return [-self.variables[c] if b else self.variables[c] for c, b in zip(names, bits)]
 
@@ -137,31 +137,34 @@ class Clauses:
             event, names = _renamed(event)
             table = _table(*event)
             if table is None: return
-            edges += self._edge(sentence.style, names, table, base, clear)
-            clear = self._clear(sentence.style, names, clear)
+            edges += _edge(self, sentence.style, names, table, base, clear)
+            clear = _clear(self, sentence.style, names, clear)
         if sentence.style > 0: self.clauses.append(base + edges)
 
-    def _edge(self, style, names, table, base, clear):
-        "Clauses of one depth; the variable of an edge there, if one may be."
-        never, always = table
-        if style in (0, HIDDEN): self.clauses += [base + ([-clear] if clear else []) + self._not(names, b) for b in always]
-        if style == 0 or len(never) == 2**len(names): return []
-        variable = self._new()
-        self.clauses += [[-variable, *self._not(names, bits)] for bits in never]
-        if style == VISIBLE and clear: self.clauses.append([-variable, clear])
-        return [variable]
+# %% ../../nbs/568_clauses.ipynb #81181bc6
+def _edge(made, style, names, table, base, clear):
+    "Add the clauses of one depth; the variable of an edge there, if one may be."
+    never, always = table
+    before = [-clear] if clear else []
+    if style in (0, HIDDEN): made.clauses += [base + before + made.without(names, bits) for bits in always]
+    if style == 0 or len(never) == 2**len(names): return []
+    variable = made.new()
+    made.clauses += [[-variable, *made.without(names, bits)] for bits in never]
+    if style == VISIBLE and clear: made.clauses.append([-variable, clear])
+    return [variable]
 
-    def _clear(self, style, names, before):
-        "A variable: everything is void up to here, this depth included."
-        if not names: return before
-        variable = self._new()
-        if style == VISIBLE:
-            self.clauses += [[-variable, -self.variables[c]] for c in names]
-            if before: self.clauses.append([-variable, before])
-        else: self.clauses.append([variable, *(self.variables[c] for c in names), *([-before] if before else [])])
-        return variable
 
-# %% ../../nbs/568_clauses.ipynb #a1972cbb
+def _clear(made, style, names, before):
+    "A variable: everything is void up to here, this depth included."
+    if not names: return before
+    variable = made.new()
+    if style == VISIBLE:
+        made.clauses += [[-variable, -made.variables[c]] for c in names]
+        if before: made.clauses.append([-variable, before])
+    else: made.clauses.append([variable, *(made.variables[c] for c in names), *([-before] if before else [])])
+    return variable
+
+# %% ../../nbs/568_clauses.ipynb #9ca6bf9e
 _CONFLICTS = 200_000        # that the solver may meet
 _MOST_SOFT = 100_000        # clauses beyond which no compromise is sought
 
@@ -180,6 +183,11 @@ def _solution(cells, clauses, model):
     return Solution(on[cells.classes], broken)
 
 
+def _full(model, clauses):
+    "A model with a bit for each variable; those that no clause names are off."
+    return [*model, *range(-len(model) - 1, -clauses.count - 1, -1)]
+
+
 def _compromise(cells):
     "The solution that breaks the least length of lines; None where there is none."
     clauses, formula = Clauses(cells, soft=True), WCNF()
@@ -189,12 +197,7 @@ def _compromise(cells):
     with RC2(formula) as solver: model = solver.compute()
     return None if model is None else _solution(cells, clauses, _full(model, clauses))
 
-
-def _full(model, clauses):
-    "A model with a bit for each variable; those that no clause names are off."
-    return [*model, *range(-len(model) - 1, -clauses.count - 1, -1)]
-
-
+# %% ../../nbs/568_clauses.ipynb #a30db1e6
 _THICK = 0.05               # units: solutions that differ in thinner cells alone are one
 
 

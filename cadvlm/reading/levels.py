@@ -67,7 +67,8 @@ def critical_values(line: np.ndarray) -> list[np.ndarray]:
         flat = (np.abs(steps[:, axis]) < _FLAT) & (np.abs(steps[:, 1 - axis]) > 5*_FLAT)
         middle, length = (line[:-1] + line[1:])[flat, axis]/2, np.abs(steps[flat, 1 - axis])
         values = line[critical[:, axis], axis]
-        found.append(np.column_stack((np.concatenate((values, middle)), np.concatenate((np.ones(len(values)), 1 + length)))))
+        weights = np.concatenate((np.ones(len(values)), 1 + length))
+        found.append(np.column_stack((np.concatenate((values, middle)), weights)))
     return found
 
 # %% ../../nbs/560_levels.ipynb #0483611c
@@ -78,8 +79,9 @@ _DIGITS = 4                 # of levels: they lie on the grid on which lines are
 def _clustered(values, near):
     "The heaviest of each cluster of weighted values (k, 2)."
     values, levels, start = values[np.argsort(values[:, 0])], [], 0
+    at = values[:, 0]
     for i in range(1, len(values) + 1):
-        if i < len(values) and values[i, 0] - values[i - 1, 0] <= near and values[i, 0] - values[start, 0] <= 2*near: continue
+        if i < len(values) and at[i] - at[i - 1] <= near and at[i] - at[start] <= 2*near: continue
         levels.append(values[start + values[start:i, 1].argmax(), 0])
         start = i
     return np.unique(np.round(levels, _DIGITS))
@@ -151,6 +153,13 @@ def _move_end(lines, end, place):
     line = lines[end // 2] = lines[end // 2].copy()
     line[-(end % 2)] = place
 
+# %% ../../nbs/560_levels.ipynb #b4f5d675
+def _near_pieces(ends, free, tree):
+    "Pairs of free ends and pieces that they almost reach."
+    at = np.nonzero(free)[0]
+    found, piece = tree.query(shapely.points(ends[at]), predicate='dwithin', distance=_GAP)
+    return at[found], piece
+
 
 def _close_gaps(lines):
     "Lead free ends of lines, in place, to another free end or to the line that they almost reach."
@@ -173,13 +182,6 @@ def _close_gaps(lines):
     for e, (_, foot) in nearest.items(): _move_end(lines, e, foot)
 
 
-def _near_pieces(ends, free, tree):
-    "Pairs of free ends and pieces that they almost reach."
-    at = np.nonzero(free)[0]
-    found, piece = tree.query(shapely.points(ends[at]), predicate='dwithin', distance=_GAP)
-    return at[found], piece
-
-
 def joined(lines: Lines) -> Lines:
     "The lines of a view, with corners that nearly meet made equal and small gaps closed."
     flat = [(style, l) for style, found in lines.items() for l in found]
@@ -192,7 +194,7 @@ def joined(lines: Lines) -> Lines:
     if together: _close_gaps(together)
     return {style: [l for (s, _), l in zip(kept, together) if s == style] for style in lines}
 
-# %% ../../nbs/560_levels.ipynb #ad566c40
+# %% ../../nbs/560_levels.ipynb #a8d3f1d1
 def _snapped_lines(lines, levels, near):
     found = {style: [snapped(l, levels, near) for l in ls] for style, ls in lines.items()}
     return {style: [l for l in ls if len(l) > 1] for style, ls in found.items()}

@@ -20,7 +20,7 @@ from ..cad.drawing import Drawing, project
 from ..cad.hidden import VIEWS
 from ..cad.lines import polylines
 from ..cad.sequence import CadSequence
-from ..cad.solid import Solid, build
+from ..cad.solid import SHARP, Solid, build
 from .sheet import Hypothesis, Sheet, moved, read_drawing
 from .strokes import THREE, DrawingError, Styles
 
@@ -96,66 +96,91 @@ def _touched(p, low, size, n, near):
 @compiled
 def _squares(pieces, low, size, n, near):
     "`(starts, items)`: pieces `items[starts[s]:starts[s + 1]]` touch square s."
-    starts = np.zeros(n*n + 1, np.int64)
-    for p in pieces:
-        i0, i1, j0, j1 = _touched(p, low, size, n, near)
-        for j in range(j0, j1 + 1): starts[j*n + i0 + 1:j*n + i1 + 2] += 1
-    starts = np.cumsum(starts)
-    items, at = np.empty(starts[-1], np.int64), starts.copy()
+    starts = np.zeros(n*n + 2, np.int64)
     for k in range(len(pieces)):
         i0, i1, j0, j1 = _touched(pieces[k], low, size, n, near)
         for j in range(j0, j1 + 1):
-            for s in range(j*n + i0, j*n + i1 + 1):
-                items[at[s]] = k
-                at[s] += 1
+            for i in range(i0, i1 + 1): starts[j*n + i + 2] += 1
+    for s in range(2, n*n + 2): starts[s] += starts[s - 1]
+    items = np.empty(starts[n*n + 1], np.int64)
+    for k in range(len(pieces)):
+        i0, i1, j0, j1 = _touched(pieces[k], low, size, n, near)
+        for j in range(j0, j1 + 1):
+            for i in range(i0, i1 + 1):
+                items[starts[j*n + i + 1]] = k               # starts move on, and end where the next square starts
+                starts[j*n + i + 1] += 1
     return starts, items
+
+
+@compiled
+def _grid(cover):
+    "`(low, size, n)` of n by n squares around pieces."
+    n, low = int(max(1., min(64., math.sqrt(len(cover))))), np.full(2, np.inf)
+    high = -low
+    for k in range(len(cover)):
+        for i in range(4):
+            low[i % 2], high[i % 2] = min(low[i % 2], cover[k, i]), max(high[i % 2], cover[k, i])
+    return low, max(high[0] - low[0], high[1] - low[1], 1e-9) / n * (1 + 1e-9), n
 
 # %% ../../nbs/580_match.ipynb #8fc0f0a4
 @compiled
-def _write_gaps(p, spans, count, out, k):
-    "Write the gaps between `count` sorted spans of piece p from row k on: `(out, next free row)`."
-    if k + count + 1 > len(out):
-        larger = np.empty((2*len(out) + count + 1, 5))
-        larger[:k] = out[:k]
-        out = larger
+def _insert(spans, count, low, high):
+    "Insert (low, high) into the first `count` rows of `spans`, sorted by start."
+    i = count
+    while i and spans[i - 1, 0] > low:
+        spans[i, 0], spans[i, 1] = spans[i - 1, 0], spans[i - 1, 1]
+        i -= 1
+    spans[i, 0], spans[i, 1] = low, high
+
+
+@compiled
+def _gaps(p, spans, count, out, k, most):
+    "Write the gaps between sorted spans of piece p from row k on, up to row `most`; returns the next row."
     at = 0.
     for s in range(count + 1):
         end = spans[s, 0] if s < count else 1.
         if end - at > 1e-9:
-            for c in range(2):
-                out[k, c], out[k, 2 + c] = p[c] + at*(p[2 + c] - p[c]), p[c] + end*(p[2 + c] - p[c])
-            out[k, 4] = p[4]
+            if k < most:
+                for c in range(2):
+                    out[k, c], out[k, 2 + c] = p[c] + at*(p[2 + c] - p[c]), p[c] + end*(p[2 + c] - p[c])
+                out[k, 4] = p[4]
             k += 1
         if s < count: at = max(at, spans[s, 1])
-    return out, k
+    return k
 
 
 @compiled
+def _all_gaps(pieces, cover, may, near, out):
+    "Write what is left of pieces as far as there is room in `out`; returns how many rows there are."
+    low, size, n = _grid(cover)
+    starts, items = _squares(cover, low, size, n, near)
+    seen, spans, k = np.full(len(cover), -1), np.empty((len(cover), 2)), 0
+    for e in range(len(pieces)):
+        p, count = pieces[e], 0
+        i0, i1, j0, j1 = _touched(p, low, size, n, near)
+        for j in range(j0, j1 + 1):
+            for at in range(starts[j*n + i0], starts[j*n + i1 + 1]):
+                t = items[at]
+                if seen[t] == e or not may[int(p[4]), int(cover[t, 4])]: continue
+                seen[t] = e
+                if not _along(p, cover[t], near): continue
+                first, last = _near(p, cover[t], near)
+                if first < last:
+                    _insert(spans, count, first, last)
+                    count += 1
+        k = _gaps(p, spans, count, out, k, len(out))
+    return k
+
+
 def uncovered(pieces: np.ndarray, cover: np.ndarray, may: np.ndarray, near: float) -> np.ndarray:
     """What is left of pieces (k, 5) that no piece of `cover` (m, 5) is near to; the last column is a style.
 
     `may[i, j]` says whether style j covers style i.
     """
-    n = int(max(1., min(64., math.sqrt(len(cover)))))
-    low, high = np.array((np.inf, np.inf)), np.array((-np.inf, -np.inf))
-    for c in cover:
-        for i in range(4): low[i % 2], high[i % 2] = min(low[i % 2], c[i]), max(high[i % 2], c[i])
-    size = max(high[0] - low[0], high[1] - low[1], 1e-9) / n * (1 + 1e-9) if len(cover) else 1.
-    starts, items = _squares(cover, low, size, n, near)
-    seen, spans, out, k = np.full(len(cover), -1), np.empty((len(cover), 2)), np.empty((len(pieces) + 16, 5)), 0
-    for e in range(len(pieces)):
-        p, count = pieces[e], 0
-        i0, i1, j0, j1 = _touched(p, low, size, n, near)
-        for j in range(j0, j1 + 1):
-            for t in items[starts[j*n + i0]:starts[j*n + i1 + 1]]:
-                if seen[t] == e: continue
-                seen[t] = e
-                if not may[int(p[4]), int(cover[t, 4])] or not _along(p, cover[t], near): continue
-                spans[count, 0], spans[count, 1] = _near(p, cover[t], near)
-                if spans[count, 0] < spans[count, 1]: count += 1
-        order = np.argsort(spans[:count, 0])
-        out, k = _write_gaps(p, spans[order], count, out, k)
-    return out[:k]
+    if not len(pieces) or not len(cover): return pieces.copy()
+    out = np.empty((2*len(pieces) + 64, 5))
+    while (count := _all_gaps(pieces, cover, may, near, out)) > len(out): out = np.empty((count, 5))
+    return out[:count]
 
 # %% ../../nbs/580_match.ipynb #81b8e903
 _VISIBLE, _HIDDEN, _OVER = 0, 1, 2           # the last: a visible line of the same drawing, over a hidden one
@@ -346,6 +371,22 @@ def _on_lines(points, lines, near):
     return (off*off).sum(axis=2) < near**2
 
 
+def _tangent_ends(sequence, frame):
+    "Where curves of sketches go on smoothly into the next, as lines in the frame: (k, 2, 3) float."
+    lines = []
+    for e in sequence.extrudes:
+        for loop in (l for p in e.sketch.profiles for l in p.loops if len(l.curves) > 1):
+            ends = [b.start for a, b in zip((loop.curves[-1], *loop.curves), loop.curves) if _goes_on(a, b)]
+            lines += [[e.sketch.plane.to_world(p, h) for h in e.interval] for p in ends]
+    return frame.to_frame(np.array(lines).reshape(-1, 3)).reshape(-1, 2, 3)
+
+
+def _goes_on(a, b):
+    "Does curve b go on where curve a ends, with a turn of less than 30°?"
+    (ux, uy), (vx, vy) = a.tangent(at_end=True), b.tangent()
+    return ux*vx + uy*vy > math.cos(math.radians(30)) * math.hypot(ux, uy) * math.hypot(vx, vy)
+
+
 def smooth_joints(solid: Solid, sequence: CadSequence | None = None) -> np.ndarray:
     """Edges of a solid across which its surface turns smoothly: (k, 2, 3) float, both ends in the frame.
 
@@ -354,11 +395,11 @@ def smooth_joints(solid: Solid, sequence: CadSequence | None = None) -> np.ndarr
     edges, (vertices, _) = solid.edges, solid.mesh
     one, other = edges.normals[edges.faces].swapaxes(0, 1)
     ends = vertices[edges.ends[~edges.sharp & ((one*other).sum(axis=1) < _FLAT)]]
-    if sequence is None or not len(ends): return ends
+    if sequence is None: return ends
     lines = np.unique(_curve_ends(sequence, solid.frame).round(4), axis=0)
     kept = [(_on_lines(part[:, 0], lines, 0.02) & _on_lines(part[:, 1], lines, 0.02)).any(axis=1)
             for part in np.array_split(ends, 1 + len(ends)*len(lines)//10**6)]
-    return ends[np.concatenate(kept)]
+    return np.concatenate((ends[np.concatenate(kept)], _tangent_ends(sequence, solid.frame)))
 
 
 def _on_paper(lines, view):
@@ -413,6 +454,29 @@ def _seams(solid, found):
         for v, r in drawn.items(): rows[v].append(r)
     return {v: np.concatenate(r) for v, r in rows.items()}
 
+# %% ../../nbs/580_match.ipynb #52c84454
+_UNSURE = 1.5               # degrees about the limit from which an edge is drawn
+
+
+def _creases(solid):
+    "Edges that turn by so nearly 30° that a rounding decides whether they are drawn: (k, 2, 3) float."
+    edges, (vertices, _) = solid.edges, solid.mesh
+    cosine = np.einsum('ij,ij->i', *edges.normals[edges.faces].swapaxes(0, 1))
+    low, high = (math.cos(math.radians(SHARP + a)) for a in (_UNSURE, -_UNSURE))
+    return vertices[edges.ends[(cosine > low) & (cosine < high)]]
+
+
+def _without_doubt(found, solid):
+    "The comparison of views without what lies on creases of about 30°, which are drawn or not by a rounding."
+    creases = _creases(solid)
+    if not len(creases): return found
+    left = {}
+    for v, m in found.items():
+        cover, every = _on_paper(creases, v), np.ones((2, 1), dtype=bool)
+        missing, extra = (uncovered(rows, cover, every, m.near) for rows in (m.missing, m.extra))
+        left[v] = replace(m, missing=missing, extra=extra)
+    return left
+
 # %% ../../nbs/580_match.ipynb #1181d501
 def _allowed(found, solid, sequence):
     "The comparison of views without the lines that are smooth joints or seams of the part."
@@ -457,6 +521,8 @@ def match_views(part: CadSequence | Solid | Mapping[str, Drawing], views: Mappin
     found = {v: _view_match(v, rows_of(d, styles), rows_of(drawn[v], styles), tolerance) for v, d in views.items()}
     if smooth and any(len(m.missing) for m in found.values()):
         found = _allowed(found, solid, part if isinstance(part, CadSequence) else None)
+    if not isinstance(part, Mapping) and any(len(m.missing) + len(m.extra) for m in found.values()):
+        found = _without_doubt(found, solid)
     return Match(found, styles)
 
 # %% ../../nbs/580_match.ipynb #71e5c569

@@ -81,11 +81,29 @@ def _edges_of(net):
     return np.ascontiguousarray(np.stack((points[:-1], points[1:]), axis=1)[line[1:] == line[:-1]])
 
 
+def _directions(ends):
+    "Kind, length and left normal of edges (n, 2, 2)."
+    along = ends[:, 1] - ends[:, 0]
+    length = np.hypot(*along.T)
+    kind = np.where(np.abs(along[:, 0]) < 1e-6, ACROSS_X, np.where(np.abs(along[:, 1]) < 1e-6, ACROSS_Y, SLANTED))
+    return kind, length, np.column_stack((-along[:, 1], along[:, 0])) / length[:, None]
+
+
+def _styles(middle, drawn):
+    "Style of the drawn line on which the middle (n, 2) of each edge lies; visible ones win."
+    found, points = np.zeros(len(middle), np.int64), shapely.points(middle)
+    for style in (HIDDEN, ANY, VISIBLE):
+        if not drawn.get(style): continue
+        tree = shapely.STRtree(drawn[style])
+        found[tree.query_nearest(points, max_distance=_ON_LINE, all_matches=False)[0]] = style
+    return found
+
+
 def _level_lines(xs, ys):
     return ([shapely.LineString([(x, ys[0]), (x, ys[-1])]) for x in xs]
             + [shapely.LineString([(xs[0], y), (xs[-1], y)]) for y in ys])
 
-
+# %% ../../nbs/562_pieces.ipynb #fb465e9e
 class Arrangement:
     """A view cut along its lines, and along its levels if they are to cut.
 
@@ -108,13 +126,18 @@ class Arrangement:
         self.bounds = shapely.bounds(self.pieces).reshape(-1, 4)
         self.inside = self._inside(every) if cut else np.ones(len(self.pieces), bool)
         self.ends = _edges_of(net)
-        self._describe(drawn)
+        self.kind, self.length, self.normals = _directions(self.ends)
+        middle = self.ends.mean(axis=1)
+        aside = self.normals * np.minimum(_BESIDE, self.length/4)[:, None]
+        both = self.locate(np.concatenate((middle + aside, middle - aside))).reshape(2, -1)
+        self.sides, self.style = np.ascontiguousarray(both.T), _styles(middle, drawn)
 
     def _inside(self, every):
         "Which pieces drawn lines enclose."
         inside = np.zeros(len(self.pieces), bool)
         faces = _polygons(shapely.unary_union(every, grid_size=GRID))
-        if faces: inside[shapely.STRtree(faces).query(shapely.point_on_surface(self.pieces), predicate='within')[0]] = True
+        within = shapely.point_on_surface(self.pieces)
+        if faces: inside[shapely.STRtree(faces).query(within, predicate='within')[0]] = True
         return inside
 
     def locate(self, points: np.ndarray) -> np.ndarray:
@@ -123,21 +146,6 @@ class Arrangement:
         point, piece = self.tree.query(shapely.points(points), predicate='within')
         found[point] = piece
         return found
-
-    def _describe(self, drawn):
-        "Direction, length, sides and style of each edge."
-        along = self.ends[:, 1] - self.ends[:, 0]
-        self.length = np.hypot(*along.T)
-        self.normals = np.column_stack((-along[:, 1], along[:, 0])) / self.length[:, None]
-        self.kind = np.where(np.abs(along[:, 0]) < 1e-6, ACROSS_X, np.where(np.abs(along[:, 1]) < 1e-6, ACROSS_Y, SLANTED))
-        middle = self.ends.mean(axis=1)
-        aside = self.normals * np.minimum(_BESIDE, self.length/4)[:, None]
-        self.sides = np.ascontiguousarray(self.locate(np.concatenate((middle + aside, middle - aside))).reshape(2, -1).T)
-        self.style = np.zeros(len(middle), np.int64)
-        for style in (HIDDEN, ANY, VISIBLE):
-            if not drawn.get(style): continue
-            near = shapely.STRtree(drawn[style]).query_nearest(shapely.points(middle), max_distance=_ON_LINE, all_matches=False)
-            self.style[near[0]] = style
 
     def crossings(self, axis: int, at: float, beside: float) -> tuple:
         "What the line `axis = beside` of the paper meets; see `_crossings`."
@@ -151,25 +159,30 @@ class Arrangement:
         stabs : pair of (values, starts), optional
             Of `stabbing`, for both axes of the paper: borders get a sample at each value that they cross.
         """
-        left, right = self.sides.T
-        up = np.where(self.kind == ACROSS_X, self.normals[:, 0], self.normals[:, 1]) > 0      # left is the high side
-        low, high = np.where(up, right, left), np.where(up, left, right)
-        used = np.nonzero((low != high) & ((self.style > 0) | ((low >= 0) & (high >= 0))))[0]
-        first, group, edges = _grouped(used, np.column_stack((low, high, self.style, self.kind)), self.length)
-        length = np.bincount(group, self.length[edges])
-        at, points = self._stabbed(edges, stabs) if stabs else (np.empty(0, int), np.empty((0, 2)))
-        rest = np.setdiff1d(np.arange(len(first)), group[at])
-        a, b = self.ends[edges[first[rest]]].swapaxes(0, 1)
-        at, points = np.concatenate((at, first[rest])), np.concatenate((points, a + SAMPLE*(b - a)))
-        e = edges[at]
-        return Borders(points, self.kind[e], self.style[e], np.column_stack((low, high))[e], length[group[at]])
+        return _borders(self, stabs)
 
-    def _stabbed(self, edges, stabs):
-        "`(number among the edges, point)` of the samples at stabbing values."
-        middle = self.ends[edges].mean(axis=1)
-        gaps = [np.clip(np.searchsorted(l, m) - 1, 0, len(l) - 2) for l, m in zip(self.levels, middle.T)]
-        (xs, x_starts), (ys, y_starts) = stabs
-        return _samples(self.ends[edges], self.kind[edges], *gaps, xs, x_starts, ys, y_starts)
+# %% ../../nbs/562_pieces.ipynb #8b61e4b8
+def _borders(view, stabs):
+    left, right = view.sides.T
+    up = np.where(view.kind == ACROSS_X, view.normals[:, 0], view.normals[:, 1]) > 0         # left is the high side
+    low, high = np.where(up, right, left), np.where(up, left, right)
+    used = np.nonzero((low != high) & ((view.style > 0) | ((low >= 0) & (high >= 0))))[0]
+    first, group, edges = _grouped(used, np.column_stack((low, high, view.style, view.kind)), view.length)
+    length = np.bincount(group, view.length[edges])
+    at, points = _stabbed(view, edges, stabs) if stabs else (np.empty(0, int), np.empty((0, 2)))
+    rest = np.setdiff1d(np.arange(len(first)), group[at])
+    a, b = view.ends[edges[first[rest]]].swapaxes(0, 1)
+    at, points = np.concatenate((at, first[rest])), np.concatenate((points, a + SAMPLE*(b - a)))
+    e = edges[at]
+    return Borders(points, view.kind[e], view.style[e], np.column_stack((low, high))[e], length[group[at]])
+
+
+def _stabbed(view, edges, stabs):
+    "`(number among the edges, point)` of the samples at stabbing values."
+    middle = view.ends[edges].mean(axis=1)
+    gaps = [np.clip(np.searchsorted(l, m) - 1, 0, len(l) - 2) for l, m in zip(view.levels, middle.T)]
+    (xs, x_starts), (ys, y_starts) = stabs
+    return _samples(view.ends[edges], view.kind[edges], *gaps, xs, x_starts, ys, y_starts)
 
 
 def _grouped(used, keys, length):
@@ -181,7 +194,7 @@ def _grouped(used, keys, length):
     starts[1:] = (keys[order][1:] != keys[order][:-1]).any(axis=1)
     return np.nonzero(starts)[0], np.cumsum(starts) - 1, order
 
-# %% ../../nbs/562_pieces.ipynb #3e69316e
+# %% ../../nbs/562_pieces.ipynb #1d37df49
 _MOST_STABS = 8             # between two levels
 _SLIVER = 1e-3              # units: narrower pieces are rounding
 
@@ -197,7 +210,7 @@ def _stab(spans):
             low, high = a, b
     return [*values, low + SAMPLE*(high - low)][:_MOST_STABS] if len(spans) else []
 
-
+# %% ../../nbs/562_pieces.ipynb #82939374
 def stabbing(bounds: Sequence[np.ndarray], levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values that meet every piece between two levels of an axis.
 
@@ -220,7 +233,7 @@ def stabbing(bounds: Sequence[np.ndarray], levels: np.ndarray) -> tuple[np.ndarr
     found = [_stab(p) for p in parts]
     return np.array([v for f in found for v in f]), np.cumsum([0, *map(len, found)])
 
-
+# %% ../../nbs/562_pieces.ipynb #16d8ac84
 @compiled
 def _samples(ends, kind, gx, gy, xs, x_starts, ys, y_starts):
     "`(edges, points)`: where edges cross stabbing values of their gap."
@@ -242,10 +255,11 @@ def _samples(ends, kind, gx, gy, xs, x_starts, ys, y_starts):
                     count += 1
     return edges, points
 
-# %% ../../nbs/562_pieces.ipynb #adf27bca
+# %% ../../nbs/562_pieces.ipynb #a2811a4c
 def _filled(levels, breaks, lines, up):
     "Styles along levels and across strips: `(along (levels, breaks - 1), across (breaks, levels - 1))`."
-    along, across = np.zeros((len(levels), len(breaks) - 1), np.int64), np.zeros((len(breaks), len(levels) - 1), np.int64)
+    along = np.zeros((len(levels), len(breaks) - 1), np.int64)
+    across = np.zeros((len(breaks), len(levels) - 1), np.int64)
     for style in (HIDDEN, ANY, VISIBLE):
         for line in lines.get(style, ()):
             for p, q in zip(line[:-1], line[1:]):
@@ -256,11 +270,11 @@ def _filled(levels, breaks, lines, up):
                 table[np.abs(at - p[axis]).argmin(), (middle > low) & (middle < high)] = style
     return along, across
 
-
+# %% ../../nbs/562_pieces.ipynb #fd46ab41
 class Strips:
     """A view of a part that is extruded along one axis, this axis lying along `up` of the paper.
 
-    Its pieces are the strips between levels; `outside` (breaks - 1, levels - 1) says where nothing is, seen from outside.
+    Its pieces are the strips between levels; `outside` (breaks - 1, levels - 1) says where nothing is.
     """
     def __init__(self, lines: Lines, levels: Sequence[np.ndarray], up: int):
         self.up, self.heights, self.breaks = up, levels[up], levels[1 - up]
@@ -308,7 +322,7 @@ class Strips:
         points = np.stack(np.meshgrid(first, second, indexing='ij'), axis=-1).reshape(-1, 2)
         return points[:, ::1 - 2*axis], styles.ravel(), np.broadcast_to(lengths, styles.shape).ravel()
 
-
+# %% ../../nbs/562_pieces.ipynb #6a2aa9b9
 def common_axes(lines: dict[str, Lines]) -> list[int]:
     "Axes along which everything may be extruded: both views that show one have only lines along the axes of the paper."
     def is_straight(styles):

@@ -37,8 +37,8 @@ class Columns:
     volume : (c,) float
         About that of each cell, in cubic units.
     """
-    def __init__(self, view: str, pieces: int, gaps: int, piece: np.ndarray, gap: np.ndarray, volume: np.ndarray):
-        self.view, self.shape, self.of, self.volume = view, (pieces, gaps), piece*gaps + gap, volume
+    def __init__(self, view: str, shape: tuple[int, int], piece: np.ndarray, gap: np.ndarray, volume: np.ndarray):
+        self.view, self.shape, self.of, self.volume = view, shape, piece*shape[1] + gap, volume
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         "Sums of values of cells, by column: (pieces, gaps)."
@@ -58,7 +58,8 @@ def _places(cells):
     gaps = {}
     for view, number in zip(PAPER, cells.cells.T):
         middle = shapely.get_coordinates(shapely.point_on_surface(cells.views[view].pieces))
-        for k, axis in enumerate(PAPER[view]): gaps[axis] = np.searchsorted(cells.levels[axis], middle[:, k])[number] - 1
+        for axis, value in zip(PAPER[view], middle.T):
+            gaps[axis] = np.searchsorted(cells.levels[axis], value)[number] - 1
     return gaps
 
 
@@ -72,7 +73,8 @@ def columns_of(cells: Cells) -> tuple[dict[str, Columns], np.ndarray]:
     found = {}
     for view, number in numbers.items():
         depth = DEPTH[view][0]
-        found[view] = Columns(view, len(cells.views[view].pieces), len(cells.levels[depth]) - 1, number, gaps[depth], volume)
+        shape = len(cells.views[view].pieces), len(cells.levels[depth]) - 1
+        found[view] = Columns(view, shape, number, gaps[depth], volume)
     return found, kept
 
 # %% ../../nbs/570_prisms.ipynb #fdffa975
@@ -101,14 +103,24 @@ def slabs(view: str, table: np.ndarray) -> list[Prism]:
         first = k
     return found
 
-# %% ../../nbs/570_prisms.ipynb #7288f350
+# %% ../../nbs/570_prisms.ipynb #fe602eaf
+def _without_holes(pieces, needed, may):
+    "Numbers of pieces: those that are needed, and those in holes of their outline that may be set as well."
+    every, whole = np.array(pieces, dtype=object), []
+    for outline in shapely.get_parts(shapely.union_all(every[needed], grid_size=GRID)):
+        for hole in outline.interiors:
+            inside = np.nonzero(shapely.contains_properly(shapely.Polygon(hole), shapely.point_on_surface(every)))[0]
+            if len(inside) and may[inside].all(): whole.append(inside)
+    return np.unique(np.concatenate((needed, *whole)))
+
+# %% ../../nbs/570_prisms.ipynb #09196105
 _MOST_PRISMS = 60
 _NOTHING = 1e-6             # cubic units
 
 
 def _best(columns, allowed, todo):
-    "`(gain, prism)` of the prism of allowed columns of a view that sets most of the cells that are to be set."
-    gain, best = columns.sums(columns.volume*todo) * allowed, (0., None)
+    "`(gain, prism, pieces it may have)` of the prism of allowed columns that sets most of what is to be set."
+    gain, best = columns.sums(columns.volume*todo) * allowed, (0., None, None)
     gaps = np.nonzero(gain.any(axis=0))[0]
     for first in gaps:
         open_, total = np.ones(len(gain), bool), np.zeros(len(gain))
@@ -118,35 +130,38 @@ def _best(columns, allowed, todo):
             total += gain[:, last]
             found = float(total[open_].sum())
             if gain[:, last].any() and found > best[0]*(1 + 1e-9):
-                best = found, Prism(columns.view, np.nonzero(open_ & (total > 1e-9))[0], first, last)
+                best = found, Prism(columns.view, np.nonzero(open_ & (total > 1e-9))[0], first, last), open_.copy()
     return best
 
 
-def cover(columns: dict[str, Columns], allowed: dict[str, np.ndarray], todo: np.ndarray, adds: bool) -> list[Prism] | None:
+def cover(cells: Cells, columns: dict[str, Columns], allowed: dict[str, np.ndarray], todo: np.ndarray,
+          adds: bool) -> list[Prism] | None:
     "Prisms of allowed columns that set all cells that are to be set; None where there are none, or too many."
     found, todo = [], todo.copy()
     while (next(iter(columns.values())).volume*todo).sum() > _NOTHING:
-        gain, prism = max((_best(c, allowed[v], todo) for v, c in columns.items()), key=lambda gp: gp[0])
+        _, prism, may = max((_best(c, allowed[v], todo) for v, c in columns.items()), key=lambda found: found[0])
         if prism is None or len(found) == _MOST_PRISMS: return None
-        found.append(replace(prism, adds=adds))
+        prism = replace(prism, pieces=_without_holes(cells.views[prism.view].pieces, prism.pieces, may), adds=adds)
+        found.append(prism)
         todo &= ~columns[prism.view].inside(prism.table(columns[prism.view]))
     return found
 
-# %% ../../nbs/570_prisms.ipynb #f2de8398
+# %% ../../nbs/570_prisms.ipynb #8ad27341
 def layers(columns: dict[str, Columns], material: np.ndarray) -> list[tuple]:
     "`(cells settled, columns that may be cut, columns that may be added)` of each layer, the last operations first."
     open_, found = np.ones(len(material), bool), []
     while open_.any():
         cut = {v: c.none(open_ & material) for v, c in columns.items()}
         add = {v: c.none(open_ & ~material) for v, c in columns.items()}
-        settled = open_ & np.any([np.where(material, c.inside(add[v]), c.inside(cut[v])) for v, c in columns.items()], axis=0)
+        settled = open_ & np.any([np.where(material, c.inside(add[v]), c.inside(cut[v]))
+                                  for v, c in columns.items()], axis=0)
         if not settled.any(): return []
         found.append((settled, cut, add))
         open_ = open_ & ~settled
     return found
 
 
-def _plans(columns, material):
+def _plans(cells, columns, material):
     "Lists of prisms that make the part, one for each way to begin."
     found = layers(columns, material)
     for view, c in columns.items() if found else ():
@@ -154,7 +169,7 @@ def _plans(columns, material):
             plan, state = slabs(view, table), c.inside(table)
             for settled, cut, add in found[::-1]:
                 for adds, allowed in ((False, cut), (True, add)):
-                    more = cover(columns, allowed, settled & (state != material) & (material == adds), adds)
+                    more = cover(cells, columns, allowed, settled & (state != material) & (material == adds), adds)
                     if more is None: break
                     plan = plan + more
                     for p in more: state = np.where(columns[p.view].inside(p.table(columns[p.view])), adds, state)
@@ -174,26 +189,17 @@ def plan(cells: Cells, material: np.ndarray) -> list[Prism]:
     """
     if cells.axis is not None: return _slab_plan(cells, material)
     columns, kept = columns_of(cells)
-    best = min(_plans(columns, material[kept]), key=len, default=None)
+    best = min(_plans(cells, columns, material[kept]), key=len, default=None)
     if best is not None: return best
     raise ReadingError('not_prismatic', '', 'the part is no union and difference of prisms along the three axes')
 
-
-def _slab_plan(cells, material):
-    "The slabs of a part that is extruded along one axis."
-    view = next(v for v, paper in PAPER.items() if cells.axis not in paper)
-    side = next(v for v in PAPER if v != view)
-    table = np.zeros((len(cells.views[view].pieces), len(cells.levels[cells.axis]) - 1), bool)
-    pieces = dict(zip(PAPER, cells.cells[material].T))
-    table[pieces[view], pieces[side]] = True
-    return slabs(view, table)
-
-# %% ../../nbs/570_prisms.ipynb #207ac46f
-_PLANES = {'front': Plane((0., 0., 0.), (1., 0., 0.), (0., 0., 1.)), 'top': Plane(), 'right': Plane((0., 0., 0.), (0., 1., 0.), (0., 0., 1.))}
+# %% ../../nbs/570_prisms.ipynb #d43b385b
+_PLANES = {'front': Plane((0., 0., 0.), (1., 0., 0.), (0., 0., 1.)), 'top': Plane(),
+           'right': Plane((0., 0., 0.), (0., 1., 0.), (0., 0., 1.))}
 _SLIVER = 1e-3              # square units
 
 
-_OFF_GRID = 0.02            # of a step: a corner of a chord polygon that lies further from our own is the end of a curve
+_OFF_GRID = 0.02            # of a step between our own corners: a corner that lies further off is the end of a curve
 
 
 def _ends_inside(curve, corners):
@@ -219,7 +225,7 @@ def _profiles(pieces):
     holes = [[h for h in o.interiors if shapely.Polygon(h).area > _SLIVER] for o in outlines]
     return tuple(Profile(_loop(o.exterior), tuple(map(_loop, h))) for o, h in zip(outlines, holes))
 
-
+# %% ../../nbs/570_prisms.ipynb #662dab63
 def _extrude(cells, prism):
     "The extrude of a prism; None where its outline is a sliver."
     axis, plane = DEPTH[prism.view][0], _PLANES[prism.view]
@@ -248,3 +254,55 @@ def sequence_of(cells: Cells, material: np.ndarray) -> CadSequence:
     while extrudes and extrudes[0].operation is Operation.CUT: extrudes = extrudes[1:]
     if not extrudes: raise ReadingError('contradictory_views', '', 'only empty space has these three views')
     return CadSequence((replace(extrudes[0], operation=Operation.NEW), *extrudes[1:]))
+
+# %% ../../nbs/570_prisms.ipynb #81344254
+_PER_EXTRUDE = 12           # values: what an extrude costs besides its curves
+_MOST_RUNS = 14             # of equal slabs
+
+
+def _values(profiles):
+    "How many values the curves of profiles take."
+    counts = {'Line': 2, 'Arc': 4, 'Circle': 3}
+    return sum(counts[type(c).__name__] for p in profiles for l in p.loops for c in l.curves)
+
+
+def _block(view, pieces, table, first, last):
+    "A block over gaps `first` to `last` of a table of columns, and its cuts."
+    part = table[:, first:last + 1]
+    block = np.nonzero(part.any(axis=1))[0]
+    cuts = slabs(view, part.any(axis=1)[:, None] & ~part)
+    found = [Prism(view, block, first, last)]
+    for c in cuts:
+        may = ~part[:, c.first:c.last + 1].any(axis=1)
+        found.append(Prism(view, _without_holes(pieces, c.pieces, may), first + c.first, first + c.last, False))
+    return found
+
+
+def _slab_plan(cells, material):
+    "The cheapest plan for a part that is extruded along one axis."
+    view = next(v for v, paper in PAPER.items() if cells.axis not in paper)
+    side = next(v for v in PAPER if v != view)
+    pieces, numbers = cells.views[view].pieces, dict(zip(PAPER, cells.cells[material].T))
+    table = np.zeros((len(pieces), len(cells.levels[cells.axis]) - 1), bool)
+    table[numbers[view], numbers[side]] = True
+    plain = slabs(view, table)
+    changes = np.nonzero((table[:, 1:] != table[:, :-1]).any(axis=0))[0] + 1
+    starts = [0, *changes.tolist(), table.shape[1]]
+    if not 2 < len(starts) <= _MOST_RUNS: return plain
+    known = {}
+
+    def cost(prism):
+        key = tuple(prism.pieces.tolist())
+        if key not in known: known[key] = _values(_profiles([pieces[k] for k in key]))
+        return known[key] + _PER_EXTRUDE
+
+    best = {0: (0, [])}
+    for j, end in enumerate(starts[1:], start=1):
+        options = []
+        for i, start in enumerate(starts[:j]):
+            block = _block(view, pieces, table, start, end - 1) if table[:, start:end].any() else []
+            if not all(table[:, k].any() for k in range(start, end)) and j - i > 1: continue
+            options.append((best[i][0] + sum(map(cost, block)), best[i][1] + block))
+        best[j] = min(options, key=lambda option: option[0])
+    plan = best[len(starts) - 1][1]
+    return sorted(plan, key=lambda p: not p.adds)

@@ -17,12 +17,12 @@ from ..errors import GeometryError
 from .cells import Cells, ReadingError
 from .clauses import solutions
 from .levels import PAPER, WELD, lines_of
-from .match import Match, Styles, match
+from .match import Match, Styles, match_views
 from .prisms import sequence_of
 
 # %% ../../nbs/595_reconstruct.ipynb #1d63937c
 _MOST_SOLUTIONS = 8
-_ATTEMPTS = (WELD, 2.5*WELD, 10*WELD)       # units within which values are one level; the next where the one before fails
+_ATTEMPTS = (WELD, 2.5*WELD, 10*WELD)   # units within which values are one level, tried in turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def _answers(views, styles, near, smooth) -> Iterator[_Answer]:
         sequence = sequence_of(cells, solution.material)
         solid = build(sequence)
         found = {v: d for v, d in views.items() if v in PAPER}
-        yield _Answer(sequence, solid, match(sequence, found, styles, smooth=smooth))
+        yield _Answer(sequence, solid, match_views(sequence, found, styles, smooth=smooth))
 
 # %% ../../nbs/595_reconstruct.ipynb #68750c86
 _SAME_PART = 0.999
@@ -102,7 +102,7 @@ class Reading:
         verdict = 'certified' if self.certified else 'ambiguous' if self.ambiguous else 'not certified'
         return f'<Reading: {verdict}, {len(self.sequence.extrudes)} extrudes, {self.seconds:.2g} s>'
 
-
+# %% ../../nbs/595_reconstruct.ipynb #2491f114
 def reconstruct(views: Mapping[str, Drawing], styles: Styles = 'full', smooth: bool = False) -> Reading:
     """Read a part from its three views.
 
@@ -132,8 +132,10 @@ def reconstruct(views: Mapping[str, Drawing], styles: Styles = 'full', smooth: b
             error = error or e
             continue
         proven = [a.sequence for a in answers if a.match.certified]
-        found = Reading(answers[0].sequence, answers[0].match, tuple(proven[1:]), complete and len(proven) == 1 and styles != 'visible', 0.)
+        unique = complete and len(proven) == 1 and styles != 'visible'
+        found = Reading(answers[0].sequence, answers[0].match, tuple(proven[1:]), unique, 0.)
         if best is None or answers[0].worst > best[0]: best = answers[0].worst, found
         if proven: break
-    if best is None: raise error if isinstance(error, ReadingError) else ReadingError('contradictory_views', '', str(error))
+    if best is None:
+        raise error if isinstance(error, ReadingError) else ReadingError('contradictory_views', '', str(error))
     return Reading(**vars(best[1]) | dict(seconds=time.perf_counter() - start))

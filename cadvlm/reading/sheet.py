@@ -222,7 +222,7 @@ def _redrawn(c, near):
     for role, sight, turn, own in zip(THREE, c.sights, c.turns, c.scales):
         matrix = _paper_matrix(role, c.shown[role], mirror) @ np.linalg.matrix_power(_TURN, -turn % 4)
         views[role] = redrawn(role, _in_frame(sight, matrix, own*scale), near)
-    return views, scale, _scales(sizes, True)[1] * FRAME_SIZE
+    return views, float(scale), float(_scales(sizes, True)[1] * FRAME_SIZE)
 
 
 def _hypothesis(c, style, redrawn, unit):

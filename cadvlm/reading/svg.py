@@ -121,6 +121,7 @@ _SHAPES = dict(line='SimpleLine', polyline='Polyline', polygon='Polygon', rect='
                ellipse='Ellipse')
 _GROUPS = ('svg', 'g', 'a', 'switch')
 _MAX_DEPTH, _MAX_ELEMENTS = 64, 200_000
+_USE = 20                   # elements that a use counts for: a few lines of them can ask for any number
 
 
 @dataclass
@@ -153,8 +154,8 @@ def _walk(root, sheet) -> Iterator[tuple]:
     stack, visited = [(root, _State(_svg().Matrix()))], 0
     while stack:
         element, outer = stack.pop()
-        visited += 1
         tag = element.tag.rpartition('}')[2] if isinstance(element.tag, str) else ''
+        visited += _USE if tag == 'use' else 1
         if visited > _MAX_ELEMENTS or outer.depth > _MAX_DEPTH:
             raise DrawingError('too_many_lines', '', f'its groups hold more than {_MAX_ELEMENTS:,} elements, '
                                                      f'or lie more than {_MAX_DEPTH} deep')
