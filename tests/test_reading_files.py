@@ -16,7 +16,7 @@ from cadvlm.cad.drawing import Drawing, project
 from cadvlm.cad.solid import build
 from cadvlm.errors import CadError, error_of
 from cadvlm.reading.layout import lay_out
-from cadvlm.reading.match import match_views
+from cadvlm.reading.match import match, match_views
 from cadvlm.reading.redraw import redrawn
 from cadvlm.reading.sheet import mirrored, read_drawing
 from cadvlm.reading.sheet_files import sheet_file
@@ -69,6 +69,19 @@ def test_redrawing_our_drawings_changes_nothing(real):
         again = {v: redrawn(v, [Stroke(l, s) for s in ("visible", "hidden") for l in getattr(d, s)])
                  for v, d in views.items()}
         if not match_views(again, views).certified:
+            wrong.append(id)
+    assert not set(wrong) - TWO_ARCS
+
+
+def test_saved_drawings_are_read(real, tmp_path):
+    "What `Drawing.save` writes as SVG: a file for each view, and a sheet with an isometric view besides."
+    wrong = []
+    (tmp_path / "views").mkdir()
+    for id, (sequence, solid) in list(real.items())[::3]:
+        for view in THREE:
+            project(solid, view).save(tmp_path / "views" / f"{view}.svg")
+        project(solid, "sheet").save(tmp_path / "sheet.svg")
+        if not all(match(sequence, tmp_path / name).certified for name in ("views", "sheet.svg")):
             wrong.append(id)
     assert not set(wrong) - TWO_ARCS
 

@@ -189,6 +189,7 @@ def _plotted(drawing, ax, hidden_lines, line_width):
         ax.imshow(faces, extent=(-half, half, -half, half))
     points = min(ax.get_window_extent().size) * 72 / ax.figure.dpi / 512
     for path, width, color, dashes in _layers(drawing, hidden_lines, line_width):
+        path.should_simplify = False                        # or an SVG file would lose corners of circles
         style = dict(ls=(0, dashes), capstyle='butt') if dashes else dict(ls='-', capstyle='projecting')
         line = PathPatch(path, fill=False, edgecolor=color, lw=width*points, joinstyle='round', snap=False, **style)
         ax.add_patch(line)
