@@ -13,16 +13,17 @@ from typing import get_args
 
 import numpy as np
 
+from ..cad.curves import Line
 from ..cad.drawing import Drawing
 from ..cad.hidden import VIEWS
 from ..cad.polygons import FRAME_SIZE
 from ..cad.sequence import CadSequence, Extent, Extrude
 from .dxf import read_dxf
 from .redraw import redrawn
-from .refit import NEAR
+from .refit import NEAR, curves_through
 from .strokes import MAX_BYTES, THREE, DrawingError, Page, Rules, Stroke, Styles, words_of
 from .svg import read_svg
-from .views import Sight, shown_by, views_on
+from .views import Sight, box_of, shown_by, views_on
 
 # %% ../../nbs/558_sheet.ipynb #c960df98
 _OTHER = dict(front='back', top='bottom', right='left')
@@ -75,7 +76,7 @@ def _scales(sizes, one_scale):
 # %% ../../nbs/558_sheet.ipynb #04270b30
 _TURNED, _CADQUERY = (0., 2., 4., 2.), (1, 0, 3)
 _STYLED = dict(full=0., unknown=1., visible=2.)
-_ASIDE, _MIXED, _FIRST, _OTHER_SIDE, _LEFT = 5., 4., 0.5, 3., 10.
+_ASIDE, _MIXED, _FIRST, _OTHER_SIDE, _LEFT, _RESCALED = 5., 4., 0.5, 3., 10., 3.
 
 
 def _is_beside(a, b, axis, near):
@@ -121,6 +122,19 @@ def _possible(sight, role):
 def _turned_size(sight, turn): return sight.size[::-1] if turn % 2 else sight.size
 
 
+def _scale_cost(trio, scales):
+    "The cost of scales that are not those of the files, where these say their unit."
+    units = [s.unit for s in trio]
+    if not all(units): return 0.
+    return _RESCALED * (max(abs(k*units[0]/u - 1) for k, u in zip(scales, units)) > _AGREE)
+
+
+def _turn_cost(trio, turn):
+    "The cost of turned views; the views of a program that turns them cost something where they are not."
+    turns = all(s.turns for s in trio)
+    return float(not turns) if turn == _CADQUERY else turns + sum(_TURNED[t] for t in turn)
+
+
 def _left_share(found, trio):
     "The share of strokes that are in none of three sights."
     return 1 - sum(len(s.strokes) for s in trio) / sum(len(s.strokes) for s in found)
@@ -140,8 +154,7 @@ def _candidates(found: Sequence[Sight], turns: Sequence[int]) -> Iterator[_Candi
                 shown = dict(zip(THREE, views))
                 others = sum(v != role for role, v in shown.items())
                 sides, angle = _side_cost(shown, above, right) if one_sheet else (_OTHER_SIDE*others, '')
-                turned = 1. if turn == _CADQUERY else sum(_TURNED[t] for t in turn)
-                cost = sides + aside + _LEFT*left*one_sheet + turned
+                cost = sides + aside + _LEFT*left*one_sheet + _scale_cost(trio, scales) + _turn_cost(trio, turn)
                 yield _Candidate(cost, trio, shown, turn, scales, angle, left)
 
 # %% ../../nbs/558_sheet.ipynb #5e7d8df1
@@ -217,22 +230,46 @@ def _styles_of(strokes, asked):
     return ['full'] if any(s.style == 'hidden' for s in strokes) else ['full', 'unknown', 'visible']
 
 
-def _redrawn(c, near):
-    "`(views, scale, off)`: the drawings of a candidate in frame units, their scale, and how much their sizes disagree."
+def _refitted(strokes, near):
+    "Strokes in frame units; chords become the arcs and circles that they are of, whose boxes are exact."
+    def paths(path): return curves_through(path, near=near) if isinstance(path, np.ndarray) else [path]
+    def stroke(s, p): return replace(s, path=np.array((p.start, p.end)) if isinstance(p, Line) else p)
+    return [stroke(s, p) for s in strokes for p in paths(s.path)]
+
+
+def _fitted(c, near):
+    "The refitted strokes of each view of a candidate, and their scale, which is as good as boxes of chords are."
     sizes = np.array([_turned_size(s, t)*k for s, t, k in zip(c.sights, c.turns, c.scales)])
-    scale, mirror, views = FRAME_SIZE / sizes.max(), mirror_of(c.shown), {}
+    scale, mirror, found = FRAME_SIZE / sizes.max(), mirror_of(c.shown), []
     for role, sight, turn, own in zip(THREE, c.sights, c.turns, c.scales):
         matrix = _paper_matrix(role, c.shown[role], mirror) @ np.linalg.matrix_power(_TURN, -turn % 4)
-        views[role] = redrawn(role, _in_frame(sight, matrix, own*scale), near)
-    return views, float(scale), float(_scales(sizes, True)[1] * FRAME_SIZE)
+        found.append(_refitted(_in_frame(sight, matrix, own*scale), near))
+    return found, scale
+
+
+def _redrawn(c, near):
+    "`(views, scale, off)`: the drawings of a candidate in frame units, their scale, and how much their sizes disagree."
+    strokes, scale = _fitted(c, near)
+    boxes = [box_of(found) for found in strokes]
+    sizes = np.array([box[1] - box[0] for box in boxes])
+    own = _scales(sizes, len({s.sheet for s in c.sights}) == 1)[0]
+    grown, views = own * FRAME_SIZE / (sizes*own[:, None]).max(), {}
+    for role, found, box, k in zip(THREE, strokes, boxes, grown):
+        views[role] = redrawn(role, [s.mapped(np.eye(2)*k, -k*box.mean(axis=0)) for s in found], near)
+    return views, float(scale*grown[0]), float(_scales(sizes*own[:, None], True)[1] * FRAME_SIZE)
+
+
+def _known_unit(c, unit):
+    "Millimetres in a unit of the front view of a candidate; None where its scales are not those of the files."
+    if c.sights[0].unit: return None if _scale_cost(c.sights, c.scales) else c.sights[0].unit
+    return unit if np.ptp(c.scales) < _AGREE else None
 
 
 def _hypothesis(c, style, redrawn, unit):
     "The hypothesis of a candidate with one way to understand its styles."
     views, scale, off = redrawn
-    known = unit if np.ptp(c.scales) < _AGREE else None
     turns, mirror = dict(zip(THREE, c.turns)), mirror_of(c.shown)
-    return Hypothesis(views, style, c.shown, turns, mirror, c.angle, scale, known, off, c.left)
+    return Hypothesis(views, style, c.shown, turns, mirror, c.angle, scale, _known_unit(c, unit), off, c.left)
 
 # %% ../../nbs/558_sheet.ipynb #8fafe76d
 _READERS = {'.svg': read_svg, '.dxf': read_dxf}
@@ -276,7 +313,7 @@ def _file_sights(pages):
     found = []
     for k, page in enumerate(pages):
         strokes = [s for s in page.strokes if s.style != 'dropped']
-        found.append(Sight(strokes, shown_by(words_of(page.name)), k))
+        found.append(Sight(strokes, shown_by(words_of(page.name)), k, page.unit, page.turns))
     if len(found) <= 3: return found
     chosen = [next((s for s in found if s.shows == {view}), None) for view in THREE]
     return chosen if all(chosen) else found[:_MOST_FILES]

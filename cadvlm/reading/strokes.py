@@ -217,12 +217,15 @@ class Page:
     texts : list of Text
     hatched : bool
         Whether some area is hatched.
+    turns : bool
+        Whether the program that wrote it turns views, as CadQuery's exporter does.
     """
     name: str
     strokes: list[Stroke]
     unit: float | None = None
     texts: list[Text] = field(default_factory=list)
     hatched: bool = False
+    turns: bool = False
 
     def __repr__(self):
         count = {s: sum(t.style == s for t in self.strokes) for s in ('visible', 'hidden', 'dropped')}

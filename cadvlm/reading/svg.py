@@ -226,10 +226,21 @@ def _content(root, rules):
 _MILLIMETRES = {'mm': 1., 'cm': 10., 'in': 25.4, 'pt': 25.4/72, 'pc': 25.4/6}
 
 
+_UPRIGHT = re.compile(r'\s*scale\(\s*([\d.eE+-]+)[\s,]+-([\d.eE+-]+)\s*\)(?:\s*translate\([^()]*\))?\s*')
+
+
+def _unit_inside(root):
+    "Millimetres in a unit of the drawing, where all is in a group that scales millimetres, y up, as CadQuery's is."
+    groups = [g for g in root if str(g.tag).endswith('}g') or g.tag == 'g']
+    found = _UPRIGHT.fullmatch(groups[0].get('transform', '')[:200]) if len(groups) == len(root) == 1 else None
+    if not found or found[1] != found[2] or not _NUMBER.fullmatch(found[1]) or float(found[1]) <= 0: return None
+    return 1 / float(found[1])
+
+
 def _unit(root):
     "Millimetres in a unit of the drawing, None where nobody knows."
     found = re.fullmatch(r'(\S+?) ?(mm|cm|in|pt|pc)', root.get('width', '').strip()[:40])
-    if not found or not _NUMBER.fullmatch(found[1]): return None
+    if not found or not _NUMBER.fullmatch(found[1]): return _unit_inside(root)
     width, box = float(found[1]) * _MILLIMETRES[found[2]], _NUMBER.findall(root.get('viewBox', ''))
     if len(box) != 4: return 25.4/96
     return width / float(box[2]) if float(box[2]) > 0 < width else None
@@ -264,4 +275,5 @@ def read_svg(data: bytes, name: str = '', rules: Rules = Rules()) -> Page:
     except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError, OverflowError, RecursionError) as e:
         raise DrawingError('bad_svg', name, f'a shape cannot be read: {e}') from None
     texts = [f for f in found if isinstance(f, Text)]
-    return Page(name, check_strokes([f for f in found if isinstance(f, Stroke)], name), _unit(root), texts)
+    strokes = check_strokes([f for f in found if isinstance(f, Stroke)], name)
+    return Page(name, strokes, _unit(root), texts, turns=_unit_inside(root) is not None)
