@@ -1,5 +1,5 @@
-"""Drawings are read back into parts: closed forms, ambiguous drawings, turned parts, random parts, and drawings in which
-something is wrong."""
+"""Drawings are read back into parts: closed forms, ambiguous drawings, turned parts, random parts, and drawings in
+which something is wrong."""
 
 import math
 import random
@@ -60,7 +60,7 @@ def blind_pocket():
 
 def counterbore():
     top = Plane((0.0, 0.0, 2.0))
-    bores = [raised(-0.8, disc(1.2, 2, 2), operation=CUT, plane=top), raised(-2.0, disc(0.6, 2, 2), operation=CUT, plane=top)]
+    bores = [raised(-h, disc(r, 2, 2), operation=CUT, plane=top) for r, h in ((1.2, 0.8), (0.6, 2.0))]
     return [raised(2.0, rectangle(5, 4)), *bores], 5 * 4 * 2 - math.pi * (1.2**2 * 0.8 + 0.6**2 * 1.2)
 
 
@@ -177,7 +177,8 @@ def random_profile(draw):
     if kind == "triangle":
         return polygon((x, y), (x + w, y), (x + w * draw.choice((0, 0.4, 1)), y + h))
     if kind == "hexagon":
-        return polygon(*[(x + r + r * math.cos(t * math.pi / 3), y + r + r * math.sin(t * math.pi / 3)) for t in range(6)])
+        turns = [t * math.pi / 3 for t in range(6)]
+        return polygon(*[(x + r + r * math.cos(t), y + r + r * math.sin(t)) for t in turns])
     return Profile(circle(r, x + r, y + r), (circle(r / 2, x + r, y + r),) if kind == "ring" else ())
 
 
@@ -333,12 +334,15 @@ def thirty_parts():
     return [views_of(part) for part in parts]
 
 
+REFUSALS = "not_three_views", "contradictory_views", "not_prismatic", "too_many_cells", "flat"
+
+
 def outcome(views):
     "What comes of a drawing: `refused`, `ambiguous`, `not certified` or `certified`, and the reading."
     try:
         found = reconstruct(views)
     except CadError as error:
-        assert error.reason in ("not_three_views", "contradictory_views", "not_prismatic", "too_many_cells", "flat"), error
+        assert error.reason in REFUSALS, error
         return "refused", None
     return "certified" if found.certified else "ambiguous" if found.ambiguous else "not certified", found
 

@@ -1,4 +1,4 @@
-"""`cadvlm reconstruct`: what is one drawing, what is written, going on after a stop, limits, files of other programs."""
+"""`cadvlm reconstruct`: what is one drawing, what is written, going on after a stop, limits, files of others."""
 
 import json
 import re
@@ -32,8 +32,9 @@ CUBES = ["001 002 010 012 020 021 022", "100 101 102 111 112 120 121 122", "200 
 def cubes(names):
     "A part of unit cubes at `xyz`."
     places = [tuple(map(float, name)) for name in names]
-    return CadSequence(tuple(raised(1.0, rectangle(1.0, 1.0, x, y), operation=Operation.JOIN, plane=Plane((0.0, 0.0, z)))
-                             for x, y, z in places))
+    made = (raised(1.0, rectangle(1.0, 1.0, x, y), operation=Operation.JOIN, plane=Plane((0.0, 0.0, z)))
+            for x, y, z in places)
+    return CadSequence(tuple(made))
 
 
 def predictions(output):

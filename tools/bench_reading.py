@@ -2,8 +2,8 @@
 hour on two cores).
 
 Four kinds of drawings: our own vector drawings of the real parts of the reference data and of 1,000 synthetic ones;
-Open CASCADE's exact hidden lines, and the SVG files that CadQuery's exporter writes, of 200 real parts. The last two are
-written to files, three for each part, and read from them. A part that is refused, or takes longer than 20 seconds of
+Open CASCADE's exact hidden lines, and the SVG files that CadQuery's exporter writes, of 200 real parts. The last two
+are written to files, three for each part, and read from them. A part that is refused, or takes longer than 20 seconds of
 processor time, counts with an IoU of 0.
 """
 import argparse
@@ -146,11 +146,13 @@ def summed(rows):
     sure = [r for r in rows if r["certified"]]
     axes = {True: [r for r in rows if r["one_axis"]], False: [r for r in rows if not r["one_axis"]]}
     ratios = [r["ratio"] for r in rows if r.get("ratio")]
-    return dict(mean_iou=round(float(ious.mean()), 4), above_99=share(ious > RIGHT), certified=share(r["certified"] for r in rows),
+    return dict(mean_iou=round(float(ious.mean()), 4), above_99=share(r["iou"] > RIGHT for r in rows),
+                certified=share(r["certified"] for r in rows),
                 lowest_certified_iou=round(min((r["iou"] for r in sure), default=0.0), 5),
                 certified_and_wrong=sum(r["iou"] < WRONG for r in sure), refused=share("reason" in r for r in rows),
                 ambiguous=share(r.get("ambiguous", False) for r in rows),
-                seconds_median=round(float(np.median(seconds)), 3), seconds_95=round(float(np.percentile(seconds, 95)), 2),
+                seconds_median=round(float(np.median(seconds)), 3),
+                seconds_95=round(float(np.percentile(seconds, 95)), 2),
                 seconds_most=round(max(seconds), 1), memory_mb=round(max(r["memory"] for r in rows)),
                 extrudes_no_more_one_axis=share(r.get("fewer", False) for r in axes[True]),
                 extrudes_no_more_several_axes=share(r.get("fewer", False) for r in axes[False]),
@@ -183,13 +185,15 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for corpus, kind, paths in corpora(Path(folder), given.parts):
             common = about(corpus, len(paths), PACKAGES)
-            if given.only not in corpus or is_measured("reading", corpus=corpus, versions=common["versions"]) and not given.parts:
+            known = not given.parts and is_measured("reading", corpus=corpus, versions=common["versions"])
+            if known or given.only not in corpus:
                 continue
             with ProcessPoolExecutor(given.workers) as pool:
                 rows = [r for r in pool.map(partial(measured, kind), paths, chunksize=4) if r]
             if given.rows:
                 with open(given.rows, "ab") as file:
-                    file.writelines(orjson.dumps(dict(corpus=corpus) | r, option=orjson.OPT_APPEND_NEWLINE) for r in rows)
+                    for r in rows:
+                        file.write(orjson.dumps(dict(corpus=corpus) | r, option=orjson.OPT_APPEND_NEWLINE))
             row = common | dict(parts=len(rows)) | summed(rows)
             print(row) if given.parts else append("reading", [row])
 

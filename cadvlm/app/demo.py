@@ -192,7 +192,9 @@ def _large_numbers(drawing, conversion, reading):
              (f'{sum(conversion["samples"].values()):,}', 'conversations'),
              (f'{conversion["code_length"].get("mean", 0):,.0f}', 'characters of code, mean')]
     if kept: cells.append((f'{kept["median"]:.3f}', 'IoU of part and rebuilt code, median'))
-    if reading: cells.append((f'{100*reading["certified"]/drawing["parts"]:.1f} %', 'read back from their lines, certified'))
+    if reading:
+        certified = 100*reading['certified'] / drawing['parts']
+        cells.append((f'{certified:.1f} %', 'read back from their lines, certified'))
     return counts(cells)
 
 
@@ -203,7 +205,8 @@ def _failures(summaries):
 # %% ../../nbs/920_demo.ipynb #82b82006
 _LEAD = '''Every part was built as a solid from its construction history, projected with hidden lines, and written
 as code in whole units. The code was read back, built again and compared with the part. Source: $source.'''
-_READ = ''' Then the lines of the three views were <a href="read/index.html">read back</a> into parts, from the lines alone.'''
+_READ = ''' Then the lines of the three views were <a href="read/index.html">read back</a> into parts, from the
+lines alone.'''
 
 
 def write_page(dataset, summaries, path, workers=None, reading=None):

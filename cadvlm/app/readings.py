@@ -17,7 +17,8 @@ from ..stages.reconstruct import read_drawings
 # %% ../../nbs/905_readings.ipynb #0f31d8db
 STYLE = '''
 figure svg { aspect-ratio: 1; width: 100% }
-figure path { fill: none; stroke-linejoin: round; vector-effect: non-scaling-stroke; stroke-width: 1.2px; stroke: #8f8f8f }
+figure path { fill: none; stroke: #8f8f8f; stroke-width: 1.2px; stroke-linejoin: round;
+  vector-effect: non-scaling-stroke }
 figure path.hidden { stroke-dasharray: 4 3 }
 figure path.missing { stroke: #e0383a; stroke-width: 2.4px } figure path.extra { stroke: #3d7bf0; stroke-width: 2.4px }
 '''
@@ -56,11 +57,12 @@ def reading_card(id, row, pictures):
     image = f'data:image/png;base64,{pictures["solid"]}'
     views = ''.join(_figure(v, svg) for v, svg in pictures.items() if v != 'solid')
     codes = '\n\n'.join([row['code'], *(f'# or, which draws the same:\n{c}' for c in row.get('alternatives', ()))])
-    return card(id, dict(solid=image), codes, _facts(row)).replace('<div class="views">', f'<div class="views">{views}', 1)
+    before = '<div class="views">'
+    return card(id, dict(solid=image), codes, _facts(row)).replace(before, before + views, 1)
 
 # %% ../../nbs/905_readings.ipynb #c2d65797
-_LEAD = '''Grey lines are in the drawing and in the part that was read from it, red ones only in the drawing, blue ones only in the
-part. A part is certified when all lines agree and no other part draws the same.'''
+_LEAD = '''Grey lines are in the drawing and in the part that was read from it, red ones only in the drawing, blue
+ones only in the part. A part is certified when all lines agree and no other part draws the same.'''
 _MOST_REFUSED = 1000        # rows of the table
 
 
@@ -74,7 +76,7 @@ def _sections(shown, refused):
     "Cards by verdict, and what was refused."
     cards = {'ambiguous': [], 'not certified': [], 'certified': []}
     for id, value in shown: cards[verdict(value['row'])].append(reading_card(id, **value))
-    titles = {'ambiguous': 'More than one part draws the same', 'not certified': 'Not certified', 'certified': 'Certified'}
+    titles = dict(zip(cards, ('More than one part draws the same', 'Not certified', 'Certified')))
     found = [section(titles[k], f'<div class="parts">{"".join(c)}</div>') for k, c in cards.items() if c]
     return '\n'.join(filter(None, [*found[:2], section('Refused', _refusals(refused)), *found[2:]]))
 

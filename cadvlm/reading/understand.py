@@ -10,6 +10,7 @@ from itertools import islice
 
 from ..cad.sequence import CadSequence
 from ..errors import CadError
+from ..jobs.limits import time_limit
 from .cells import ReadingError
 from .reconstruct import Reading, reconstruct
 from .sheet import Hypothesis, Sheet, read_drawing
@@ -46,6 +47,7 @@ class Understood:
 
 # %% ../../nbs/597_understand.ipynb #26a3d373
 _MOST = 60                  # ways to understand a drawing that are tried
+_EACH = 8.                  # seconds of processor time for one of them
 _ENOUGH = 8.                # seconds after which no further one is begun
 
 
@@ -66,10 +68,10 @@ def understand(sheet: Sheet) -> Understood:
     error: CadError | None = None
     start = time.process_time()
     for hypothesis in islice(sheet.hypotheses(), _MOST):
-        try: found = Understood(hypothesis, reconstruct(hypothesis.views, hypothesis.styles, smooth=True))
-        except CadError as e:
-            if e.reason == 'timeout': raise
-            error = error or e
+        try:
+            with time_limit(_EACH): reading = reconstruct(hypothesis.views, hypothesis.styles, smooth=True)
+            found = Understood(hypothesis, reading)
+        except CadError as e: error = error or e
         else:
             if found.reading.match.certified: return found
             if best is None or found.agreement > best.agreement: best = found

@@ -168,8 +168,9 @@ def _shares(match):
 
 def _codes(parts, language, exact):
     "The code of parts that draw the same; in finer steps where whole units do not keep one."
+    choice = 'exact' if exact else 'refine'
     for part in parts:
-        with suppress(CadError): yield answer(part, build(part), language, 'exact' if exact else 'refine', IDENTITY)['code']
+        with suppress(CadError): yield answer(part, build(part), language, choice, IDENTITY)['code']
 
 
 def _value(settings, pictured, part, reading, others, about):
@@ -237,7 +238,8 @@ def _metadata(name, settings, rows):
     about = dict(cadvlm=cadvlm.__version__, source=name, **settings.record(), parts=len(made),
                  certified=sum(r['certified'] for r in made), ambiguous=sum(r['ambiguous'] for r in made),
                  failures=dict(sorted(Counter(r['reason'] for r in failed).items())), met_limits=met_limits(failed))
-    return about | (dict(seconds={q: float(np.percentile(seconds, int(q))) for q in ('50', '95', '100')}) if made else {})
+    if made: about['seconds'] = {q: float(np.percentile(seconds, int(q))) for q in ('50', '95', '100')}
+    return about
 
 
 def _share(n, of):
