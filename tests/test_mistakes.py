@@ -169,7 +169,8 @@ def test_mistake_in_training_is_answered_on_one_line(line, words, places, monkey
 def test_graphics_card_that_is_not_there_is_said(command, places, monkeypatch, capfd):
     torch = pytest.importorskip("torch", reason="needs torch: pip install 'cadvlm[train]'")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    test_mistake_is_answered_on_one_line(f"{command} --device cuda", 2, ["NVIDIA", "--device"], places, monkeypatch, capfd)
+    line, words = f"{command} --device cuda", ["NVIDIA", "--device"]
+    test_mistake_is_answered_on_one_line(line, 2, words, places, monkeypatch, capfd)
 
 
 def test_base_model_without_a_network_is_one_line(places, monkeypatch, capfd):
@@ -268,7 +269,7 @@ def test_folder_without_a_split_file_gets_a_split(places, tmp_path):
     (lambda p: (p / "test.json").unlink(), "test.json"),
     (lambda p: (p / "images" / "0000" / "00000000_left.png").write_bytes(b""), "00000000_left"),
     (lambda p: (p / "train_val_split.json").write_text("{"), "train_val_split.json"),
-    (lambda p: (p / "train.json").write_text((p / "train.json").read_text().replace("circle(", "circel(", 1)), "circel"),
+    (lambda p: (p / "train.json").write_text((p / "train.json").read_text().replace("cq.", "qc.", 1)), "[bad_code]"),
 ], ids=["missing test.json", "stray image", "broken split", "edited answer"])
 def test_damage_to_a_dataset_is_found_by_name(change, word, places, tmp_path, monkeypatch, capfd):
     shutil.copytree(places / "D", tmp_path / "damaged")

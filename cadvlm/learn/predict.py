@@ -76,11 +76,11 @@ def plot_predictions(axes, samples, texts):
 
 # %% ../../nbs/740_predict.ipynb #67a0d010
 def write_comparison(path, samples, texts, count=3):
-    "An image of the first samples and what was written for them."
+    "An image of the first samples, and below them what was written for each."
     count = min(count, len(samples))
     with matplotlib.rc_context(LOOK), atomic(path) as f:
-        figure = Figure(figsize=(5, 2.6*count), layout='constrained')
-        plot_predictions(figure.subplots(count, 2, squeeze=False), samples[:count], texts[:count])
+        figure = Figure(figsize=(2.8*count, 6), layout='constrained')
+        plot_predictions(figure.subplots(2, count, squeeze=False).T, samples[:count], texts[:count])
         figure.savefig(f, format='png', dpi=120)
 
 # %% ../../nbs/740_predict.ipynb #67a0d011

@@ -12,7 +12,8 @@ from .choose_file import sheet_image
 from .fit import exact_or_fast
 from .ink import ink_of_image
 from .predict import temperatures
-from .train_sheets import load_parts
+from .train import threads_for
+from .train_sheets import load_parts, threads_of
 from .transformer import write
 from .vocabulary import automaton
 
@@ -40,7 +41,7 @@ def sheet_writer(model, dataset, settings):
 
     def write_some(some, first):
         ink = np.stack([ink_of_image(sheet_image(dataset, s.part), model.size.image) for s in some])
-        with exact_or_fast(model.device):
+        with threads_for(threads_of(model.size.width, 16*len(some))), exact_or_fast(model.device):
             return write(model, torch.from_numpy(ink).to(model.device), settings.candidates, temperature=warm,
                          greedy=not warm[0], seed=settings.seed + first, most=settings.max_tokens)
 
