@@ -3,8 +3,8 @@ hour on two cores).
 
 Four kinds of drawings: our own vector drawings of the real parts of the reference data and of 1,000 synthetic ones;
 Open CASCADE's exact hidden lines, and the SVG files that CadQuery's exporter writes, of 200 real parts. The last two
-are written to files, three for each part, and read from them. A part that is refused, or takes longer than 20 seconds of
-processor time, counts with an IoU of 0.
+are written to files, three for each part, and read from them. A part that is refused, or takes longer than 20 seconds
+of processor time, counts with an IoU of 0.
 """
 import argparse
 import os
