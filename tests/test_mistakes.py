@@ -3,7 +3,10 @@
 Each row is a command, what it is tried on, its exit code, and words that must be in the reply: names of flags, files,
 commands and choices.
 """
+import json
+import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -53,7 +56,40 @@ MISTAKES = [
     ("stats nosuch", 2, ["nosuch"]),
     ("evaluate nosuch.jsonl D", 2, ["nosuch.jsonl"]),
     ("evaluate D/train.json D --protocol iou", 2, ["--protocol", "cadvlm"]),
+    ("extract out S", 2, ["out", "no such folder"]),
+    ("extract steps out", 2, ["STEP", "construction history"]),
+    ("run --scale 1k --train-size 5", 2, ["--train-size", "--scale 1k"]),
+    ("demo D/train.json", 2, ["not a directory", "another place"]),
+    ("report E", 2, ["cadvlm render"]),
+    ("export program.py keep.stl", 2, ["keep.stl", "--overwrite"]),
+    ("render D --scheduler tcp://127.0.0.1:1 --workers 2", 2, ["--workers", "scheduler"]),
+    ("upload D nothing://place", 2, ["nothing"]),
+    ("evaluate twice.jsonl D", 2, ["twice.jsonl, line 2", "line 1"]),
+    ("evaluate unknown.jsonl D", 2, ["99999999", "D"]),
+    ("evaluate keys.jsonl D", 2, ["keys.jsonl, line 1", "id, code and language"]),
+    ("evaluate nan.jsonl D", 2, ["nan.jsonl, line 1", "JSON"]),
 ]
+# the same, of commands that need the libraries of training
+TRAINING = [
+    ("train E", ["cadvlm convert E"]),
+    ("train nosuch", ["nosuch", "cadvlm run"]),
+    ("train D x --image-size 5", ["--image-size", "32 to 512"]),
+    ("train D x --image-size 113", ["--image-size", "multiple of 16"]),
+    ("train D x --epochs 2.7", ["--epochs", "whole number"]),
+    ("train D x --stesp 5", ["--stesp", "--steps"]),
+    ("train D x --tokenizer y", ["--tokenizer", "--model cnn-gru"]),
+    ("train D x --model cnn-gru --turns 3", ["--turns", "--model transformer"]),
+    ("train D x --val-samples 1", ["--val-samples", "more"]),
+    ("predict nosuch D", ["nosuch", "cadvlm train"]),
+    ("predict D/train.json D", ["D/train.json", "no checkpoint", "cadvlm train"]),
+    ("predict D D --choose drawing", ["--candidates 16"]),
+    ("choose D/train.json D", ["D/train.json, line 1", "JSON"]),
+    ("finetune D x", ["--base", "--tiny"]),
+    ("compare D", ["--tests"]),
+]
+# answers that all score 0, and the words of the note that says why
+ZEROS = [("fences.jsonl", 0, "Markdown fences"), ("compact.jsonl", 0, '"language": "cadquery"'),
+         ("train.jsonl", 0, "--split train"), ("empty.jsonl", 0, "no prediction")]
 FILES = [
     ("render:\n  veiws: [front]", ["render.veiws", "did you mean views"]),
     ("rendr:\n  size: 64", ["rendr", "did you mean render"]),
@@ -75,7 +111,34 @@ def places(tmp_path_factory):
         render(folder / name, size=64, workers=1)
     convert(folder / "D", workers=1)
     assert not validate(folder / "D", workers=1).problems
+    files_of_answers(folder)
     return folder
+
+
+def files_of_answers(folder):
+    "Files of answers with the mistakes that people make, and other files."
+    codes = {s["id"]: s["conversations"][1]["value"] for name in ("train", "test")
+             for s in read_json(folder / "D" / f"{name}.json")}
+    test, train = ([s["id"] for s in read_json(folder / "D" / f"{name}.json")] for name in ("test", "train"))
+
+    def write(name, rows):
+        (folder / f"{name}.jsonl").write_text("".join(row + "\n" for row in rows))
+
+    def row(id, code, language="cadquery"):
+        return json.dumps(dict(id=id, code=code, language=language))
+
+    write("fences", [row(i, f"Here it is:\n```python\n{codes[i]}\n```") for i in test])
+    write("compact", [row(i, codes[i], "compact") for i in test])
+    write("train", [row(i, codes[i]) for i in train])
+    write("empty", [])
+    write("twice", [row(test[0], codes[test[0]])] * 2)
+    write("unknown", [row("99999999", "")])
+    write("keys", [json.dumps(dict(name=test[0], text=""))])
+    write("nan", ['{"id": "%s", "code": NaN, "language": "cadquery"}' % test[0]])
+    (folder / "steps").mkdir()
+    (folder / "steps" / "bracket.step").write_text("ISO-10303-21;")
+    (folder / "program.py").write_text(codes[test[0]])
+    (folder / "keep.stl").write_text("mine")
 
 
 def typed(line, folder, monkeypatch, capfd):
@@ -94,6 +157,33 @@ def test_mistake_is_answered_on_one_line(line, code, words, places, monkeypatch,
     assert "Traceback" not in text and "internal_error" not in text
     assert text.startswith("cadvlm: ") and len(text.strip().splitlines()) == 1, text
     assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("line, words", TRAINING, ids=[m[0] for m in TRAINING])
+def test_mistake_in_training_is_answered_on_one_line(line, words, places, monkeypatch, capfd):
+    pytest.importorskip("torch", reason="needs torch: pip install 'cadvlm[train]'")
+    test_mistake_is_answered_on_one_line(line, 2, words, places, monkeypatch, capfd)
+
+
+@pytest.mark.parametrize("command", ["train D x", "finetune D x --tiny", "answer D D"])
+def test_graphics_card_that_is_not_there_is_said(command, places, monkeypatch, capfd):
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'cadvlm[train]'")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    line, words = f"{command} --device cuda", ["NVIDIA", "--device"]
+    test_mistake_is_answered_on_one_line(line, 2, words, places, monkeypatch, capfd)
+
+
+def test_base_model_without_a_network_is_one_line(places, monkeypatch, capfd):
+    pytest.importorskip("transformers", reason="needs transformers: pip install 'cadvlm[train]'")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    code, text = typed("finetune D x --base nobody/nothing", places, monkeypatch, capfd)
+    assert code == 2 and "nobody/nothing" in text and "--tiny" in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("file, code, words", ZEROS, ids=[m[0] for m in ZEROS])
+def test_score_that_tells_nothing_says_why(file, code, words, places, monkeypatch, capfd):
+    found, text = typed(f"evaluate {file} D --workers 1", places, monkeypatch, capfd)
+    assert found == code and words in text, text
 
 
 @pytest.mark.parametrize("config, words", FILES, ids=[words[0] for _, words in FILES])
@@ -173,3 +263,36 @@ def test_folder_without_a_split_file_gets_a_split(places, tmp_path):
     extract(plain, tmp_path / "made", train_size=9, val_size=1, test_size=1, workers=1)
     split = read_json(tmp_path / "made" / "train_val_split.json")
     assert all(split.values())
+
+
+@pytest.mark.parametrize("change, word", [
+    (lambda p: (p / "test.json").unlink(), "test.json"),
+    (lambda p: (p / "images" / "0000" / "00000000_left.png").write_bytes(b""), "00000000_left"),
+    (lambda p: (p / "train_val_split.json").write_text("{"), "train_val_split.json"),
+    (lambda p: (p / "train.json").write_text((p / "train.json").read_text().replace("cq.", "qc.", 1)), "[bad_code]"),
+], ids=["missing test.json", "stray image", "broken split", "edited answer"])
+def test_damage_to_a_dataset_is_found_by_name(change, word, places, tmp_path, monkeypatch, capfd):
+    shutil.copytree(places / "D", tmp_path / "damaged")
+    change(tmp_path / "damaged")
+    code, text = typed("validate damaged --workers 1", tmp_path, monkeypatch, capfd)
+    assert code in (1, 2) and word in text, text
+
+
+def make(root, folder, *words):
+    "What make says of a target in an empty folder with the project's Makefile."
+    shutil.copy(root / "Makefile", folder)
+    shutil.copy(root / "pyproject.toml", folder)
+    return subprocess.run(["make", *words], cwd=folder, capture_output=True, text=True)
+
+
+def test_make_names_the_python_it_needs(root, tmp_path):
+    old = tmp_path / "python3.10"
+    old.write_text("#!/bin/sh\nexit 1\n")           # what an older Python answers when it is asked for its version
+    old.chmod(0o755)
+    made = make(root, tmp_path, f"PYTHON={old}", ".venv/bin/python")
+    assert made.returncode == 2 and "Python 3.11 or newer" in made.stderr and "PYTHON=" in made.stderr
+
+
+def test_jupyterlab_starts_for_the_user_root_too(root, tmp_path):
+    "In a container the user is root, whom JupyterLab refuses by itself."
+    assert ("--allow-root" in make(root, tmp_path, "-n", "lab").stdout) == (os.getuid() == 0)

@@ -73,9 +73,9 @@ def test_the_command_writes_a_page_that_stands_alone(made, tmp_path, capsys):
 
 def test_with_a_training_test(made, tmp_path):
     pytest.importorskip("torch", reason="needs torch: pip install 'cadvlm[train]'")
-    from cadvlm.learn.train import train
+    from cadvlm.learn.commands import train
     shutil.copytree(made, tmp_path / "trained")
-    few = dict(epochs=2, steps=8, train_samples=12, val_samples=9, image_size=32)
+    few = dict(model="cnn-gru", epochs=2, steps=8, train_samples=12, val_samples=9, image_size=32)
     trained = train(tmp_path / "trained", device="cpu", **few)
     page = report_page([survey(tmp_path / "trained")], [tmp_path / "trained"])
     for figure in (f'{trained["epochs"][-1]["val_loss"]:.4f}', f'{trained["controls"]["shuffled"]["loss"]:.4f}',

@@ -20,14 +20,13 @@ from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
 from cadvlm.learn import samples as reading, train as training
 from cadvlm.learn.ablations import controls
+from cadvlm.learn.commands import predict, train
 from cadvlm.learn.constrain import generate
 from cadvlm.learn.model import CnnGru, best_device, loss_of, read_checkpoint
-from cadvlm.learn.predict import predict
 from cadvlm.learn.samples import check_disjoint, load_images, load_samples
 from cadvlm.learn.tokens import tokenize, train_tokenizer
-from cadvlm.learn.train import train
 
-QUICK = dict(device="cpu", image_size=32, train_samples=40, val_samples=16, steps=0, batch_size=2)
+QUICK = dict(model="cnn-gru", device="cpu", image_size=32, train_samples=40, val_samples=16, steps=0, batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def test_a_killed_run_goes_on_to_the_same_losses(folder):
     "SIGKILL somewhere after the first epoch, as often as it takes."
     settings = dict(epochs=6, **QUICK)
     whole = train(folder / "tiny", folder / "whole", **settings)
-    code = (f"from pathlib import Path; from cadvlm.learn.train import train; train(Path({str(folder / 'tiny')!r}), "
+    code = (f"from pathlib import Path; from cadvlm.learn.commands import train; train(Path({str(folder / 'tiny')!r}), "
             f"Path({str(folder / 'killed')!r}), **{settings!r})")
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TQDM_DISABLE": "1"})
     deadline = time.monotonic() + 60
@@ -151,8 +150,8 @@ def test_predictions_can_be_evaluated(folder, report, capsys):
 
 def test_the_command_takes_the_settings_of_a_file(folder, tmp_path, capsys):
     config = tmp_path / "quick.yaml"
-    config.write_text("train:\n  epochs: 1\n  batch_size: 4\n  steps: 0\n  train_samples: 20\n  val_samples: 16\n  "
-                      "image_size: 32\n  device: cpu\n")
+    config.write_text("train:\n  model: cnn-gru\n  epochs: 1\n  batch_size: 4\n  steps: 0\n  train_samples: 20\n"
+                      "  val_samples: 16\n  image_size: 32\n  device: cpu\n")
     assert main(["train", str(folder / "tiny"), str(tmp_path / "run"), "--config", str(config), "--batch-size",
                  "5"]) == 0
     kept = json.loads((tmp_path / "run" / "training.json").read_text())

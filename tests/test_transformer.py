@@ -6,14 +6,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from cadvlm.text import compact
-from cadvlm.learn.choose import (CERTIFIED, Target, choose, choose_file, lines_seen, numbers_of, search, sheet_of,
-                                 solid_of, words_of)
+from cadvlm.learn.choose import (CERTIFIED, Target, choose, lines_seen, numbers_of, search, sheet_of, solid_of,
+                                 words_of)
+from cadvlm.learn.choose_file import choose_file
 from cadvlm.errors import DatasetError
 from cadvlm.learn.fit import Recipe, Trainer, ablations, batches, fit, load, parts_of, resume, save
 from cadvlm.text.language import encode
 from cadvlm.cad.normal import normal_form
 from cadvlm.errors import CodeError
-from cadvlm.learn.sheets import TURNS, Sheets, Worse, ink_of, pack, sample, spread, table, turned_text, worse
+from cadvlm.learn.ink import TURNS, ink_of, pack, sample, turned_text
+from cadvlm.learn.sheets import Sheets, Worse, spread, table, worse
 from cadvlm.cad.overlap import iou
 from cadvlm.cad.polygons import Frame
 from cadvlm.cad.solid import Solid
@@ -109,9 +111,11 @@ def test_padding_and_other_rows_change_nothing(sheets):
 
 def test_a_stopped_run_comes_back_to_the_same_losses(sheets, tmp_path):
     recipe = Recipe(steps=12, batch=6, learning_rate=3e-3, average=.9)
-    whole = fit(Trainer(TINY, recipe), sheets)
+    whole = Trainer(TINY, recipe)
+    fit(whole, sheets)
     fit(Trainer(TINY, recipe), sheets, until=5, checkpoint=tmp_path / "run.pt")
-    again = fit(resume(tmp_path / "run.pt", TINY, recipe, "cpu"), sheets)
+    again = resume(tmp_path / "run.pt", TINY, recipe, "cpu")
+    fit(again, sheets)
     assert again.losses == pytest.approx(whole.losses, rel=1e-5) and len(whole.losses) == 12
     save(tmp_path / "run.pt", again)
     assert write(load(tmp_path / "run.pt"), spread(sheets[[0]])) == write(again.average, spread(sheets[[0]]))
@@ -123,7 +127,8 @@ def test_a_stopped_run_comes_back_to_the_same_losses(sheets, tmp_path):
 
 def test_a_run_learns_and_looks(sheets):
     "When samples are memorised, the loss falls, and other sheets cost."
-    trainer = fit(Trainer(TINY, Recipe(steps=150, batch=12, learning_rate=4e-3, average=.9, augment=False)), sheets)
+    trainer = Trainer(TINY, Recipe(steps=150, batch=12, learning_rate=4e-3, average=.9, augment=False))
+    fit(trainer, sheets)
     found = ablations(trainer.average, sheets)
     assert found["loss"] < 1.8 and found["shuffled"] > found["loss"] + .2
 

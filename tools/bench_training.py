@@ -13,7 +13,7 @@ from cadvlm.stages.convert import convert
 from cadvlm.stages.extract import extract
 from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
-from cadvlm.learn.train import train
+from cadvlm.learn.commands import train
 
 CODE = ("learn",)
 
@@ -29,7 +29,7 @@ def prepared(folder, count):
 
 
 def measured(dataset, output, name, **settings):
-    report = train(dataset, output, **settings)
+    report = train(dataset, output, model="cnn-gru", **settings)
     figures = ({k: report[k] for k in ("device", "threads", "parameters", "image_size", "batch_size")}
                | {k: round(report["time"][k], 1)
                   for k in ("batches", "batch_ms", "first_batch_ms", "samples_per_second")})

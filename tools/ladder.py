@@ -34,7 +34,8 @@ import ladder_work as work
 from cadvlm.learn.choose import CERTIFIED
 from cadvlm.measure.summary import interval
 from cadvlm.learn.fit import Recipe, Trainer, batches, exact_or_fast, load, losses_of
-from cadvlm.learn.sheets import Sheets, ink_of_image, spread
+from cadvlm.learn.ink import ink_of_image
+from cadvlm.learn.sheets import Sheets, spread
 from cadvlm.learn.vocabulary import END, START, WHOLE, automaton, to_ids, to_text
 from cadvlm.learn.ablations import ngram_loss
 from cadvlm.learn.model import best_device

@@ -13,7 +13,7 @@ from cadvlm.text.language import encode
 from cadvlm.jobs.limits import time_limit
 from cadvlm.cad.repair import read_part
 from cadvlm.errors import CadError
-from cadvlm.learn.sheets import TURNS, pack, sample
+from cadvlm.learn.ink import TURNS, pack, sample
 from cadvlm.cad.overlap import iou
 from cadvlm.cad.polygons import Frame
 from cadvlm.cad.solid import Solid, build

@@ -238,6 +238,8 @@ def main(tokens=None):
     except BrokenPipeError:
         sys.stdout = None                          # whoever read our output has stopped reading
         return 0
+    except (NotADirectoryError, IsADirectoryError, FileExistsError) as e:
+        return _stopped(f'{e.filename}: {(e.strerror or "in the way").lower()}; name another place')
     except OSError as e:
         what = ': '.join(str(x) for x in (e.strerror or e, e.filename) if x)
         return _stopped(f'{what}; what was finished is kept, the same command goes on from there')

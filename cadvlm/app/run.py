@@ -34,6 +34,8 @@ def settings_of(stage, settings, **changes):
 def _plan(source, output, settings):
     "`(class of settings, arguments, settings)` of the stages to run, in order."
     changes = split_sizes(settings.scale) if settings.scale else {}
+    if both := sorted(settings.model_fields_set & changes.keys()):
+        raise DatasetError('bad_setting', both[0], f'--scale {settings.scale} sets the sizes; give one or the other')
     if settings.sample == 'sheet' and 'sheet' not in settings.views: changes['views'] = (*settings.views, 'sheet')
     stages = [(Extract, (source, output)), *((s, (output,)) for s in (Dedup, Render, Convert, Validate))]
     if settings.dedup == 'none': del stages[1]

@@ -115,7 +115,12 @@ def find_layout(names: set[str], where: str, inside=lambda name: ()) -> Layout:
     if found := _official_layout(names, where) or plain_layout(names, inside): return found
     right = _suggestion(names, inside)
     remedy = f'give {where.rstrip("/")}/{right}, which looks like a source' if right else KNOWN_LAYOUTS
-    raise DatasetError('missing_folder', f'{where}/{DEEPCAD.parts}', f'there are no parts here; {remedy}')
+    steps = 'STEP files have no construction history to learn from; ' if _has_step_files(names) else ''
+    raise DatasetError('missing_folder', f'{where}/{DEEPCAD.parts}', f'there are no parts here; {steps}{remedy}')
+
+
+def _has_step_files(names):
+    return any(name.lower().endswith(('.step', '.stp')) for name in names)
 
 # %% ../../nbs/300_layout.ipynb #c1f4d939
 SPLITS = ('train', 'validation', 'test')

@@ -2,36 +2,23 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'CERTIFIED', 'solid_of', 'sheet_of', 'Target', 'Choice', 'choose', 'Number', 'words_of', 'numbers_of',
-           'lines_seen', 'Found', 'search', 'read_candidates', 'choose_file']
+           'lines_seen', 'Found', 'search']
 
 # %% ../../nbs/760_choose.ipynb #c6527239
-import json
-import tempfile
-from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from ..corpus.dataset import Dataset
-from ..errors import DatasetError
-from ..files import write_jsonl
-from ..settings.base import check_count
 from ..cad.drawing import Drawing, project
 from ..cad.overlap import in_world
-from ..text.language import decode, encode, extract_code
-from ..jobs.run import run
-from ..jobs.cluster import available_workers
-from ..jobs.journal import Journal
-from ..jobs.limits import time_limit
-from ..cad.repair import load_part
-from ..errors import CadError, CodeError
-from ..cad.polygons import FRAME_SIZE, Frame
+from ..cad.polygons import FRAME_SIZE
 from ..cad.solid import build
+from ..errors import CadError, CodeError
+from ..jobs.limits import time_limit
+from ..text.language import decode
 
 # %% ../../nbs/760_choose.ipynb #b66cc0bb
-_HERE = Frame((0., 0., 0.), 1.)
 _SECONDS = 2.               # for building and drawing one program
 
 
@@ -333,110 +320,3 @@ def search(target, text, others=(), budget=200, lines=None, enough=.9995):
              *(lambda t, b=b: _by(t, b) for b in (1, 2, 4, 8))]
     while any([s.take_all(changes, enough) for changes in kinds]): pass
     return Found(s.best, s.agreement, len(s.tried))
-
-# %% ../../nbs/760_choose.ipynb #e4452bf1
-def read_candidates(path):
-    """Candidates of each id, in their order.
-
-    Returns
-    -------
-    dict
-        `{id: [(code, language)]}`
-
-    Raises
-    ------
-    DatasetError
-        `missing_file`, `not_json`, `bad_prediction`.
-    """
-    path, found = Path(path), {}
-    if not path.is_file():
-        raise DatasetError('missing_file', str(path),
-                           'expected a file of predictions, one JSON object a line, found none')
-    with open(path, encoding='utf-8') as file:
-        for n, line in enumerate(file, start=1):
-            if not line.strip(): continue
-            try: p = json.loads(line)
-            except json.JSONDecodeError as e:
-                raise DatasetError('not_json', f'{path}, line {n}',
-                                   f'expected one JSON object a line, found {e}') from None
-            if not (isinstance(p, dict) and isinstance(p.get('id'), str) and isinstance(p.get('code'), str)
-                    and p.get('language') in ('cadquery', 'compact')):
-                what = 'expected an object with id, code, and cadquery or compact as language, found another'
-                raise DatasetError('bad_prediction', f'{path}, line {n}', what)
-            found.setdefault(p['id'], []).append((p['code'], p['language']))
-    return found
-
-
-def _sheet_image(dataset, id):
-    "The grey sheet of a sample's part."
-    part_id = id if id in dataset.ids else id.rpartition('_')[0]
-    if part_id not in dataset.ids:
-        raise DatasetError('unknown_id', id[:80],
-                           f'expected the id of a part or sample of {dataset.name}, found another')
-    path = dataset.image_path(part_id, 'sheet')
-    if path.exists(): return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return project(build(load_part(dataset.json_path(part_id).read_bytes(), part_id)), 'sheet').rasterize(512)[:, :, 0]
-
-# %% ../../nbs/760_choose.ipynb #014b7a79
-def _chosen(dataset, budget, id, candidates):
-    "The row of an id."
-    image = _sheet_image(dataset, id)
-    target, language = Target(image), candidates[0][1]
-    candidates = [extract_code(code, l)[0] if l == language else '' for code, l in candidates]
-    choice, texts = choose(target, candidates, language), candidates
-    row = dict(id=id, code=choice.text, language=language, agreement=choice.agreement, candidates=len(texts),
-               number=choice.number)
-    if budget and choice.agreement >= 0:
-        texts = [t if language == 'compact' else _compact(t, language) for t in (choice.text, *texts)]
-        found = search(target, texts[0], list(filter(None, texts[1:])), budget, lines_seen(image))
-        if found.agreement > choice.agreement:
-            code = found.text if language == 'compact' else encode(decode(found.text, 'compact'), language, frame=_HERE)
-            row |= dict(code=code, agreement=found.agreement, drawings=found.drawings)
-    return row | dict(certified=row['agreement'] >= CERTIFIED)
-
-
-def _compact(text, language):
-    try: return encode(decode(text, language), 'compact', frame=_HERE)
-    except CadError: return ''
-
-
-def _as_said(id, candidates):
-    "The row of an id whose drawing could not be had."
-    code, language = candidates[id][0]
-    return dict(id=id, code=code, language=language, agreement=-1., certified=False)
-
-# %% ../../nbs/760_choose.ipynb #21bf0576
-def choose_file(predictions: Path, dataset: Path, output: Path | None = None, *, budget: int = 0,
-                workers: int | None = None):
-    """Keep the candidate of each sample whose drawing agrees best with the drawing of the sample.
-
-    Parameters
-    ----------
-    predictions : Path
-        JSON lines with id, code and language; several for each id.
-    dataset : Path
-        Folder with the drawings.
-    output : Path, optional
-        By default beside the predictions, with `_chosen` in its name.
-    budget : int
-        Drawings for a search from the chosen one; 0 for none.
-    workers : int, optional
-        Processes; by default one for each processor.
-
-    Returns
-    -------
-    dict
-        Counts: samples, certified, not drawn; mean agreement.
-    """
-    check_count('budget', budget, 0)
-    predictions, dataset = Path(predictions), Dataset(dataset)
-    candidates = read_candidates(predictions)
-    output = Path(output or predictions.with_name(f'{predictions.stem}_chosen.jsonl'))
-    with tempfile.TemporaryDirectory() as place, Journal(Path(place)/'rows.jsonl', {}) as journal:
-        rows = run(partial(_chosen, dataset, budget), candidates, journal, workers=available_workers(workers),
-                   arguments=lambda i: (candidates[i],), title='choose')
-        rows = [r['value'] if 'value' in r else _as_said(r['id'], candidates) for r in rows]
-    write_jsonl(output, rows)
-    return dict(output=str(output), samples=len(rows), certified=sum(r['certified'] for r in rows),
-                not_drawn=sum(r['agreement'] < 0 for r in rows),
-                agreement=float(np.mean([max(0, r['agreement']) for r in rows])) if rows else 0.)

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['SAVE_SECONDS', 'OUTPUTS', 'batches', 'step', 'rate_share', 'TrainingState', 'new_state', 'load_state', 'SplitData',
-           'train_until', 'validate_epoch', 'validation_steps', 'best_epoch', 'fit', 'TrainingReport', 'plot_losses',
-           'train']
+           'train_until', 'validate_epoch', 'validation_steps', 'best_epoch', 'fit', 'threads_for', 'TrainingReport',
+           'plot_losses', 'timing', 'write_report', 'training_run', 'train_gru']
 
 # %% ../../nbs/735_train.ipynb #66a0d003
 import itertools
@@ -19,7 +19,6 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm.auto import tqdm
 
 from ..cad.drawing import LOOK
 from ..corpus.dataset import Dataset
@@ -27,14 +26,13 @@ from ..errors import CadError, DatasetError
 from ..files import atomic, read_json, write_bytes, write_json
 from ..jobs.cluster import available_workers
 from ..jobs.journal import Lock
+from ..jobs.progress import progress
 from .ablations import controls, other_parts
 from .model import (CnnGru, best_device, count_parameters, loss_of, read_checkpoint, save_checkpoint,
                                 token_losses)
 from .runs import begin_run, digest, disk_errors
 from .samples import check_disjoint, check_image_size, load_images, load_samples, missing_extra
 from .tokens import load_tokens, tokenize, train_tokenizer
-from ..settings.base import command
-from ..settings.learn import Train
 
 try: import torch
 except ImportError as e: raise missing_extra(e) from None
@@ -167,7 +165,7 @@ def train_until(state, data, stream, last, settings, save, bar):
     settings : dict
         With `learning_rate`, and `total`, the steps of the run.
     save : callable
-    bar : tqdm
+    bar : progress
 
     Returns
     -------
@@ -223,19 +221,18 @@ def fit(state, train_data, val_data, settings, output):
     lengths = [len(t) for t in train_data.tokens]
     stream = itertools.islice(batches(lengths, settings['batch_size'], settings['seed']), state.step, None)
     save = lambda: state.save(output/'checkpoint.pt', settings)
-    times, bar = [], tqdm(total=ends[-1], initial=state.step, desc='train', unit='step', leave=False, disable=None)
-    with bar:
+    times = []
+    with progress(ends[-1], 'train', 'steps', done=state.step) as bar:
         for last in ends[len(state.epochs):]:
             times += (now := train_until(state, train_data, stream, last, settings | dict(total=ends[-1]), save, bar))
             row = validate_epoch(state, val_data, now)
             if best_epoch(state.epochs) is row: state.save(output/'best.pt', settings)
             save()
-            bar.set_postfix_str('loss {train_loss:.3f}, validation {val_loss:.3f}'.format(**row))
     return times
 
 # %% ../../nbs/735_train.ipynb #66a0d018
 @contextmanager
-def _threads(batch_size):
+def threads_for(batch_size):
     "As many threads as a batch can use."
     before, most = torch.get_num_threads(), int(os.environ.get('OMP_NUM_THREADS') or 8)
     torch.set_num_threads(min(available_workers(), 1 if batch_size < 16 else most))
@@ -253,7 +250,9 @@ class TrainingReport(dict):
                  '{val_tokens:,} tokens (longest {longest:,}), {device}'.format(**self)]
         skipped = '  {too_long:,} samples longer than {max_length:,} tokens skipped'.format(**self)
         note = '  note: one view does not show the whole part; `cadvlm run --sample sheet` makes a dataset of sheets'
-        return lines + [skipped]*bool(self['too_long']) + [note]*('sheet' not in self['views'])
+        sheets = f'  {self.get("sheets", 0):,} sheets: each part in up to {self.get("turns", 0):,} positions'
+        shown = ('sheets' in self, bool(self['too_long']), 'sheet' not in self['views'])
+        return lines + [line for line, wanted in zip((sheets, skipped, note), shown) if wanted]
 
     def _losses(self):
         lines = ['  epoch    steps    train   change   validation   change   ms/batch']
@@ -286,7 +285,7 @@ def plot_losses(report, ax):
     ax.legend()
 
 # %% ../../nbs/735_train.ipynb #66a0d01c
-def _timing(times):
+def timing(times):
     "Seconds of a run and its speed, from the seconds and samples of each batch."
     if not times: return dict(first_batch_ms=0., batch_ms=0., samples_per_second=0., seconds=0., batches=0)
     later = times[1:] or times
@@ -306,8 +305,9 @@ def _measured(state, train_data, val_data, settings):
                 validation_gap=last['val_loss'] - last['train_loss'])
 
 # %% ../../nbs/735_train.ipynb #66a0d01d
-def _write_report(output, report):
-    "`training.json` and `training.png`."
+def write_report(output, report):
+    "Write `training.json`, with the versions of what it depends on, and `training.png`."
+    report['versions'] = {name: version(name) for name in ('cadvlm', 'torch', 'tokenizers', 'numpy')}
     with matplotlib.rc_context(LOOK), atomic(output/'training.png') as f:
         figure = Figure(figsize=(6, 3.6), layout='constrained')
         plot_losses(report, figure.add_subplot())
@@ -341,52 +341,65 @@ def _load_split(dataset, settings):
                                   samples=digest(itertools.chain(*found)))
 
 # %% ../../nbs/735_train.ipynb #66a0d021
-OUTPUTS = ('tokenizer.json', 'checkpoint.pt', 'best.pt', 'training.json', 'training.png')
+OUTPUTS = ('tokenizer.json', 'checkpoint.pt', 'best.pt', 'training.json', 'training.png', 'sheets.jsonl',
+           'sheets_validation.jsonl')
 
 
-@command(Train)
-def train(dataset, output, settings):
-    """
-    Returns
-    -------
-    TrainingReport
+@contextmanager
+def training_run(output, key, restart=False):
+    """The folder of a run, for this process alone.
+
+    Parameters
+    ----------
+    output : Path
+    key : dict
+        The settings, digests among them, that must be the same for the run to go on.
+    restart : bool
+        Remove what an earlier run left.
+
+    Yields
+    ------
+    TrainingReport or None
+        The report of a run that has ended.
 
     Raises
     ------
     DatasetError
-        When there is no dataset, or a setting makes no sense; `other_run` when the output is of other settings.
-    CadError
-        `nan_loss`.
+        `not_ours`, `other_run`, `busy`, and those of the disk.
     """
-    dataset, device = Dataset(dataset), best_device(settings.device)
-    output = Path(output or dataset.path/'training')
-    samples, chosen = _load_split(dataset, settings.model_dump(exclude={'tokenizer', 'cache', 'device', 'restart'}))
-    tokens = load_tokens(settings.tokenizer) if settings.tokenizer else train_tokenizer(s.text for s in samples[0])
     with disk_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         lock = Lock.take(output/'lock', 'train')
         try:
-            key, files = chosen | dict(tokens=digest([tokens.to_str()])), [output/name for name in OUTPUTS]
-            begin_run(output/'run.json', 'train', key, files, settings.restart)
-            return _go_on(dataset, output, samples, tokens, chosen, device, Path(settings.cache or output))
+            begin_run(output/'run.json', 'train', key, [output/name for name in OUTPUTS], restart)
+            report = output/'training.json'
+            yield TrainingReport(read_json(report)) if report.exists() else None
         finally: lock.release()
 
 # %% ../../nbs/735_train.ipynb #66a0d022
 def _go_on(dataset, output, samples, tokens, settings, device, cache):
     "Train from where the files of the output are; the report."
-    if (output/'training.json').exists(): return TrainingReport(read_json(output/'training.json'))
     cache.mkdir(parents=True, exist_ok=True)
     begun = (output/'checkpoint.pt').exists()
     state = load_state(output/'checkpoint.pt', device) if begun else new_state(tokens, settings, device)
     train_data = _split_data(dataset, samples[0], tokens, settings, cache, settings['max_length'])
     val_data = _split_data(dataset, samples[1], tokens, settings)
-    with _threads(settings['batch_size']) as threads: times = fit(state, train_data, val_data, settings, output)
+    with threads_for(settings['batch_size']) as threads: times = fit(state, train_data, val_data, settings, output)
     write_bytes(output/'tokenizer.json', tokens.to_str(pretty=True).encode())
-    names = ('cadvlm', 'torch', 'tokenizers', 'numpy')
     report = TrainingReport(dataset=dataset.name, **settings, epochs_requested=settings['epochs'], threads=threads)
     report |= _measured(state, train_data, val_data, settings)
     ablations = controls(state.model, val_data.samples, val_data.images, train_data.tokens, settings['seed'])
-    report |= dict(epochs=state.epochs, time=_timing(times), controls=ablations,
-                   versions={name: version(name) for name in names})
-    _write_report(output, report)
+    report |= dict(epochs=state.epochs, time=timing(times), controls=ablations)
+    write_report(output, report)
     return report
+
+
+def train_gru(dataset, output, settings):
+    "Train a CNN-GRU; the arguments are those of `cadvlm train`. Returns a `TrainingReport`."
+    dataset, device = Dataset(dataset), best_device(settings.device)
+    output = Path(output or dataset.path/'training')
+    own = {k: v for k, v in settings.chosen().items() if k not in ('tokenizer', 'cache', 'device', 'restart')}
+    samples, chosen = _load_split(dataset, own)
+    tokens = load_tokens(settings.tokenizer) if settings.tokenizer else train_tokenizer(s.text for s in samples[0])
+    with training_run(output, chosen | dict(tokens=digest([tokens.to_str()])), settings.restart) as ended:
+        return ended or _go_on(dataset, output, samples, tokens, chosen, device, Path(settings.cache or output))

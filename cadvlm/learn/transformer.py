@@ -218,7 +218,7 @@ def _following(model, vectors, token, state, k, memory, cache):
 
 
 @torch.inference_mode()
-def write(model, sheets, samples=1, *, temperature=1., greedy=True, seed=0):
+def write(model, sheets, samples=1, *, temperature=1., greedy=True, seed=0, most=None):
     """Texts for sheets.
 
     Parameters
@@ -233,6 +233,8 @@ def write(model, sheets, samples=1, *, temperature=1., greedy=True, seed=0):
     greedy : bool
         Take the likeliest token in the first text of each sheet; the others are drawn.
     seed : int
+    most : int, optional
+        Tokens of a text, if they are fewer than the model can write.
 
     Returns
     -------
@@ -240,13 +242,14 @@ def write(model, sheets, samples=1, *, temperature=1., greedy=True, seed=0):
         A list for each sheet.
     """
     memory, rows, random = model.look(sheets), len(sheets)*samples, torch.Generator(model.device).manual_seed(seed)
-    guide, vectors, said = _Guide(rows, model.size.tokens, model.device), model.vectors(), []
+    most = min(most or model.size.tokens, model.size.tokens)
+    guide, vectors, said = _Guide(rows, most, model.device), model.vectors(), []
     cache, token = _cache(model, rows, memory[0][0].dtype), torch.full((rows,), START, device=model.device)
     first = torch.arange(rows, device=model.device) % samples == 0 if greedy else torch.zeros(rows, dtype=torch.bool,
         device=model.device)
     warm = torch.tensor(np.resize(temperature, samples), dtype=torch.float32,
                         device=model.device).repeat(len(sheets))[:, None]
-    for k in range(model.size.tokens):
+    for k in range(most):
         logits = _following(model, vectors, token, guide.state, k, memory, cache).masked_fill(~guide.allowed(),
             -torch.inf)
         # the largest of logits with Gumbel noise is a draw

@@ -25,7 +25,8 @@ from ..learn.constrain import generate
 from ..learn.model import best_device, read_checkpoint
 from ..learn.samples import load_images, load_samples
 from ..learn.tokens import tokenize, train_tokenizer
-from ..learn.train import best_epoch, train
+from ..learn.commands import train
+from ..learn.train import best_epoch
 from .evaluate import evaluate
 from .results import add_rows, has_row, provenance, read_rows
 from .summary import summarize
@@ -168,8 +169,8 @@ def _trained(report):
 def _run(dataset, seed, tests, settings, common, output, device):
     "Train, or go on, or find the run done; the rows of its tests."
     folder = output/f'{dataset.name}_seed{seed}'
-    report = train(dataset.path, folder, epochs=min(10, settings.steps), train_samples=0, device=str(device), seed=seed,
-                   val_samples=settings.val_samples, tokenizer=output/'tokenizer.json',
+    report = train(dataset.path, folder, model='cnn-gru', epochs=min(10, settings.steps), train_samples=0, seed=seed,
+                   device=str(device), val_samples=settings.val_samples, tokenizer=output/'tokenizer.json',
                    cache=output/f'{dataset.name}_images', **common)
     training = load_samples(dataset)
     parts = len({s.part for s in training})

@@ -81,12 +81,13 @@ def _event(row):
 
 def sentences(cells: Cells) -> list[Sentence]:
     "What the drawn lines say, each thing once."
-    found, rows, borders = {}, cells.drawn, cells.borders
+    found: dict[tuple, Sentence] = {}
+    rows, borders = cells.drawn, cells.borders
     starts = np.nonzero(np.diff(rows[:, 0], prepend=-1))[0]
     for part in np.split(rows, starts[1:]) if len(rows) else ():
         border = int(part[0, 0])
-        events = [_event(row) for row in part[::DEPTH[cells.view_of[border]][1]].tolist()]
-        events = tuple(e for k, e in enumerate(events) if k == 0 or e != events[k - 1])
+        every = [_event(row) for row in part[::DEPTH[cells.view_of[border]][1]].tolist()]
+        events = tuple(e for k, e in enumerate(every) if k == 0 or e != every[k - 1])
         key = int(borders.style[border]), events
         if key not in found: found[key] = Sentence(*key, 0., border)
         found[key].length += float(borders.length[border])

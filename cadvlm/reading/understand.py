@@ -11,6 +11,7 @@ from itertools import islice
 from ..cad.sequence import CadSequence
 from ..errors import CadError
 from ..jobs.limits import time_limit
+from .cells import ReadingError
 from .reconstruct import Reading, reconstruct
 from .sheet import Hypothesis, Sheet, read_drawing
 
@@ -63,7 +64,9 @@ def understand(sheet: Sheet) -> Understood:
     CadError
         Why the most probable way to understand the drawing leads to no part.
     """
-    best, error, start = None, None, time.process_time()
+    best: Understood | None = None
+    error: CadError | None = None
+    start = time.process_time()
     for hypothesis in islice(sheet.hypotheses(), _MOST):
         try:
             with time_limit(_EACH): reading = reconstruct(hypothesis.views, hypothesis.styles, smooth=True)
@@ -73,5 +76,5 @@ def understand(sheet: Sheet) -> Understood:
             if found.reading.match.certified: return found
             if best is None or found.agreement > best.agreement: best = found
         if time.process_time() - start > _ENOUGH: break
-    if best is None: raise error
-    return best
+    if best: return best
+    raise error or ReadingError('not_three_views', '', 'the drawing can be understood in no way')

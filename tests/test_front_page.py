@@ -1,0 +1,130 @@
+"""The commands of the front page, typed in their order from a fresh folder: each leaves behind what it says.
+
+As a rule the corpora have 60 parts instead of 1,100, and the training has a few steps. CADVLM_FRONT_PAGE=full types
+everything as it stands (five minutes), and asks for useful numbers.
+"""
+import json
+import math
+import os
+import re
+import tarfile
+
+import cv2
+import pytest
+
+from cadvlm.app.cli import main
+from cadvlm.files import read_json
+from cadvlm.settings.stages import SCALES
+
+FULL = os.environ.get("CADVLM_FRONT_PAGE") == "full"
+FEWER = {"train": ["--steps", "60", "--turns", "2", "--device", "cpu"]}          # flags behind a command as it stands
+# what a shell and pip do, and this test does not
+NOT_OURS = re.compile(r"make \w+|pip install .*|\. \.venv/bin/activate")
+
+
+def commands(text):
+    "The lines of the shell blocks of a page, without comments."
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def mean_iou(path):
+    return read_json(path)["measures"]["iou"]["failures_as_zero"]["mean"]
+
+
+def check_download():
+    assert tarfile.open("data/source/data.tar").getnames()
+
+
+def check_run(folder):
+    samples = [s for name in ("train", "val", "test") for s in read_json(f"{folder}/{name}.json")]
+    assert samples and all(os.path.getsize(f"{folder}/{s['image']}") > 500 for s in samples)
+    assert not read_json(f"{folder}/validation_report.json")["problems"]
+
+
+def check_train(run):
+    report = read_json(f"{run}/training.json")
+    assert all(math.isfinite(row["val_loss"]) for row in report["epochs"])
+    assert cv2.imread(f"{run}/training.png").std() > 1
+    if FULL:
+        assert report["controls"]["grounded"]
+
+
+def check_predict(run, dataset):
+    rows = [json.loads(line) for line in open(f"{run}/predictions_test.jsonl")]
+    assert len(rows) == len(read_json(f"{dataset}/test.json")) and all(row["candidates"] == 16 for row in rows)
+    image = cv2.imread(f"{run}/predictions_test.png")
+    assert image.shape[0] > 300 and image.std() > 5
+
+
+def check_evaluate(predictions):
+    made = read_json(f"{predictions.removesuffix('.jsonl')}_cadvlm/evaluation.json")
+    assert 0 < mean_iou(f"{predictions.removesuffix('.jsonl')}_cadvlm/evaluation.json") < 1
+    if FULL:
+        assert mean_iou(f"{predictions.removesuffix('.jsonl')}_cadvlm/evaluation.json") > 0.45
+        assert made["invalid_ratio"] <= 0.02
+
+
+def check_report(dataset):
+    page = open(f"{dataset}/report.html").read()
+    assert page.count("data:image/png") > 6 and "IoU" in page
+    if os.path.exists(f"{dataset}/training/training.json"):
+        loss = read_json(f"{dataset}/training/training.json")["epochs"][-1]["val_loss"]
+        assert f"{loss:.4f}" in page
+
+
+def check(words):
+    "What a command has left behind."
+    name, *rest = words
+    places = [word for word in rest if not word.startswith("-")]
+    if name == "download":
+        check_download()
+    elif name == "run":
+        check_run("data/synthetic_1k" if "--scale" in words else places[1])
+    elif name == "stats":
+        assert os.path.getsize(f"{places[0]}/stats.png") > 10_000 and read_json(f"{places[0]}/stats.json")
+    elif name == "export":
+        trimesh = pytest.importorskip("trimesh")
+        assert trimesh.load(places[1]).is_watertight
+    elif name == "train":
+        check_train(f"{places[0]}/training")
+    elif name == "predict":
+        check_predict(*places[:2])
+    elif name == "evaluate":
+        check_evaluate(places[0])
+    elif name == "report":
+        check_report(places[0])
+    else:
+        pytest.fail(f"nobody knows what cadvlm {name} has to leave behind")
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch, server):
+    "A fresh folder, and a server that has an archive of parts in place of DeepCAD's."
+    monkeypatch.chdir(tmp_path)
+    if not FULL:
+        monkeypatch.setitem(SCALES, "1k", 60)
+    assert main(["synthesize", "away/data", "--count", "60", "--seed", "1", "--workers", "1", "-q"]) == 0
+    with tarfile.open("away/data.tar", "w") as tar:
+        tar.add("away/data", "data")
+    server.data = (tmp_path / "away" / "data.tar").read_bytes()
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_commands_of_the_front_page_do_what_they_say(root, fresh, server, capsys):
+    pytest.importorskip("torch", reason="needs torch: pip install 'cadvlm[train]'")
+    done = []
+    for line in commands((root / "README.md").read_text(encoding="utf-8")):
+        if NOT_OURS.fullmatch(line):
+            continue
+        program, *words = line.split()
+        assert program == "cadvlm", line
+        fewer = [] if FULL else FEWER.get(words[0], [])
+        elsewhere = ["--url", server.url] if words[0] == "download" else []
+        assert main([*words, *fewer, *elsewhere]) == 0, f"{line}\n{capsys.readouterr().err}"
+        assert "no value" not in capsys.readouterr().out, line
+        check(words)
+        done.append(words[0])
+    assert {"download", "run", "stats", "export", "train", "predict", "evaluate", "report"} <= set(done)
