@@ -2,8 +2,8 @@
 
 Half an hour on two cores: the commands of the front page on 1,100 synthetic parts, with three seeds; then a longer
 training of the same model with more positions of each part. Each row is one way of answering: the likeliest text, the
-best of 16 by the drawing, that one searched from, and as controls the likeliest text for the sheet of another part and for a blank one. Failures
-count as IoU 0.
+best of 16 by the drawing, that one searched from, and as controls the likeliest text for the sheet of another part and
+for a blank one. Failures count as IoU 0.
 """
 import argparse
 import tempfile
