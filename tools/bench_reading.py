@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from drawing_files import VIEWS, write_views
 
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
+CODE = ("cad", "reading")
 PACKAGES = ("manifold3d", "numba", "shapely", "python-sat")
 LIMIT = 20.0  # seconds of processor time for one drawing
 DRAWING = 60.0  # and for another program to draw it
@@ -184,8 +185,8 @@ def main():
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for corpus, kind, paths in corpora(Path(folder), given.parts):
-            common = about(corpus, len(paths), PACKAGES)
-            known = not given.parts and is_measured("reading", corpus=corpus, versions=common["versions"])
+            common = about(corpus, len(paths), CODE, PACKAGES)
+            known = not given.parts and is_measured("reading", common)
             if known or given.only not in corpus:
                 continue
             with ProcessPoolExecutor(given.workers) as pool:

@@ -258,7 +258,7 @@ def demo(output, settings):
     say(made, '')
     sizes = dict(zip(('train_size', 'val_size', 'test_size'), map(len, open_source(source).split.values())))
     summaries = [made, *run_stages(source, dataset, **sizes, seed=settings.seed, **pooled)]
-    summaries.append(reconstruct(dataset, output/'read', split='all', timeout=5., **pooled))
+    summaries.append(reconstruct(dataset, output/'read', split='all', timeout=2., **pooled))
     say(summaries[-1], '')
     write_page(dataset, summaries, file, settings.workers, read_json(output/'read'/'reconstruction.json'))
     say(f'Look at {file}')
