@@ -38,6 +38,7 @@ from drawing_files import VIEWS, write_views
 
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 PACKAGES = ("manifold3d", "numba", "shapely", "python-sat")
+CODE = ("cad", "text", "reading")
 LIMIT = 20.0  # seconds of processor time for one drawing
 DRAWING = 60.0  # and for another program to draw it
 RIGHT, WRONG = 0.99, 0.995  # IoU above which a part is read, and below which a certified one is wrong
@@ -184,8 +185,8 @@ def main():
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for corpus, kind, paths in corpora(Path(folder), given.parts):
-            common = about(corpus, len(paths), PACKAGES)
-            known = not given.parts and is_measured("reading", corpus=corpus, versions=common["versions"])
+            common = about(corpus, len(paths), CODE, PACKAGES)
+            known = not given.parts and is_measured("reading", common)
             if known or given.only not in corpus:
                 continue
             with ProcessPoolExecutor(given.workers) as pool:
