@@ -10,12 +10,13 @@ from typing import assert_type
 import numpy as np
 import pandas as pd
 
-from cadvlm import Dataset, build, decode, encode, evaluate, iou, project, read, show
+from cadvlm import Dataset, build, decode, encode, evaluate, iou, match, project, read, show
 from cadvlm.cad.drawing import Drawing
 from cadvlm.cad.sequence import CadSequence
 from cadvlm.cad.solid import Solid
 from cadvlm.cad.view import View
 from cadvlm.corpus.summary import Summary
+from cadvlm.reading.match import Match
 from cadvlm.stages.render import render
 
 sequence = read("part.json")
@@ -32,6 +33,9 @@ drawing = project(solid, "front", style="shaded")
 assert_type(drawing, Drawing)
 assert_type(project(solid, "sheet"), Drawing)
 assert_type(drawing.rasterize(512), np.ndarray)
+
+assert_type(match(sequence, {"front": drawing}), Match)
+assert_type(match(solid, "sheet.svg", rotated=True), Match)
 
 code = encode(sequence)
 assert_type(code, str)

@@ -39,6 +39,7 @@ from drawing_files import VIEWS, write_views
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 CODE = ("cad", "reading")
 PACKAGES = ("manifold3d", "numba", "shapely", "python-sat")
+CODE = ("cad", "text", "reading")
 LIMIT = 20.0  # seconds of processor time for one drawing
 DRAWING = 60.0  # and for another program to draw it
 RIGHT, WRONG = 0.99, 0.995  # IoU above which a part is read, and below which a certified one is wrong

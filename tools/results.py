@@ -10,7 +10,7 @@ GEOMETRY = ("manifold3d", "numba", "matplotlib", "zlib-ng")
 KEY = ("corpus", "versions", "code")
 
 
-def about(corpus, parts, code, packages=GEOMETRY):
+def about(corpus, parts, code, packages=GEOMETRY, /):
     "The columns that say when, where, with which versions and which code of cadvlm, and of what the rows are."
     return provenance(*packages, code=code) | dict(corpus=corpus, parts=parts)
 
@@ -20,7 +20,7 @@ def rows_of(name):
     return read_rows(RESULTS / f"{name}.csv")
 
 
-def is_measured(name, common, **more):
+def is_measured(name, common, /, **more):
     "Has a table a row with the key of `about(...)`, and with more values?"
     return has_row(rows_of(name), {k: common[k] for k in KEY} | more)
 
