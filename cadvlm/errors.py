@@ -48,3 +48,4 @@ def error_of(function: Callable, *args, **kwargs) -> CadError | None:
     "The error that a call raises; None when it raises none."
     try: function(*args, **kwargs)
     except CadError as error: return error
+    return None

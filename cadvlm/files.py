@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import ijson
 import orjson
@@ -22,7 +22,7 @@ from .errors import DatasetError
 _ID = re.compile(r'(?!(?i:com|lpt)[0-9])[0-9A-Za-z][0-9A-Za-z_-]{3,99}')
 
 
-def is_id(id: object) -> bool:
+def is_id(id: object) -> TypeGuard[str]:
     "Whether this is an id: 4 to 100 letters, digits, `_` and `-`, of which the first is a letter or digit."
     return type(id) is str and _ID.fullmatch(id) is not None
 
@@ -47,7 +47,7 @@ def shard_path(id: str) -> str:
 _BOM = b'\xef\xbb\xbf'           # the byte order mark of UTF-8
 
 
-def parse_json(data: bytes) -> object:
+def parse_json(data: bytes) -> Any:
     "Parsed JSON of some bytes, with a byte order mark or without."
     return orjson.loads(data.removeprefix(_BOM))
 
@@ -61,7 +61,7 @@ def _unreadable(path, error, remedy):
     return DatasetError(reason, str(path), '; '.join(filter(None, (what, remedy))))
 
 
-def read_json(path: str | Path, remedy: str = '') -> object:
+def read_json(path: str | Path, remedy: str = '') -> Any:
     """Parsed JSON.
 
     Raises

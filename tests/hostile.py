@@ -3,6 +3,7 @@ accident, or an attacker on purpose."""
 
 import math
 import random
+from functools import lru_cache
 
 START = "import cadquery as cq\n"
 
@@ -43,6 +44,7 @@ def around(n, r, x=0.0, y=0.0, turn=0.0):
     ]
 
 
+@lru_cache
 def grid(n, size=180.0):
     "The centres of n by n squares, and the side of one."
     side = size / n

@@ -1,5 +1,6 @@
 """Commands are classes of settings: help, configuration files, Python and metadata say the same."""
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from cadvlm.app.run import function_of
 from cadvlm.settings.base import choices, ordered
 
 LIGHT = ("extract", "dedup", "render", "convert", "validate", "synthesize", "run", "export", "download", "upload")
+NEED_TRAINING = ["train d", "predict r d", "finetune d --tiny", "answer r d"]
 # a program in which the libraries of training, of clusters and of STEP are not installed
 BARE = """
 import sys
@@ -23,15 +25,33 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 from cadvlm.app.cli import main
-sys.exit(main())
+"""
+ONE = "sys.exit(main())"
+# all commands that need no other process, one after the other: an interpreter for each would take most of the time
+MANY = """
+import contextlib, io, json, shlex
+answers = []
+for line in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        answers.append([main(shlex.split(line)), out.getvalue()])
+json.dump(answers, sys.stdout)
 """
 
 
 def bare(*words):
     "`(exit code, output, seconds)` of a command in a base installation."
     start = time.perf_counter()
-    made = subprocess.run([sys.executable, "-c", BARE, *words], capture_output=True, text=True, env=os.environ)
+    made = subprocess.run([sys.executable, "-c", BARE + ONE, *words], capture_output=True, text=True, env=os.environ)
     return made.returncode, made.stdout + made.stderr, time.perf_counter() - start
+
+
+@pytest.fixture(scope="module")
+def bare_answers():
+    "`(exit code, output)` of command lines, each in the same base installation."
+    lines = [f"{name} --help" for name in COMMANDS] + NEED_TRAINING
+    made = subprocess.run([sys.executable, "-c", BARE + MANY], input=json.dumps(lines), capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    return dict(zip(lines, json.loads(made.stdout)))
 
 
 def flag(name):
@@ -82,14 +102,14 @@ def test_base_installation_answers_without_any_extra(words):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_of_every_command_needs_no_extra(name):
-    code, text, _ = bare(name, "--help")
+def test_help_of_every_command_needs_no_extra(bare_answers, name):
+    code, text = bare_answers[f"{name} --help"]
     assert code == 0 and "Usage" in text
 
 
-@pytest.mark.parametrize("line", ["train d", "predict r d", "finetune d --tiny", "answer r d"])
-def test_missing_extra_is_one_line(line):
-    code, text, _ = bare(*line.split())
+@pytest.mark.parametrize("line", NEED_TRAINING)
+def test_missing_extra_is_one_line(bare_answers, line):
+    code, text = bare_answers[line]
     assert code == 2
     assert len(text.strip().splitlines()) == 1
     assert "missing_extra" in text and "cadvlm[train]" in text

@@ -38,7 +38,8 @@ GONE = "00000012"
 
 @pytest.fixture(scope="module")
 def sequences():
-    return {i: part(0, k) for k, i in enumerate(IDS)}
+    "Synthetic parts of one to four extrudes, with lines, arcs and circles; part 7 of the corpus is slow to score."
+    return {i: part(0, k if k != 7 else 38) for k, i in enumerate(IDS)}
 
 
 @pytest.fixture(scope="module")
@@ -551,7 +552,7 @@ def wrapped(code):
 
 @pytest.mark.parametrize("language", ["cadquery", "compact", "vectors"])
 def test_code_is_extracted_from_fences_and_sentences(sequences, language):
-    for sequence in list(sequences.values())[:4]:
+    for sequence in (sequences[IDS[k]] for k in (0, 5, 6, 10)):
         code = (json.dumps(to_vectors(sequence, limits=False).tolist()) if language == "vectors"
                 else encode(sequence, language) )
         truth = as_truth(sequence, language)

@@ -106,9 +106,11 @@ def test_export_is_deterministic_across_processes(real, tmp_path):
     "In another process everything lies elsewhere in memory; Open CASCADE sorts some things by address."
     chosen = [s for s, _ in list(real.values())[::6]]
     (tmp_path / "parts").write_bytes(pickle.dumps(chosen))
+    for i, part in enumerate(chosen):
+        for ending in ("step", "stl", "glb"):
+            save(part, tmp_path / f"a/{i}.{ending}")
     code = SAVE_ALL.format(module=save.__module__)
-    for folder in ("a", "b"):
-        subprocess.run([sys.executable, "-c", code, tmp_path / "parts", tmp_path / folder], check=True)
+    subprocess.run([sys.executable, "-c", code, tmp_path / "parts", tmp_path / "b"], check=True)
     files = sorted((tmp_path / "a").iterdir())
     assert len(files) == 3 * len(chosen) and all(
         f.read_bytes() == (tmp_path / "b" / f.name).read_bytes() for f in files

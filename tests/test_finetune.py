@@ -1,6 +1,6 @@
-"""Fine-tuning: what reaches the model, what is refused, going on after a stop, two processes against one, adapters
-against merged weights. The base is tiny and made here."""
-import json, os, subprocess, sys
+"""Fine-tuning: what reaches the model, what is refused, going on after a stop, adapters against merged
+weights. The base is tiny and made here."""
+import json, os
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 from cadvlm.learn import conversations as conversing, finetune as tuning
 from cadvlm.learn.conversations import (IGNORED, Samples, check_separate, collate, encode_sample, load_conversations,
                                         make_tiny)
-from cadvlm.learn.finetune import finetune, load_base, write_answers
+from cadvlm.learn.finetune import finetune, load_base
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
 QUICK = dict(device="cpu", batch_size=2, eval_steps=100)
@@ -146,20 +146,6 @@ def test_a_stopped_run_goes_on_to_the_same_losses(data, tmp_path, monkeypatch):
     monkeypatch.undo()
     finetune(output=tmp_path / "cut", **settings)
     assert losses(tmp_path / "cut") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4)
-
-
-def test_two_processes_take_the_steps_of_one_with_twice_the_batch(data, tmp_path):
-    settings = data | dict(epochs=2, learning_rate=1e-3, eval_steps=100, device="cpu")
-    finetune(output=tmp_path / "one", **settings, batch_size=4)
-    flags = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0",
-               "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "-m", "cadvlm", "finetune",
-               f"--output={tmp_path / 'two'}", "--batch-size=2", *flags]
-    made = subprocess.run(command, capture_output=True, text=True, env=os.environ
-                          | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}, timeout=240)
-    assert made.returncode == 0, made.stderr[-3000:]
-    assert read_json(tmp_path / "two" / "finetuning.json")["processes"] == 2
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
 
 
 def test_a_loss_that_is_no_number_names_its_samples(folder, data, tmp_path):

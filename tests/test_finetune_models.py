@@ -1,12 +1,14 @@
 """Fine-tuning several classes of model: checkpoints that are loaded whole or not at all, prompts as each class has
 learned them, what is trained, and how samples are fetched."""
 
-import json, os, shutil, subprocess, sys
+import json, shutil, subprocess, sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from builders import environment
 from cadvlm.app.cli import main
 from cadvlm.errors import DatasetError
 from cadvlm.files import read_json
@@ -341,40 +343,39 @@ def test_adapters_of_chosen_layers_are_on_those_alone(base):
 # --- several processes, and processes that fetch
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen"])
-def test_two_processes_train_the_tower_with_checkpointing_as_one_does(settings, tmp_path, name):
-    choice = settings(name, epochs=2, tune_vision=True, gradient_checkpointing=True)
-    finetune(output=tmp_path / "one", **choice)
-    flags = [
-        f"--{k.replace('_', '-')}" if v is True else f"--{k.replace('_', '-')}={v}"
-        for k, v in choice.items()
-        if k != "batch_size"
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--master-port=0",
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=localhost:0",
-        "-m",
-        "cadvlm",
-        "finetune",
-        f"--output={tmp_path / 'two'}",
-        "--batch-size=2",
-        *flags,
-    ]
-    made = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"},
-        timeout=300,
-    )
+TOGETHER = dict(  # the plain way; vision towers of two kinds, LLaVA's with layers that it does not use
+    plain=("llava", dict(eval_steps=100)),
+    llava=("llava", dict(tune_vision=True, gradient_checkpointing=True)),
+    qwen=("qwen", dict(tune_vision=True, gradient_checkpointing=True)),
+)
+
+
+def flags(settings):
+    return [f"--{k.replace('_', '-')}" if v is True else f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
+
+
+@pytest.fixture(scope="module")
+def two_processes(settings, tmp_path_factory):
+    "The folder of the runs of two processes with batches of 2, by the names of `TOGETHER`."
+    folder = tmp_path_factory.mktemp("two")
+    common = dict(epochs=2, batch_size=2)
+    runs = {k: settings(name, output=folder / k, **common, **more) for k, (name, more) in TOGETHER.items()}
+    (folder / "runs.json").write_text(json.dumps([["finetune", *flags(run)] for run in runs.values()]))
+    launch = ["--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
+    script = Path(__file__).with_name("train_in_turn.py")
+    command = [sys.executable, "-m", "torch.distributed.run", *launch, script, folder / "runs.json"]
+    env = environment(OMP_NUM_THREADS="1", TQDM_DISABLE="1", HF_HUB_OFFLINE="1")
+    made = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
     assert made.returncode == 0, made.stderr[-3000:]
-    assert read_json(tmp_path / "two" / "finetuning.json")["processes"] == 2
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+    return folder
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(settings, two_processes, tmp_path, kind):
+    name, more = TOGETHER[kind]
+    finetune(output=tmp_path, **settings(name, epochs=2, batch_size=4, **more))
+    assert read_json(two_processes / kind / "finetuning.json")["processes"] == 2
+    assert losses(two_processes / kind) == pytest.approx(losses(tmp_path), rel=1e-3)
 
 
 def test_fetching_processes_change_nothing(settings, tmp_path):

@@ -2,11 +2,12 @@
 grid, the loss is counted. Equal parts give equal code."""
 
 import random
+from functools import lru_cache
 
 import numpy as np
 import pytest
 
-from builders import cases, reason, reordered
+from builders import cases, module_of, reason, reordered
 from cadvlm.text.language import decode, encode
 from cadvlm.cad.normal import EXACT, normal_form, to_sequence
 from cadvlm.cad.sequence import from_dict, to_deepcad
@@ -28,6 +29,18 @@ def parts(request, real_parts):
     refused = {reason(real_parts.build, id) for id in set(ids) - set(found)}
     assert len(found) > 0.9 * len(ids) and refused <= {"no_extrude", "self_intersecting_loop"}
     return found
+
+
+form_of = lru_cache(maxsize=None)(normal_form)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forms_are_made_once():
+    "Every test here asks for the normal forms of the same parts, and `encode` with it."
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module_of(encode), "normal_form", form_of)
+        yield
+    form_of.cache_clear()
 
 
 def fidelity(sequence, solid, language, **how):
@@ -52,7 +65,7 @@ def test_languages_have_the_same_normal_form(parts, how):
     step, differ = EXACT if how.get("exact") else how["step"], []
     for name, (sequence, solid) in parts.items():
         try:
-            form = normal_form(sequence, step, solid.frame)
+            form = form_of(sequence, step, solid.frame)
         except CadError:
             continue
         differ += [(name, language) for language in TEXT
@@ -79,7 +92,7 @@ def written(parts):
     "Parts that the grid does not lose."
     for sequence, solid in parts.values():
         try:
-            normal_form(sequence, 1.0, solid.frame)
+            form_of(sequence, 1.0, solid.frame)
         except CadError:
             continue
         yield sequence, solid
@@ -97,7 +110,7 @@ def test_equal_parts_give_equal_code(parts):
     rng, differ, unsettled = random.Random(0), [], []
     for name, (sequence, solid) in parts.items():
         try:
-            form = normal_form(sequence, 1.0, solid.frame)
+            form = form_of(sequence, 1.0, solid.frame)
         except CadError:
             continue
         differ += [name] * (normal_form(reordered(sequence, rng), 1.0, solid.frame) != form)

@@ -4,19 +4,16 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
+from builders import environment
+
 LIGHT = {"sequence", "regions", "normal", "compact"}  # modules whose chapters are also in `make quick`
-RUN = """
-import sys
-from pathlib import Path
-from nbdev.test import test_nb
-passed, seconds = test_nb(Path(sys.argv[1]), skip_flags=sys.argv[2].split())
-sys.exit(not passed)
-"""
+SERVE = "import sys; from chapters import serve; serve(sys.argv[1].split())"
 
 
 def module(path):
@@ -31,8 +28,23 @@ def chapters():
         yield pytest.param(path, id=path.stem, marks=() if module(path) in LIGHT else pytest.mark.slow)
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    "`run(path)`: the exit code and the output of a chapter."
+    output = tmp_path_factory.mktemp("chapters") / "output"
+    command, pipe = [sys.executable, "-c", SERVE, get_config().tst_flags], subprocess.PIPE
+    server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment(Path(__file__).parent))
+
+    def one(path):
+        print(f"{path}\t{output}", file=server.stdin, flush=True)
+        return int(server.stdout.readline()), output.read_text(errors="replace")
+
+    with server:
+        yield one
+        server.stdin.close()
+
+
 @pytest.mark.parametrize("path", chapters())
-def test_chapter_runs(path):
-    command = [sys.executable, "-c", RUN, path, get_config().tst_flags]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, f"{path.name} fails:\n{result.stdout}{result.stderr}"
+def test_chapter_runs(path, run):
+    code, output = run(path)
+    assert code == 0, f"{path.name} fails:\n{output}"

@@ -50,7 +50,7 @@ def test_a_run_is_reported_and_found_finished(folder, report):
     assert train(folder / "tiny", folder / "run", **QUICK) == kept
 
 
-def test_a_stopped_run_goes_on_to_the_same_losses(folder, report, tmp_path, monkeypatch):
+def test_stopped_training_on_sheets_goes_on_to_the_same_losses(folder, report, tmp_path, monkeypatch):
     "Stopped in the second half, after a checkpoint; what was drawn is not drawn again."
     class Stopped(BaseException):
         pass

@@ -8,7 +8,8 @@ import pytest
 from builders import error_line
 from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset
-from cadvlm.stages.upload import read_sums, upload
+from cadvlm.corpus.sums import read_sums
+from cadvlm.stages.upload import upload
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec: pip install 'cadvlm[cluster]'")
 

@@ -4,13 +4,6 @@ Their tokenizers know single bytes and the special tokens of the class; chat tem
 as the released ones.
 """
 
-import json
-import os
-import subprocess
-import sys
-
-import numpy as np
-from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
@@ -30,9 +23,6 @@ from transformers import (
     SiglipImageProcessor,
     set_seed,
 )
-
-from cadvlm.files import read_json
-from cadvlm.learn.finetune import finetune
 
 SIDE = 28  # pixels of a side that the towers see
 TEXT = dict(
@@ -192,38 +182,3 @@ def make(name, path):
     set_seed(0)
     CLASSES[name](path / name)
     return path / name
-
-
-def conversation(id, answer, question="<image>\nWhich part?"):
-    "A sample as LLaVA's trainers read it."
-    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-    return dict(id=id, image=f"{id}.png", conversations=turns)
-
-
-def write_samples(folder, side):
-    "Twelve images of a plate with a bar somewhere, eight for training and four for validation: the answer says where."
-    rows = []
-    for k in range(12):
-        image = np.full((side, side, 3), 255, np.uint8)
-        image[4 + 4 * k : 10 + 4 * k] = 0
-        Image.fromarray(image).save(folder / f"{k:08}_front.png")
-        rows.append(conversation(f"{k:08}_front", f"+ z 0 {k * 8} R 0 0 {k} 9"))
-    (folder / "train.json").write_text(json.dumps(rows[:8]))
-    (folder / "val.json").write_text(json.dumps(rows[8:]))
-    return folder
-
-
-def losses(output):
-    "Training losses of a run, one a step."
-    return [row["loss"] for row in read_json(output / "finetuning.json")["history"] if "loss" in row]
-
-
-def finetune_in_two_processes(output, settings):
-    "`finetune` with these settings, by torchrun on this machine."
-    flags = [f"--{k.replace('_', '-')}" if v is True else f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
-    launch = ["--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
-    command = [sys.executable, "-m", "torch.distributed.run", *launch, "-m", finetune.__module__, f"--output={output}"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
-    made = subprocess.run([*command, *flags], capture_output=True, text=True, env=env, timeout=300)
-    assert made.returncode == 0, made.stderr[-3000:]
-    assert read_json(output / "finetuning.json")["processes"] == 2

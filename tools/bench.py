@@ -1,7 +1,7 @@
 """Measure rendering and append to `data/results/rendering.csv`: `make bench`.
 
 On the real files of the reference data (beside the project, or CADVLM_SHARED) and on 5,000 synthetic parts:
-milliseconds of each phase in one process, models per minute of the
+milliseconds of each phase in one process, parts per minute of the
 whole stage with one and with two processes (start-up, reading and writing included), and Open CASCADE's hidden lines
 on the same files. All rows of a corpus come from one run, since
 machines are noisy: compare them with each other rather than with rows of another day.
@@ -31,10 +31,11 @@ from cadvlm.cad.solid import build
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 VIEWS = ("front", "top", "right")
 PHASES = ("read", "build", "edges", "hidden lines", "draw", "encode", "write")
+CODE = ("cad", "jobs", "stages.render")
 
 
 def phases(path, folder):
-    "Seconds of each phase for one model, all three views."
+    "Seconds of each phase for one part, all three views."
     spent, last = dict.fromkeys(PHASES, 0.0), time.perf_counter()
 
     def lap(phase):
@@ -69,7 +70,7 @@ def statistics(milliseconds):
 
 
 def measure_phases(paths):
-    "Rows of the phases and of their sum; the first models are drawn twice, so that compiling is not counted."
+    "Rows of the phases and of their sum; the first parts are drawn twice, so that compiling is not counted."
     with tempfile.TemporaryDirectory() as folder:
         for path in paths[:5]:
             phases(path, Path(folder))
@@ -111,7 +112,7 @@ def measure_stage(paths, workers):
         seconds = time.perf_counter() - start
         images = sum(1 for _ in dataset.path.glob("images/*/*.png"))
         assert process.returncode == 0 and images == len(
-            VIEWS) * len(paths), f"exit code {process.returncode}, {images} pictures of {len(paths)} models"
+            VIEWS) * len(paths), f"exit code {process.returncode}, {images} images of {len(paths)} parts"
     return dict(what=f"stage: {workers} process{'es' if workers > 1 else ''}",
                 mean_ms=round(1e3 * seconds * workers / len(paths), 3),
                 parts_per_minute=round(60 * len(paths) / seconds), peak_mb=round(peak))
@@ -181,11 +182,11 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=5000, help="synthetic parts (5000)")
     options.add_argument("--occ-seconds", type=float, default=600, help="time for Open CASCADE (600)")
-    options.add_argument("--again", action="store_true", help="measure what has been measured with these versions")
+    options.add_argument("--again", action="store_true", help="measure what has been measured with this code")
     options = options.parse_args()
     for corpus, paths in corpora(options.count):
-        common = about(corpus, len(paths))
-        if not options.again and is_measured("rendering", corpus=corpus, versions=common["versions"]):
+        common = about(corpus, len(paths), CODE)
+        if not options.again and is_measured("rendering", common, parts=len(paths)):
             continue
         rows = measure_phases(paths[:1000]) + [measure_stage(paths, workers) for workers in (1, 2)]
         if corpus != "synthetic":

@@ -1,19 +1,26 @@
-"""How far real parts are from each bound: `python tools/bench_bounds.py [FOLDER]` writes data/results/bounds.csv.
+"""How far real parts are from each bound: `python tools/bench_bounds.py [FOLDER]` appends to data/results/bounds.csv.
 
-FOLDER holds DeepCAD files, at any depth; by default ../shared/deepcad/cad_json.
+FOLDER holds DeepCAD files, at any depth; by default those of the reference data, beside the project or in
+CADVLM_SHARED.
 """
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from results import ROOT, write
-from cadvlm import bounds, drawing, solid
+from results import ROOT, about, append, is_measured
+from cadvlm.cad import bounds, hidden, overlap, solid
+from cadvlm.cad.contact import in_shared_axes, keep_areas, share_corners, turns_to_z
+from cadvlm.cad.polygons import NOISE
 from cadvlm.cad.sequence import read
 from cadvlm.errors import CadError
 
+SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
+CODE = ("cad",)
 FAR = 1e7
+REASONS = dict(reach="size_ratio", width="size_ratio", triangles="too_many_triangles")  # of others: too_complex
 
 
 def sketches(sequence, frame):
@@ -25,30 +32,29 @@ def sketches(sequence, frame):
 
 
 def looks(part, view):
-    "Looks from edges to triangles that one view takes."
-    allowed = drawing._MAX_LOOKS
+    "Tests of edges against triangles that one view takes."
     (vertices, faces), edges = part.mesh, part.edges
-    points = vertices @ drawing.VIEWS[view].T
-    drawn, facing = drawing.outline(part, view)
+    points = vertices @ hidden.VIEWS[view].T
+    drawn, facing = hidden.drawn_edges(part, view)
     sides, low = edges.faces[drawn], points[:, :2].min(axis=0)
-    hidden = (facing[sides] < 0).all(axis=1)
-    screen = drawing._screen(points, faces, facing)
-    _, left = drawing._hide(points, edges.ends[drawn], sides, hidden, *screen, low,
-                            (points[:, :2].max(axis=0) - low).max())
-    return allowed - left
+    occluded = (facing[sides] < 0).all(axis=1)
+    screen = hidden._screen(points, faces, facing)
+    _, left = hidden._hide(points, edges.ends[drawn], sides, occluded, *screen, low,
+                           (points[:, :2].max(axis=0) - low).max())
+    return hidden._MAX_TESTS - left
 
 
 def comparing(part):
     "Estimated work of comparing a part with itself; none where that is done by sections."
-    sectioned = solid._sectioned_volume(part.manifold, part.manifold, [part.mesh, part.mesh]) is not None
+    sectioned = overlap._sectioned_volume(part.manifold, part.manifold, [part.mesh, part.mesh]) is not None
     return 0 if sectioned else bounds.compare_work(part.mesh, part.mesh, FAR)
 
 
 def demands(sequence):
     "What a part asks for, by bound."
     part, frame = solid.build(sequence), solid._rough_frame(sequence)
-    turns = solid._turns(sequence)
-    shared = solid.share_corners(sequence, solid._NOISE / frame.scale)
+    shared = share_corners(keep_areas(in_shared_axes(sequence), frame.scale), NOISE / frame.scale)
+    turns = turns_to_z(shared)
     meshes = [(v @ t, f) for (v, f), t in zip(solid._welded_prisms(shared, frame, turns), turns)]
     reach, width, crossed = zip(*sketches(sequence, frame))
     return dict(reach=max(reach), width=min(width), crossings=max(crossed), triangles=sum(len(f) for _, f in meshes),
@@ -56,23 +62,32 @@ def demands(sequence):
                 looks=max(looks(part, view) for view in ("front", "top", "right", "iso")))
 
 
-def main(folder=ROOT.parent / "shared" / "deepcad" / "cad_json"):
+def measured(folder):
+    "A table of what each part in a folder asks for, by id and bound."
     found = {}
-    for path in sorted(Path(folder).rglob("*.json")):
+    for path in sorted(folder.rglob("*.json")):
         try:
             found[path.stem] = demands(read(path))
         except CadError:
             pass
-    table = pd.DataFrame.from_dict(found, orient="index")
-    limits = dict(reach=solid.MAX_REACH, width=solid._NOISE, crossings=bounds.MAX_CROSSINGS,
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+def main(folder=SHARED / "deepcad" / "cad_json"):
+    folder = Path(folder)
+    corpus = "DeepCAD sample" if folder.parent.name == "deepcad" else folder.name
+    common = about(corpus, len([*folder.rglob("*.json")]), CODE)
+    if is_measured("bounds", common):
+        return
+    table = measured(folder)
+    limits = dict(reach=solid.MAX_REACH, width=NOISE, crossings=bounds.MAX_CROSSINGS,
                   triangles=solid.MAX_TRIANGLES, building=bounds.MAX_BUILDING, comparing=bounds.MAX_COMPARING,
-                  looks=drawing._MAX_LOOKS)
-    rows = [dict(bound=k,
-                 reason={"reach": "size_ratio", "width": "size_ratio", "triangles": "too_many_triangles"}.get(k,
-            "too_complex"), limit=limit, part=(table[k].idxmin() if k == "width" else table[k].idxmax()),
+                  looks=hidden._MAX_TESTS)
+    rows = [dict(bound=k, reason=REASONS.get(k, "too_complex"), limit=limit,
+                 part=table[k].idxmin() if k == "width" else table[k].idxmax(),
                  worst=table[k].min() if k == "width" else table[k].max(), median=table[k].median(), parts=len(table))
             for k, limit in limits.items()]
-    write("bounds", [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+    append("bounds", [common | {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from cadvlm.text.language import encode
 from cadvlm.cad.sequence import read
 from cadvlm.stages.synthesize import synthesize
 
+CODE = ("cad", "text", "jobs", "measure")
 RUN = "import sys; from cadvlm.app.cli import main; sys.exit(main())"
 
 
@@ -68,11 +69,11 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=1000, help="parts (1000)")
     count = options.parse_args().count
-    common = about("synthetic", count)
+    common = about("synthetic", count, CODE)
     with tempfile.TemporaryDirectory() as folder:
         dataset, predictions = prepared(Path(folder), count)
         for protocol in PROTOCOLS:
-            if not is_measured("evaluation", protocol=protocol, versions=common["versions"], parts=count):
+            if not is_measured("evaluation", common, protocol=protocol, parts=count):
                 append("evaluation", [common | row for row in compared(dataset, predictions, protocol)])
 
 

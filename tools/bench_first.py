@@ -1,10 +1,9 @@
 """Measure the training of the front page and write `data/results/first_training.csv`: part of `make bench`.
 
 Half an hour on two cores: the commands of the front page on 1,100 synthetic parts, with three seeds; then a longer
-training of the same model
-with more positions of each part. Each row is one way of answering: the likeliest text, the best of 16 by the drawing,
-that one searched from, and as controls the likeliest text for the sheet of another part and for a blank one. Failures
-count as IoU 0.
+training of the same model with more positions of each part. Each row is one way of answering: the likeliest text, the
+best of 16 by the drawing, that one searched from, and as controls the likeliest text for the sheet of another part and
+for a blank one. Failures count as IoU 0.
 """
 import argparse
 import tempfile
@@ -23,10 +22,10 @@ from cadvlm.learn.runs import read_rows
 from cadvlm.learn.train_sheets import load_parts
 from cadvlm.learn.transformer import write
 from cadvlm.measure.evaluate import evaluate
-from cadvlm.measure.results import provenance
-from results import append, is_measured
+from results import about, append, is_measured
 
 NAME = "first_training"
+CODE = ("cad", "text", "learn", "measure")
 RUNS = [("front page", seed, {}) for seed in (0, 1, 2)] + [("longer", 0, dict(steps=12_000, turns=16))]
 CHOOSE = dict(candidates=16, choose="drawing")
 SHOWN = ("parameters", "image_size", "steps", "batch_size", "turns", "train_samples", "sheets")
@@ -48,11 +47,10 @@ def controls(run, dataset):
         yield name, [dict(id=s.id, code=t, language="compact") for s, (t,) in zip(samples, texts)]
 
 
-def measured(dataset, output, name, seed, settings):
-    "The rows of a run."
+def measured(dataset, output, common, settings):
+    "The rows of a run, whose name and seed are in what its rows have in common."
     start = time.perf_counter()
-    report = train(dataset, output, seed=seed, device="cpu", **settings)
-    common = provenance("torch", "manifold3d") | dict(run=name, seed=seed)
+    report, seed = train(dataset, output, seed=common["seed"], device="cpu", **settings), common["seed"]
     common |= {k: report[k] for k in SHOWN}
     common |= dict(seconds=round(time.perf_counter() - start, 1), train_seconds=round(report["time"]["seconds"], 1),
                    train_loss=report["epochs"][-1]["train_loss"])
@@ -78,12 +76,11 @@ def main():
         if not given.dataset:
             run(output=dataset, scale="1k", sample="sheet", language="compact")
         for number, (name, seed, settings) in enumerate(RUNS):
-            about = provenance("torch", "manifold3d") | dict(run=name, seed=seed)
-            known = is_measured(NAME, **{k: v for k, v in about.items() if k != "date"})
-            if known or (given.runs and name not in given.runs):
+            common = about("synthetic", 1100, CODE, ("torch", "manifold3d")) | dict(run=name, seed=seed)
+            if is_measured(NAME, common, run=name, seed=seed) or (given.runs and name not in given.runs):
                 continue
             rows = [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
-                    for row in measured(dataset, Path(place) / str(number), name, seed, settings)]
+                    for row in measured(dataset, Path(place) / str(number), common, settings)]
             append(NAME, rows)
 
 

@@ -2,7 +2,8 @@
 and `data/results/conversion.csv`.
 
 The study of quantisation writes every part of the reference data (beside the project, or CADVLM_SHARED) with five
-steps, reads it back, builds it, and compares. The conversion rows are of the whole stage as a
+steps, reads it back, builds it, and compares: one row for each part and step, which replace those of other code.
+The conversion rows are of the whole stage as a
 user starts it, start-up, reading and writing included, and of its phases in one process; those of a corpus come from
 one run, since machines are noisy.
 """
@@ -15,10 +16,12 @@ import time
 from pathlib import Path
 
 from bench import corpora, statistics
-from results import about, append, is_measured, write
+from results import about, append, is_measured, rows_of, write
 from cadvlm.text import cadquery_writer, compact
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.files import read_json, write_bytes, write_json
+from cadvlm.jobs.journal import code_fingerprint
+from cadvlm.measure.results import has_row
 from cadvlm.text.language import decode, encode
 from cadvlm.cad.normal import normal_form
 from cadvlm.cad.sequence import loads
@@ -27,6 +30,7 @@ from cadvlm.cad.overlap import iou
 from cadvlm.cad.solid import build
 
 WRITERS = dict(cadquery=cadquery_writer.write, compact=compact.write)
+CODE = ("cad", "text", "jobs", "stages.convert")
 GRIDS = {f"{bits} bits": 200 / 2**bits for bits in (6, 7, 8, 9)} | {"±100": 1.0}
 PHASES = ("read", "normal form", "write", "build the part", "read the code", "build the code", "compare")
 
@@ -50,7 +54,7 @@ def quantisation_study(paths):
 
 
 def phases(path, language):
-    "Seconds of each phase of converting one model; those from `build the part` on are what verifying costs."
+    "Seconds of each phase of converting one part; those from `build the part` on are what verifying costs."
     spent, last = {}, time.perf_counter()
 
     def lap(phase):
@@ -89,7 +93,7 @@ def measure_phases(paths, language):
 
 
 def ready(paths, folder):
-    "A dataset of these files that is drawn, at the smallest size: how large pictures are does not matter here."
+    "A dataset of these files that is drawn, at the smallest size: how large images are does not matter here."
     dataset = Dataset(folder)
     for path in paths:
         write_bytes(dataset.json_path(path.stem), path.read_bytes())
@@ -115,7 +119,7 @@ def measure_stage(dataset, language, verify, workers=2):
     made = read_json(dataset.path / "tinyllava_metadata.json")
     conversations = sum(made["samples"].values())
     return dict(what=f"stage: {workers} processes, {'each code built and compared' if verify else 'not verified'}",
-                language=language, models=made["parts"], seconds=round(seconds, 2),
+                language=language, parts=made["parts"], seconds=round(seconds, 2),
                 parts_per_minute=round(60 * made["parts"] / seconds),
                 conversations_per_minute=round(60 * conversations / seconds))
 
@@ -126,10 +130,11 @@ def main():
     options.add_argument("--only", choices=("grid", "conversion"), help="one of the two")
     options = options.parse_args()
     for corpus, paths in corpora(options.count):
-        common = about(corpus, len(paths))
-        if corpus != "synthetic" and options.only != "conversion":
-            write("grid", list(quantisation_study(paths)))
-        if options.only == "grid" or is_measured("conversion", corpus=corpus, versions=common["versions"]):
+        common = about(corpus, len(paths), CODE)
+        same = dict(code=code_fingerprint("cad", "text"))
+        if corpus != "synthetic" and options.only != "conversion" and not has_row(rows_of("grid"), same):
+            write("grid", [row | same for row in quantisation_study(paths)])
+        if options.only == "grid" or is_measured("conversion", common):
             continue
         with tempfile.TemporaryDirectory() as folder:
             dataset = ready(paths, Path(folder) / "dataset")

@@ -1,4 +1,4 @@
-"""Measure the synthetic corpus and write `data/results/synthesis.csv`: `python tools/bench_synthesis.py` (about 10
+"""Measure the synthetic corpus and append to `data/results/synthesis.csv`: `python tools/bench_synthesis.py` (about 10
 minutes on two cores).
 
 Each promise of the chapter on construction histories is measured by a reference implementation: the histograms of
@@ -7,9 +7,7 @@ each beginning of a history; flags of the reader; duplicates by normal form; wha
 what both solids have in common; and the time of the whole command.
 """
 import argparse
-import datetime
 import os
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,7 +16,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-from results import write
+from results import about, append, is_measured
 from cadvlm.corpus.folder import FolderSource
 from cadvlm.cad.normal import normal_form, to_sequence
 from cadvlm.cad.curves import Circle, Line
@@ -29,6 +27,7 @@ from cadvlm.cad.solid import build
 from cadvlm.stages.synthesize import synthesize
 from cadvlm.synth.histories import DEEPCAD_HISTOGRAMS, distance, histograms
 
+CODE = ("cad", "synth", "jobs", "stages.synthesize")
 SEEN = 2e-4  # share of the volume that an extrude must change
 FINE = 0.5  # units of the frame that the change must measure
 
@@ -128,24 +127,24 @@ def main():
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--workers", type=int, default=2)
     given = options.parse_args()
+    common = about("synthetic", given.count, CODE) | dict(seed=given.seed, cores=os.cpu_count())
+    if is_measured("synthesis", common, parts=given.count, seed=given.seed):
+        return
     with tempfile.TemporaryDirectory() as there:
         there, rows = Path(there), []
         os.environ["TQDM_DISABLE"] = "1"
         start = time.perf_counter()
-        made = synthesize(there / "two", given.count, given.seed, workers=given.workers)
+        made = synthesize(there / "two", count=given.count, seed=given.seed, workers=given.workers)
         speed = 60 * made.made / (time.perf_counter() - start)
         start = time.process_time()
-        synthesize(there / "one", given.count, given.seed, workers=1)
+        synthesize(there / "one", count=given.count, seed=given.seed, workers=1)
         effort = 1000 * (time.process_time() - start) / given.count
         equal = contents(there / "one") == contents(there / "two")
         with ProcessPoolExecutor(given.workers) as pool:
             rows = list(pool.map(partial(examine, there / "two"), FolderSource(there / "two").ids, chunksize=50))
     found = [*measures(rows), ("speed, two workers", speed, "parts/minute"), ("processor time", effort, "ms/part"),
              ("same bytes from 1 and 2 workers", 100.0 * equal, "%")]
-    common = dict(parts=len(rows), seed=given.seed, date=datetime.date.today().isoformat(), cores=os.cpu_count())
-    write("synthesis", [dict(measure=m, value=f"{v:.4g}", unit=unit) | common for m, v, unit in found])
-    for measure, value, unit in found:
-        print(f"{measure:40}{value:12.4g} {unit}", file=sys.stderr)
+    append("synthesis", [dict(measure=m, value=f"{v:.4g}", unit=unit) | common for m, v, unit in found])
 
 
 if __name__ == "__main__":

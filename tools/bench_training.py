@@ -15,6 +15,9 @@ from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
 from cadvlm.learn.commands import train
 
+CODE = ("learn",)
+
+
 def prepared(folder, count):
     "A dataset of synthetic parts."
     few = count // 20
@@ -41,8 +44,8 @@ def main():
     options.add_argument("--count", type=int, default=1000, help="parts (1000)")
     options.add_argument("--device", help="cuda, mps or cpu")
     options = options.parse_args()
-    common = about("synthetic", options.count, ("torch", "tokenizers", "numpy"))
-    if is_measured("training", versions=common["versions"]):
+    common = about("synthetic", options.count, CODE, ("torch", "tokenizers", "numpy"))
+    if is_measured("training", common, parts=options.count):
         return
     with tempfile.TemporaryDirectory() as folder:
         dataset, runs = prepared(Path(folder), options.count), Path(folder) / "runs"

@@ -7,7 +7,6 @@ MathML, a 3-D output becomes a page of its own beside one script for all, and a 
 another host ends the build.
 """
 
-import ast
 import html
 import inspect
 import json
@@ -16,16 +15,20 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import lru_cache
 from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
 
+import nbdev.doclinks
 import nbdev.processors
 import yaml
+from execnb.shell import CaptureShell
 from latex2mathml.converter import convert as mathml
 from nbdev.config import get_config
 from nbdev.doclinks import _build_modidx
 from nbdev.serve import proc_nbs
+from nbdev.showdoc import show_doc
 from trimesh import resources, util
 
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.S)
@@ -164,13 +167,28 @@ def check_endings(folder):
             sys.exit(f"{path.name} ends with an exported cell; let it end with a sentence on what comes next")
 
 
+class ShowDocs(nbdev.processors.exec_show_docs):
+    """Signatures and docstrings are shown from the modules of the package. nbdev would run every exported cell and
+    every import again, in a new shell for each notebook."""
+
+    shell = staticmethod(lru_cache(maxsize=1)(CaptureShell))
+
+    def begin(self):
+        self.k = self.shell()
+        names = (cell.directives_.get("default_exp") for cell in self.nb.cells)
+        for name in filter(None, names):
+            module = import_module(f"{get_config().lib_name}.{name[0]}")
+            self.k.user_ns.update(vars(module), show_doc=show_doc)
+
+
+def line_of(symbol, file, known=nbdev.doclinks._lineno):
+    "The line where a symbol begins; nbdev knows it by its name inside its module."
+    return known(symbol.removeprefix(str(file).removesuffix(".py").replace("/", ".") + "."), file)
+
+
 def must_run(cell):
-    "Must a cell run before signatures are shown? Exports, imports, `show_doc`; nbdev runs whatever else imports."
-    if cell.cell_type != "code" or not (trees := cell.parsed_()):
-        return False
-    imports = all(isinstance(tree, (ast.Import, ast.ImportFrom)) for tree in trees)
-    exports = {"export", "exports", "exporti"} & cell.directives_.keys()
-    return bool(imports or exports or nbdev.processors._show_docs(trees))
+    "Must a cell run? Those that show a signature."
+    return cell.cell_type == "code" and bool(nbdev.processors._show_docs(cell.parsed_() or []))
 
 
 def forget_fonts(folder):
@@ -228,7 +246,8 @@ def render(folder):
 def main():
     config = get_config()
     config["renderer"] = "numpy_doc.NumpyRenderer"
-    nbdev.processors._do_eval = must_run
+    nbdev.processors._do_eval, nbdev.processors.exec_show_docs = must_run, ShowDocs
+    nbdev.doclinks._lineno = line_of
     check_endings(config.nbs_path)
     folder = stage(config)
     render(folder)

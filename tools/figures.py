@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from matplotlib.figure import Figure
 
 from cadvlm.cad.drawing import Drawing, encode_png, project
 from cadvlm.cad.curves import Loop, Profile
-from cadvlm.cad.sequence import CadSequence, Extrude, Plane, Sketch, read
+from cadvlm.cad.sequence import CadSequence, Extrude, Operation, Plane, Sketch, read
 from cadvlm.cad.solid import build
 from cadvlm.cad.view import shaded_image
 from cadvlm.errors import CadError
+from cadvlm.reading.reconstruct import reconstruct
 from cadvlm.synth.histories import part
 from cadvlm.text.language import decode, encode
 
@@ -62,6 +64,42 @@ def example():
         figure.text(x, 0.51, "→", fontsize=16, ha="center", va="center", color="0.45")
     for x, words in ((0.17, "drawing"), (0.525, "code"), (0.855, "part")):
         figure.text(x, 0.01, words, fontsize=9, ha="center", va="bottom", color="0.35")
+    return figure
+
+
+def bracket():
+    "A bracket with a hole through its base and one through its wall."
+    base, wall = Loop.rectangle(0, 0, 80, 50), Loop.rectangle(0, 0, 14, 50)
+    side = Plane((0, 0, 36), (0, 1, 0), (0, 0, 1))
+    return CadSequence(
+        (
+            Extrude.between(base, 0, 12),
+            Extrude.between(wall, 0, 60, Operation.JOIN),
+            Extrude.between(Loop.circle(11, 52, 25), 0, 12, Operation.CUT),
+            Extrude.between(Loop.circle(8, 25, 0), 0, 14, Operation.CUT, side),
+        )
+    )
+
+
+def reading():
+    "A figure of a drawing that is read: its three views, the code that was found, and the part that the code builds."
+    views = {v: project(build(bracket()), v) for v in ("front", "top", "right")}
+    found = reconstruct(views)
+    assert found.certified
+    figure = Figure(figsize=(9.4, 3.3), dpi=150)
+    places = dict(top=(0.0, 0.5), front=(0.0, 0.04), right=(0.17, 0.04))
+    for view, (x, y) in places.items():
+        views[view].plot(figure.add_axes((x, y, 0.17, 0.48)), line_width=4)
+    code = "\n".join(textwrap.fill(line, 72, subsequent_indent="    ") for line in encode(found.sequence).splitlines())
+    text, solid = figure.add_axes((0.37, 0, 0.36, 1)), figure.add_axes((0.74, 0.05, 0.26, 0.95))
+    text.text(0, 0.53, code, family="monospace", fontsize=5.6, linespacing=1.8, ha="left", va="center")
+    solid.imshow(shaded_image([build(found.sequence)], (BLUE,), size=560))
+    for axes in (text, solid):
+        axes.axis("off")
+    for x in (0.355, 0.745):
+        figure.text(x, 0.53, "→", fontsize=16, ha="center", va="center", color="0.45")
+    for x, words in ((0.17, "drawing"), (0.55, "code"), (0.87, "part, drawn again: the same lines")):
+        figure.text(x, 0.0, words, fontsize=9, ha="center", va="bottom", color="0.35")
     return figure
 
 
@@ -215,6 +253,7 @@ FIGURES = {
     "badges": draw_badges,
     "favicon": lambda: (IMAGES / "favicon.png").write_bytes(cube()),
     "example": lambda: example().savefig(IMAGES / "example.png"),
+    "reading": lambda: reading().savefig(IMAGES / "reading.png"),
     "predictions": draw_predictions,
     "contact_sheet": lambda: draw_real_parts("contact_sheet", lambda folder: contact_sheet(real_parts(folder, 24))),
     "open_cascade": lambda: draw_real_parts("open_cascade", lambda folder: open_cascade(folder, COMPARED)),

@@ -1,5 +1,5 @@
 """Tables of results: a run appends its rows to `data/results/NAME.csv`, and skips what has been measured with the
-same versions."""
+same code and the same versions."""
 from pathlib import Path
 
 from cadvlm.measure.results import add_rows, has_row, provenance, read_rows
@@ -7,11 +7,12 @@ from cadvlm.measure.results import add_rows, has_row, provenance, read_rows
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "data" / "results"
 GEOMETRY = ("manifold3d", "numba", "matplotlib", "zlib-ng")
+KEY = ("corpus", "versions", "code")
 
 
-def about(corpus, parts, packages=GEOMETRY):
-    "The columns that say when, where, with which versions and of what the rows are."
-    return provenance(*packages) | dict(corpus=corpus, parts=parts)
+def about(corpus, parts, code, packages=GEOMETRY, /):
+    "The columns that say when, where, with which versions and which code of cadvlm, and of what the rows are."
+    return provenance(*packages, code=code) | dict(corpus=corpus, parts=parts)
 
 
 def rows_of(name):
@@ -19,9 +20,9 @@ def rows_of(name):
     return read_rows(RESULTS / f"{name}.csv")
 
 
-def is_measured(name, **same):
-    "Has a table a row with these values?"
-    return has_row(rows_of(name), same)
+def is_measured(name, common, /, **more):
+    "Has a table a row with the key of `about(...)`, and with more values?"
+    return has_row(rows_of(name), {k: common[k] for k in KEY} | more)
 
 
 def write(name, rows):
@@ -38,4 +39,4 @@ def append(name, rows):
     rows = list(rows)
     add_rows(RESULTS / f"{name}.csv", rows)
     for row in rows:
-        print({k: v for k, v in row.items() if k not in ("machine", "python", "versions")}, flush=True)
+        print({k: v for k, v in row.items() if k not in ("machine", "python", "versions", "code")}, flush=True)

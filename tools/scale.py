@@ -1,7 +1,8 @@
 """Run every stage at 1K, 10K and 100K for real and write `data/results/scale.csv`: `make scale`.
 
 1,100, 11,000 and 108,946 synthetic parts, as many as the published report had, through the commands as a user types
-them. A row is written as its stage ends; a run that was stopped goes on after the last of them. The corpora and
+them. A row is written as its stage ends; a run that was stopped goes on after the last of them,
+unless the code has changed. The corpora and
 datasets are those of
 `cadvlm run --scale`, `data/synthetic_1k_source` and `data/synthetic_1k` and so on, and can be looked at afterwards.
 With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again
@@ -22,12 +23,15 @@ from results import write as write_table
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.corpus.folder import FolderSource
 from cadvlm.files import read_json
+from cadvlm.measure.results import has_row
 
 STAGES = ("synthesize", "extract", "dedup", "render", "convert, not verified", "convert", "validate --quick",
           "validate")
 SCALES = {"1k": 1_100, "10k": 11_000, "100k": 108_946}
+CODE = ("cad", "text", "corpus", "jobs", "synth", "stages")
 COLUMNS = ("date", "machine", "python", "versions", "scale", "stage", "workers", "seconds", "parts", "failed",
-           "parts_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_part")
+           "parts_per_minute", "samples", "samples_per_minute", "peak_mb", "all_mb", "bytes", "bytes_per_part",
+           "code")
 
 
 def timed(*arguments):
@@ -112,16 +116,19 @@ def main():
     options.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     options.add_argument("--folder", type=Path, default=ROOT / "data", help="where corpora and datasets go (data)")
     options.add_argument("--workers", type=int, default=2)
-    options.add_argument("--again", action="store_true", help="measure again what there is a row for, and replace it")
+    options.add_argument("--again", action="store_true", help="measure again, and replace the rows of this code")
     options = options.parse_args()
     for scale in options.scales:
         dataset, count = Dataset(options.folder / f"synthetic_{scale}"), SCALES[scale]
         for name, command, written, summary in stages(dataset.path.with_name(f"synthetic_{scale}_source"), dataset,
                                                       count, options.workers):
-            rows = [r for r in rows_of("scale") if not (options.again and (r["scale"], r["stage"]) == (scale, name))]
-            if name not in options.stages or any((r["scale"], r["stage"]) == (scale, name) for r in rows):
+            common = {k: v for k, v in about("synthetic", count, CODE).items() if k in COLUMNS}
+            same = dict(scale=scale, stage=name, code=common["code"])
+            rows = [r for r in rows_of("scale") if not (options.again and has_row([r], same))]
+            if name not in options.stages or has_row(rows, same):
                 continue
-            common = {k: v for k, v in about("synthetic", count).items() if k in COLUMNS}
+            if name == "synthesize" and written[0].exists():
+                sys.exit(f"{written[0].parent} is of an earlier run: remove it, or name another --folder")
             new = (common | dict(scale=scale, stage=name, workers=options.workers)
                    | row(name, command, written, summary, dataset.path, count))
             write("scale", [*rows, new])

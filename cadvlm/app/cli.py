@@ -112,9 +112,10 @@ def _parsed(path):
     try: node = yaml.load(Path(path).read_text(encoding='utf-8-sig'), _loader()) or {}
     except OSError as e: raise DatasetError('bad_config', str(path), f'the file cannot be read: {e.strerror}') from None
     except (yaml.YAMLError, ValueError) as e:
-        raise DatasetError('bad_config', str(path), f'expected YAML, found {" ".join(str(e).split())}') from None
+        raise DatasetError('bad_config', str(path), f'this is no YAML: {" ".join(str(e).split())}') from None
     if type(node) is dict: return node
-    raise DatasetError('bad_config', str(path), f'expected a section for each command, found {type(node).__name__}')
+    what = f'settings stand in a section for each command, such as `render:`; here is a {type(node).__name__}'
+    raise DatasetError('bad_config', str(path), what)
 
 # %% ../../nbs/940_cli.ipynb #abfc9c71
 def did_you_mean(word, known):
@@ -126,7 +127,7 @@ def did_you_mean(word, known):
 def _section(cls, section, where):
     "The settings of a section, checked; arguments may stand among them."
     if type(section) is not dict:
-        raise DatasetError('bad_config', where, f'expected settings, found {type(section).__name__}')
+        raise DatasetError('bad_config', where, f'a section holds settings, not a {type(section).__name__}')
     section = {str(k).replace('-', '_'): v for k, v in section.items()}
     flags = {k: v for k, v in section.items() if k not in cls.arguments}
     for key in flags:

@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from .page import VIEWER, card, counts, mesh_script, page, section, table
+from .readings import reconstruct
 from .run import run as run_stages, say
 from ..cad.export import save
 from ..cad.repair import read_part
@@ -184,13 +185,16 @@ cadvlm stats  data/training/mine
 cadvlm report data/training/mine'''
 
 
-def _large_numbers(drawing, conversion):
+def _large_numbers(drawing, conversion, reading):
     "What stands at the top of the page."
     kept = conversion.get('quantisation') or {}
     cells = [(f'{drawing["parts"]:,}', 'parts'), (f'{drawing["images"]:,}', f'drawings, {drawing["size"]} px'),
              (f'{sum(conversion["samples"].values()):,}', 'conversations'),
              (f'{conversion["code_length"].get("mean", 0):,.0f}', 'characters of code, mean')]
     if kept: cells.append((f'{kept["median"]:.3f}', 'IoU of part and rebuilt code, median'))
+    if reading:
+        certified = 100*reading['certified'] / drawing['parts']
+        cells.append((f'{certified:.1f} %', 'read back from their lines, certified'))
     return counts(cells)
 
 
@@ -201,9 +205,11 @@ def _failures(summaries):
 # %% ../../nbs/920_demo.ipynb #82b82006
 _LEAD = '''Every part was built as a solid from its construction history, projected with hidden lines, and written
 as code in whole units. The code was read back, built again and compared with the part. Source: $source.'''
+_READ = ''' Then the lines of the three views were <a href="read/index.html">read back</a> into parts, from the
+lines alone.'''
 
 
-def write_page(dataset, summaries, path, workers=None):
+def write_page(dataset, summaries, path, workers=None, reading=None):
     """Write a page that shows all parts of a dataset.
 
     Parameters
@@ -214,6 +220,8 @@ def write_page(dataset, summaries, path, workers=None):
     path : Path
         The HTML file; files of the parts lie beside it, in `parts`.
     workers : int, optional
+    reading : dict, optional
+        Metadata of `cadvlm reconstruct`, whose page is in the folder `read` beside this one.
     """
     dataset, path = Dataset(dataset), Path(path)
     check_places([path], [path])
@@ -224,13 +232,13 @@ def write_page(dataset, summaries, path, workers=None):
              for i in sorted(answers) if i in about]
     stages = [(s.stage, f'{s.requested - s.failed:,}', f'{s.seconds:.1f} s', f'{s.rate:,.0f} / min') for s in summaries]
     options = ''.join(f'<option value="{n}">{n}{" or more"*(n == 4)}</option>' for n in (1, 2, 3, 4))
-    body = [_large_numbers(drawing, conversion),
+    body = [_large_numbers(drawing, conversion, reading),
             section('Drawings beside their code', Template(_TOOLS).substitute(extrudes=options),
                     f'<div class="parts">{"".join(cards)}</div>', _DIALOG),
             section('Stages', table(stages, ('stage', 'parts', 'time', 'speed'))),
             section('Failures', _failures(summaries)),
             section('Your own parts', f'<div class="box"><pre>{_FURTHER}</pre></div>')]
-    lead = Template(_LEAD).substitute(source=html.escape(info['source']['name']))
+    lead = Template(_LEAD).substitute(source=html.escape(info['source']['name'])) + (_READ if reading else '')
     text = page(f'{drawing["parts"]:,} parts, drawn and written', lead, '\n'.join(body), _STYLE, VIEWER + _SCRIPT)
     write_bytes(path, text.encode())
 
@@ -250,6 +258,8 @@ def demo(output, settings):
     say(made, '')
     sizes = dict(zip(('train_size', 'val_size', 'test_size'), map(len, open_source(source).split.values())))
     summaries = [made, *run_stages(source, dataset, **sizes, seed=settings.seed, **pooled)]
-    write_page(dataset, summaries, file, settings.workers)
+    summaries.append(reconstruct(dataset, output/'read', split='all', timeout=2., **pooled))
+    say(summaries[-1], '')
+    write_page(dataset, summaries, file, settings.workers, read_json(output/'read'/'reconstruction.json'))
     say(f'Look at {file}')
     return summaries

@@ -444,10 +444,10 @@ def report_page(surveys, folders, name='report', published=None) -> str:
             section('Stages', table(rows(_stage_rows), ('stage', 'parts', 'failed', 'time', 'speed', 'command'))),
             section('Failures', table(rows(_failure_rows), ('reason', 'parts')) or '<p>None.</p>'),
             section('Files', table(rows(_file_rows), ('', 'files', 'size'))), section('Download', _downloads(name))]
-    body = '\n'.join(filter(None, body))
+    text = '\n'.join(filter(None, body))
     lead = '. '.join(html.escape(f'{s["name"]}: {parts_of(s):,} parts from {s["source"]}') for s in surveys)
     title = 'Report on ' + ', '.join(s['name'] for s in surveys)
-    blocks = *map(_large_numbers, surveys), contents(body), body
+    blocks = *map(_large_numbers, surveys), contents(text), text
     return page(title, lead, '\n'.join(blocks), 'nav { margin-top: 2rem }\n')
 
 # %% ../../nbs/930_report.ipynb #b9bf10a4
@@ -474,7 +474,7 @@ def _checked(datasets, output):
 
 
 @command(Settings)
-def report(datasets, settings):
+def report(datasets, settings) -> Report:
     """
     Returns
     -------

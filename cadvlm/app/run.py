@@ -49,7 +49,8 @@ def _plan(source, output, settings):
 
 # %% ../../nbs/910_run_all.ipynb #59168a79
 _EXTRAS = dict(torch='train', torchvision='train', transformers='train', tokenizers='train', peft='train',
-               accelerate='train', interegular='train', distributed='cluster', dask='cluster', OCP='cad')
+               accelerate='train', interegular='train', distributed='cluster', dask='cluster', OCP='cad',
+               ezdxf='drawings', svgelements='drawings')
 
 
 def function_of(cls):

@@ -88,7 +88,7 @@ def _overlap(corners, normals, side):
 _THICK = 1e-6               # units: half the thickness of a plate
 
 
-def _plate(region, axes, height, corners):
+def _plate(corners, region, axes, height):
     "The region of a plane as a plate, with the corners of the mesh where it has them."
     known = cKDTree(corners.reshape(-1, 3))
     def to_corners(points):
@@ -123,7 +123,7 @@ def skins(manifold: Manifold, part: Manifold | None = None) -> list[Manifold]:
     for p in suspects:
         here = slice(first[p], last[p])
         found = _overlap(corners[here], normals[here], side[here])
-        if found: plates.append(_plate(*found, corners[here]))
+        if found: plates.append(_plate(corners[here], *found))
     return plates
 
 # %% ../../nbs/125_boolean.ipynb #d160320b

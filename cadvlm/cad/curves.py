@@ -123,7 +123,8 @@ class Arc:
         return [self.start, self.end] + [_compass_point(self.centre, self.radius, q) for q in quarters]
 
     def scaled(self, scale: float, shift: Point = (0., 0.)) -> 'Arc':
-        return Arc(*(_scaled(p, scale, shift) for p in (self.start, self.end, self.centre)), self.sweep)
+        start, end, centre = (_scaled(p, scale, shift) for p in (self.start, self.end, self.centre))
+        return Arc(start, end, centre, self.sweep)
 
     def mapped(self, move: Callable[[Point], Point], flip: bool = False) -> 'Arc':
         return Arc(move(self.start), move(self.end), move(self.centre), -self.sweep if flip else self.sweep)

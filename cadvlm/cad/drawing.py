@@ -189,6 +189,7 @@ def _plotted(drawing, ax, hidden_lines, line_width):
         ax.imshow(faces, extent=(-half, half, -half, half))
     points = min(ax.get_window_extent().size) * 72 / ax.figure.dpi / 512
     for path, width, color, dashes in _layers(drawing, hidden_lines, line_width):
+        path.should_simplify = False                        # or an SVG file would lose corners of circles
         style = dict(ls=(0, dashes), capstyle='butt') if dashes else dict(ls='-', capstyle='projecting')
         line = PathPatch(path, fill=False, edgecolor=color, lw=width*points, joinstyle='round', snap=False, **style)
         ax.add_patch(line)
@@ -302,8 +303,8 @@ def image_of(drawing: Drawing, size: int = 512, hidden_lines: bool = True,
     raise GeometryError('blank', drawing.view, 'the image is white; draw it larger or with wider lines')
 
 
-def draw(solid: Solid, views: Iterable[str], size: int = 512, style: Style = 'lines', hidden_lines: bool = True,
-         line_width: float = LINE_WIDTH) -> dict[str, np.ndarray]:
+def draw(solid: Solid, views: Iterable[ViewName | Literal['sheet']], size: int = 512, style: Style = 'lines',
+         hidden_lines: bool = True, line_width: float = LINE_WIDTH) -> dict[str, np.ndarray]:
     """Images of a solid.
 
     Parameters

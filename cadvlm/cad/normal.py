@@ -270,6 +270,7 @@ def to_sequence(features: Sequence[Feature]) -> CadSequence:
         plane, kind, base = plane_of(f.azimuth, f.tilt), Extent.ONE_SIDE, f.low
         if f.low == 0: base = 0.
         elif f.low == -f.high: kind, base = Extent.SYMMETRIC, 0.
-        plane = replace(plane, origin=tuple(n*base + 0. for n in plane.normal))
+        x, y, z = (n*base + 0. for n in plane.normal)
+        plane = replace(plane, origin=(x, y, z))
         extrudes.append(Extrude(Sketch(plane, f.profiles), f.high - base, f.operation if i else Operation.NEW, kind))
     return CadSequence(tuple(extrudes))

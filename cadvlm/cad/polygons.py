@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .curves import Arc, Circle, Curve, Line, Loop
 from .sequence import CadSequence, Vector
@@ -33,12 +34,13 @@ class Frame:
 
     @property
     def shift(self) -> Vector:
-        return tuple(-c*self.scale for c in self.centre)
+        x, y, z = self.centre
+        return -x*self.scale, -y*self.scale, -z*self.scale
 
-    def to_frame(self, points: np.ndarray) -> np.ndarray:
+    def to_frame(self, points: ArrayLike) -> np.ndarray:
         return (np.asarray(points) - self.centre) * self.scale
 
-    def to_world(self, points: np.ndarray) -> np.ndarray:
+    def to_world(self, points: ArrayLike) -> np.ndarray:
         return np.asarray(points) / self.scale + self.centre
 
     def apply(self, sequence: CadSequence) -> CadSequence:

@@ -49,7 +49,8 @@ def tidy(loop: Loop) -> Loop:
         one = _joined(pieces[-1], c)
         pieces[-1:] = [one] if one else [pieces[-1], c]
     if len(pieces) > 1 and (one := _joined(pieces[-1], pieces[0])): pieces = [one, *pieces[1:-1]]
-    if len(pieces) == 2 and _one_circle(*pieces): return Loop((Circle(pieces[0].centre, pieces[0].radius),))
+    if len(pieces) == 2 and isinstance(one := pieces[0], Arc) and _one_circle(*pieces):
+        return Loop((Circle(one.centre, one.radius),))
     first = min(range(len(pieces)), key=lambda i: _start_key(pieces[i]))
     return Loop(tuple(pieces[first:] + pieces[:first]))
 

@@ -20,6 +20,11 @@ from ..files import parse_json
 Vector = tuple[float, float, float]
 
 
+def _moved(point, scale, shift) -> Vector:
+    x, y, z = (v*scale + s for v, s in zip(point, shift))
+    return x, y, z
+
+
 @dataclass(frozen=True, slots=True)
 class Plane:
     """A sketch plane: origin and two orthogonal unit axes, in world coordinates."""
@@ -35,10 +40,11 @@ class Plane:
     def to_world(self, point: Point, height: float = 0.) -> Vector:
         "The world point above sketch point `(x, y)` at `height` along the normal."
         axes = zip(self.origin, self.x_axis, self.y_axis, self.normal)
-        return tuple(o + point[0]*x + point[1]*y + height*n for o, x, y, n in axes)
+        x, y, z = (o + point[0]*x + point[1]*y + height*n for o, x, y, n in axes)
+        return x, y, z
 
     def scaled(self, scale: float, shift: Vector = (0., 0., 0.)) -> 'Plane':
-        return Plane(tuple(o*scale + s for o, s in zip(self.origin, shift)), self.x_axis, self.y_axis)
+        return Plane(_moved(self.origin, scale, shift), self.x_axis, self.y_axis)
 
 # %% ../../nbs/105_sequence.ipynb #8b130b31
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,8 @@ class CadSequence:
 
     def scaled(self, scale: float, shift: Vector = (0., 0., 0.)) -> 'CadSequence':
         "The same part with every world point `p` moved to `p·scale + shift`."
-        box = self.bounding_box and tuple(tuple(v*scale + s for v, s in zip(p, shift)) for p in self.bounding_box)
+        low, high = self.bounding_box or (None, None)
+        box = (_moved(low, scale, shift), _moved(high, scale, shift)) if low else None
         return CadSequence(tuple(e.scaled(scale, shift) for e in self.extrudes), box, self.flags)
 
     def __repr__(self):

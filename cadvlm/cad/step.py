@@ -121,8 +121,8 @@ class _Kernel:
         finally: alarm.cancel()
 
 
-atexit.register(lambda: _kernel.stop())
 _kernel = _Kernel()
+atexit.register(lambda: _kernel.stop())
 
 # %% ../../nbs/175_step.ipynb #d358ac8e
 def _corners(shape):

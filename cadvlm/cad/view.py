@@ -39,7 +39,12 @@ def within(solid: Solid, frame: Frame) -> Solid:
 
 # %% ../../nbs/185_view.ipynb #62410edd
 Color = tuple[int, int, int]
-COLORS = ((168, 178, 188), *(tuple(bytes.fromhex(PALETTE[k][1:])) for k in (1, 4, 2, 3, 5)))   # no blue: it hides edges
+def _rgb(text) -> Color:
+    red, green, blue = bytes.fromhex(text.removeprefix('#'))
+    return red, green, blue
+
+
+COLORS = ((168, 178, 188), *(_rgb(PALETTE[k]) for k in (1, 4, 2, 3, 5)))           # no blue: it hides edges
 
 
 def _painted(view, size, parts):
@@ -65,7 +70,7 @@ def shaded_image(solids: list[Solid], colors: Sequence[Color] = COLORS, view: Vi
     -------
     (size, size, 3) uint8
     """
-    surfaces = [project(s, view, 'shaded').surface for s in solids]
+    surfaces = [np.asarray(project(s, view, 'shaded').surface) for s in solids]
     whole = Solid(Manifold.compose([s.manifold for s in solids]), solids[0].frame)
     numbers = [np.concatenate((s[:, :3], np.full_like(s[:, 3:], k)), axis=1) for k, s in enumerate(surfaces)]
     ink = Drawing(view, project(whole, view).visible, []).rasterize(size) / 255
@@ -275,4 +280,5 @@ def show(*solids: Solid, colors: Sequence[Color] = COLORS) -> View:
     if not solids: raise ValueError('show needs at least one solid')
     if len(colors) < len(solids):
         raise ValueError(f'show needs a colour for each of {len(solids)} solids: there are only {len(colors)}')
-    return View([solids[0], *(within(s, solids[0].frame) for s in solids[1:])], tuple(map(tuple, colors)))
+    tints = tuple((red, green, blue) for red, green, blue in colors)
+    return View([solids[0], *(within(s, solids[0].frame) for s in solids[1:])], tints)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_ISLNK
+from typing import Any
 
 import orjson
 from zlib_ng import zlib_ng
@@ -51,8 +52,9 @@ def check_name(name: str, size: int, count: int) -> None:
         raise DatasetError('too_many', '', f'expected at most {MOST_MEMBERS:,} members, found more')
 
 # %% ../../nbs/320_archive.ipynb #7c2d1888
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, zlib_ng.error, lzma.LZMAError,
-          EOFError, OSError, ValueError, OverflowError, NotImplementedError, RecursionError)
+BROKEN: tuple[Any, ...] = (
+    tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, zlib_ng.error, lzma.LZMAError,
+    EOFError, OSError, ValueError, OverflowError, NotImplementedError, RecursionError)
 DOWNLOAD_AGAIN = 'download it again (cadvlm download), or unpack what can be saved'
 
 # %% ../../nbs/320_archive.ipynb #07333308
@@ -144,7 +146,8 @@ class _Indexed(Source):
         "`{archive, code, layout, split, others, places}`, kept or made."
         if self.cache and (kept := self.cached_index(self.cache)): return kept
         start, where = time.perf_counter(), redacted(self.location)
-        made = _index_of(*self.scan(where), where)
+        found, of_split = self.scan(where)
+        made = _index_of(found, of_split, where)
         _log.info('%s: %s parts found in %.1f s', self.name, len(made['places']), time.perf_counter() - start)
         return dict(archive=self.archive_signature, code=cadvlm.__version__) | made
 

@@ -126,7 +126,7 @@ class FolderSource(Source):
         return (read_json(path) if self.layout not in PLAIN or path.exists() else None), str(path)
 
     def json_path(self, id: str) -> Path:
-        return self.path/self.layout.file(id)
+        return Path(self.location)/self.layout.file(id)
 
     def signature(self, id: str) -> list | None:
         "Size and time; None where there is no ordinary file."

@@ -65,7 +65,7 @@ def plain_layout(names, inside) -> Layout | None:
     folders = sorted(n for n in names if '.' not in n)[:LOOK]
     files = [*names, *(f'{folder}/{n}' for folder in folders for n in inside(folder))]
     fits = {layout: sum(layout.id(f) is not None for f in files if f.endswith('.json')) for layout in PLAIN}
-    best = max(PLAIN, key=fits.get)
+    best = max(PLAIN, key=lambda layout: fits[layout])
     return best if fits[best] else None
 
 # %% ../../nbs/300_layout.ipynb #d1c4aa2d

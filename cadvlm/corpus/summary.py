@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import cadvlm
-from .dataset import STAGES, Dataset, check_ours, check_sums, writing
+from .dataset import STAGES, Dataset, check_ours, writing
+from .sums import check_sums
 from ..files import write_json
 
 # %% ../../nbs/350_summary.ipynb #cfa5ff5a

@@ -122,7 +122,7 @@ def available_workers(workers: int | None = None, scheduler: str | None = None) 
         with cluster(scheduler) as client:
             try: return ClusterSize(client, scheduler).wait()
             except OSError as e: raise cluster_error(e, scheduler) from None
-    if workers is not None: return Pooled(workers=workers).workers
+    if workers is not None: return Pooled(workers=workers).workers or 1
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../../nbs/440_cluster.ipynb #06463410

@@ -24,7 +24,7 @@ def start_time(pid: int) -> str | None:
     "When a process started, on Linux in ticks since boot; elsewhere just `yes`. None when there is no such process."
     if os.name == 'nt': return _start_time_on_windows(pid)
     try: state, *fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
-    except OSError: state, fields = '', ()
+    except OSError: state, fields = '', []
     if state: return fields[18] if state not in 'ZX' else None
     try: os.kill(pid, 0)                            # no /proc: signal 0 asks, and sends nothing
     except ProcessLookupError: return None
@@ -250,22 +250,25 @@ class Journal(_RowFile, _Claims):
         `busy` when another process has a journal open in the same folder; `not_ours` where another file has its name;
         `read_only` where nothing can be written.
     """
+    lock: Lock | None
+
     def __init__(self, path, settings: dict, keep: bool = False):
         self.path, self.settings, self.keep = Path(path), settings, keep
         self.offsets, self.claims = {}, set()
         with writing(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.lock = Lock.take(self.path.with_name('lock'), self.path.stem)
+            lock = self.lock = Lock.take(self.path.with_name('lock'), self.path.stem)
             try: self._open(settings)
             except BaseException:
-                self.lock.release()
+                lock.release()
                 raise
 
     def close(self) -> None:
         "Let others in. What a full disk did not take is lost: the row is made again."
         if not self.lock: return
+        lock, self.lock = self.lock, None
         try: self.file.close()
-        finally: self.lock = self.lock.release()
+        finally: lock.release()
 
     def __del__(self):
         try: self.close()

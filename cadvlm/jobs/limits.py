@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from ..errors import CadError
 
 try: import resource
-except ImportError: resource = None                    # Windows
+except ImportError: resource = None                    # type: ignore[assignment]  # Windows
 
 # %% ../../nbs/410_limits.ipynb #b85bdad3
 @contextmanager

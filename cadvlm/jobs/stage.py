@@ -71,15 +71,15 @@ class Stage:
         self.summary.problems += rows.problems
         return rows
 
-    def finish(self, rows, about, failed, file, sweep=lambda: None):
+    def finish(self, rows, about, failed, file, sweep=lambda: None, may_be_empty=False):
         """Write metadata and failures, and count.
 
         Raises
         ------
         DatasetError
-            `nothing_made` when no part is left; files of earlier runs are kept then.
+            `nothing_made` when no part is left, unless that is a result; files of earlier runs are kept then.
         """
-        if not about['parts']: raise self._nothing(rows, about)
+        if not (about['parts'] or may_be_empty): raise self._nothing(rows, about)
         sweep()
         sweep_parts(self.dataset, self.name)
         self.journal.forget()

@@ -21,7 +21,7 @@ from ..errors import DatasetError
 from .limits import HARD_FACTOR, WALL_FACTOR, attempt, hard_limit
 
 try: import resource
-except ImportError: resource = None                    # Windows
+except ImportError: resource = None                    # type: ignore[assignment]  # Windows
 
 # %% ../../nbs/430_workers.ipynb #acf9607c
 def warm_up() -> None:
@@ -224,7 +224,7 @@ def processes(workers: int):
     with ThreadPoolExecutor(workers) as threads:
         try:
             pool.idle.append(pool.take())
-            yield functools.partial(threads.submit, pool.shard)
+            yield lambda *task: threads.submit(pool.shard, *task)
         finally:
             pool.close()
             threads.shutdown(wait=False, cancel_futures=True)

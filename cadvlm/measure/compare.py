@@ -310,7 +310,7 @@ def _common_tokens(output, smallest):
 
 
 @command(Compare)
-def compare(datasets, settings):
+def compare(datasets, settings) -> Comparison:
     """
     Returns
     -------

@@ -229,9 +229,9 @@ def evaluate(predictions, dataset, protocol='cadvlm', **settings) -> pd.DataFram
     DatasetError
         What `read_predictions` raises; `unknown_id`, `bad_setting`.
     """
-    settings, dataset = Evaluate(protocol=protocol, **settings), Dataset(dataset)
-    request = _requested(dataset, settings.split, read_predictions(predictions), settings.only_answered)
-    return _score_all(dataset, request, settings)
+    chosen, dataset = Evaluate(protocol=protocol, **settings), Dataset(dataset)
+    request = _requested(dataset, chosen.split, read_predictions(predictions), chosen.only_answered)
+    return _score_all(dataset, request, chosen)
 
 # %% ../../nbs/840_evaluate.ipynb #73b73007
 def _ends(ends):
@@ -292,7 +292,7 @@ def _reported(table, request, settings, output):
 
 # %% ../../nbs/840_evaluate.ipynb #73b73008
 @command(Evaluate)
-def evaluate_file(predictions, dataset, settings):
+def evaluate_file(predictions, dataset, settings) -> Summary:
     """
     Returns
     -------

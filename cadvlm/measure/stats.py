@@ -474,7 +474,7 @@ def _write_stats(place, path, other):
 
 # %% ../../nbs/850_stats.ipynb #7559c7df
 @command(Stats)
-def stats(folder, settings):
+def stats(folder, settings) -> Summary:
     """
     Returns
     -------

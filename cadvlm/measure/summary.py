@@ -44,6 +44,7 @@ def score_table(scores, protocol):
 
 # %% ../../nbs/830_summary_of_scores.ipynb #72b7200a
 _RESAMPLES = 1000
+_TOGETHER = 10**6           # values that are drawn at a time
 
 
 def _by_part(values, parts):
@@ -63,6 +64,7 @@ def interval(values, parts, statistic=np.nanmean, seed=0):
     values, parts : (n,) float and str
         A value for each sample, and the part that it belongs to.
     statistic : callable
+        Of an array and its `axis`, such as `np.nanmedian`.
 
     Returns
     -------
@@ -71,8 +73,10 @@ def interval(values, parts, statistic=np.nanmean, seed=0):
     """
     if len(set(parts)) < 2: return None
     rng, found = np.random.default_rng(seed), _by_part(np.asarray(values, dtype=float), np.asarray(parts))
-    resampled = [statistic(found[rng.integers(len(found), size=len(found))]) for _ in range(_RESAMPLES)]
-    return np.percentile(resampled, (2.5, 97.5)).tolist()
+    drawn = lambda count: found[rng.integers(len(found), size=(count, len(found)))].reshape(count, -1)
+    step = min(_RESAMPLES, max(1, _TOGETHER // found.size))
+    resampled = [statistic(drawn(min(step, left)), axis=1) for left in range(_RESAMPLES, 0, -step)]
+    return np.percentile(np.concatenate(resampled), (2.5, 97.5)).tolist()
 
 # %% ../../nbs/830_summary_of_scores.ipynb #72b7200f
 def _statistics(values, parts, seed):

@@ -11,7 +11,7 @@ import inspect
 import types
 import typing
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, Callable, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
@@ -178,14 +178,14 @@ def ordered(cls):
     return dict(sorted(cls.model_fields.items(), key=lambda nf: nf[0] in Pooled.model_fields))
 
 
-def _signature(cls):
-    "The arguments and the settings of a command as the signature of a function."
+def _signature(cls, function):
+    "The arguments and the settings of a command as the signature of a function, which returns what `function` does."
     Parameter = inspect.Parameter
     own = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, annotation=a.type, default=a.default)
            for n, a in cls.arguments.items()]
     flags = [Parameter(n, Parameter.KEYWORD_ONLY, annotation=f.annotation, default=f.default)
              for n, f in ordered(cls).items()]
-    return inspect.Signature([*own, *flags])
+    return inspect.Signature([*own, *flags], return_annotation=inspect.signature(function).return_annotation)
 
 
 def _described(cls, extra=''):
@@ -197,14 +197,17 @@ def _described(cls, extra=''):
     return '\n'.join([*lines, '', inspect.cleandoc(extra or '')]).strip()
 
 # %% ../../nbs/370_settings.ipynb #ef7232da
-def command(cls):
+_Result = TypeVar('_Result')
+
+
+def command(cls) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
     """Make `function(*arguments, settings)` a function of arguments and keyword arguments.
 
     The first line of its docstring, its parameters and their help come from the class; what its own docstring says
     (what it returns and raises) follows.
     """
     def decorate(function):
-        signature = _signature(cls)
+        signature = _signature(cls, function)
 
         @functools.wraps(function)
         def called(*args, **given):

@@ -55,7 +55,7 @@ class Compare(Settings):
                                                    'with --language compact.'))
     function, group = 'measure.compare:compare', 'score'
     example = 'cadvlm compare data/synthetic_1k data/synthetic_10k --tests data/held_out'
-    tests: list[Path] | None = Field((), description='Datasets to test on, all splits of them.')
+    tests: list[Path] | None = Field(None, description='Datasets to test on, all splits of them.')
     output: Path | None = Field(Path('data/compare'), description='Folder of the runs.')
     results: Path | None = Field(
         None, description='Table to which rows are added, with examples of what the models write beside it; by default '

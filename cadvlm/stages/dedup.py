@@ -18,8 +18,9 @@ from scipy.spatial import cKDTree
 import cadvlm
 from ..cad.repair import load_part
 from ..cad.solid import build
-from ..corpus.dataset import Dataset, check_ours, forget_sums, record_failures, sweep_parts
-from ..corpus.summary import stage_run
+from ..corpus.dataset import Dataset, check_ours, record_failures, sweep_parts
+from ..corpus.summary import Summary, stage_run
+from ..corpus.sums import forget_sums
 from ..corpus.layout import SPLITS
 from ..errors import CodeError
 from ..files import file_signature, write_json
@@ -250,7 +251,7 @@ def _facts(found, counts, leak, gone, choice):
 
 # %% ../../nbs/640_dedup.ipynb #cb7ee4a8
 @command(Dedup)
-def dedup(dataset, settings):
+def dedup(dataset, settings) -> Summary:
     """
     Returns
     -------

@@ -93,7 +93,7 @@ def _span(response, there):
     match = re.fullmatch(r'bytes (\d+)-(\d+)/(\d+|\*)', sent or '')
     if response.status == 206 and match and int(match[1]) == there:
         return there, None if match[3] == '*' else int(match[3])
-    what = f'expected the bytes from {there:,} on, found status {response.status}, {sent!r}'
+    what = f'the server did not go on at byte {there:,}: status {response.status}, {sent!r}'
     raise DownloadError('bad_answer', '', what)
 
 # %% ../../nbs/610_download.ipynb #73465ef4
@@ -161,7 +161,7 @@ class _Fetch:
         self.there, self.size = _span(response, self.there)
         now = dict(url=self.url, size=self.size, **_version(response.headers))
         if self.there and any(v and now[k] and v != now[k] for k, v in self.known.items()):
-            raise DownloadError('bad_answer', '', 'expected the rest of the same file, found another')
+            raise DownloadError('bad_answer', '', 'the server has another file now than when the download began')
         self.known = now
         _check_room(self.part, (self.size or 0) - self.there)
         if not self.there: self.part.write_bytes(b'')
@@ -320,7 +320,7 @@ def _check_whole(fetch, sha256):
     found = _digest(fetch.part)
     if not sha256 or found == sha256: return found
     fetch.forget()
-    what = f'expected sha256 {sha256}, found {found}; the file was removed'
+    what = f'the file had sha256 {found}, not {sha256}; it was removed: check the address and the checksum'
     raise DownloadError('wrong_checksum', redacted(fetch.url), what)
 
 # %% ../../nbs/610_download.ipynb #b8c40229
@@ -341,7 +341,7 @@ def _fetch(url, path, settings, sha256):
 
 
 @command(Download)
-def download(output, url, settings):
+def download(output, url, settings) -> Fetched:
     """
     Returns
     -------

@@ -6,48 +6,14 @@ __all__ = ['export']
 # %% ../../nbs/690_export_command.ipynb #f0a97309
 from pathlib import Path
 
-from ..cad.brep import MILLIMETRES, ExportError
-from ..cad.export import check_suffix, save
-from ..cad.step import read_at_most
-from ..cad.repair import read_part
-from ..corpus.dataset import Dataset
-from ..errors import CadError, CodeError, DatasetError
-from ..files import check_id
+from ..cad.export import Exported, check_suffix, save
+from ..corpus.part import load_part
 from ..settings.base import command
 from ..settings.stages import Export
-from ..text.language import decode
-from ..text.vectors import load_vectors
 
-# %% ../../nbs/690_export_command.ipynb #3363ebe4
-_PLACES = 'data/*', 'data/training/*', 'data/demo/*'             # where datasets and sources lie
-_MAX_PROGRAM = 2**20        # bytes; the languages have limits of their own
-
-
-def _program(path, language):
-    "The sequence of a file with a program or a table of vectors; its language is guessed unless it is named."
-    try:
-        if path.suffix.lower() == '.h5': return decode(load_vectors(path), 'vectors')
-        text = read_at_most(path, _MAX_PROGRAM).decode()
-        return decode(text, language or ('cadquery' if 'cq.' in text or path.suffix == '.py' else 'compact'))
-    except UnicodeDecodeError:
-        raise CodeError('not_text', str(path), 'expected a program, found something that is not text') from None
-    except CadError as e: raise e.within(f'{path}:') from None
-
-
-def _found(id, dataset):
-    "The file of a part in a dataset, or in those below the current directory."
-    here = [Path(dataset)] if dataset else sorted(f for p in _PLACES for f in Path().glob(p) if (f/'cad_json').is_dir())
-    try: paths = [Dataset(f).json_path(check_id(id)) for f in here]
-    except DatasetError: raise ExportError('missing_file', id, 'this is neither a file nor the id of a part') from None
-    for path in paths:
-        if path.is_file(): return path
-    searched = ', '.join(map(str, here)) or 'data/, where there is no dataset'
-    raise ExportError('missing_part', id,
-                      f'there is no such file, and no such part in {searched}; name a dataset with --dataset')
-
-# %% ../../nbs/690_export_command.ipynb #3044d662
+# %% ../../nbs/690_export_command.ipynb #be139efa
 @command(Export)
-def export(source, output, settings):
+def export(source, output, settings) -> Exported:
     """
     Returns
     -------
@@ -58,10 +24,7 @@ def export(source, output, settings):
     CadError
         When the part is not found, not understood, has no solid, or cannot be written as that kind of file.
     """
-    path, output = Path(source), Path(output)
+    output = Path(output)
     check_suffix(output)
-    if not path.is_file(): path = _found(source, settings.dataset)
-    suffix = path.suffix.lower()
-    sequence = read_part(path) if suffix == '.json' else _program(path, settings.language)
-    unit = settings.unit or {'.json': MILLIMETRES, '.h5': 100.}.get(suffix, 1.)
-    return save(sequence, output, unit, settings.overwrite)
+    part = load_part(source, settings.dataset, settings.language, settings.unit)
+    return save(part.content, output, part.unit, settings.overwrite)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 
 import cadvlm
-from ..corpus.dataset import (STAGES, Dataset, check_ours, forget_sums, is_ours, not_ours, record_failures,
-                                   sweep_parts)
-from ..corpus.summary import counted, stage_run
+from ..corpus.dataset import (STAGES, Dataset, check_ours, is_ours, not_ours, record_failures, sweep_parts)
+from ..corpus.summary import Summary, counted, stage_run
+from ..corpus.sums import forget_sums
 from ..corpus.layout import SPLITS, hash_uniform
 from ..corpus.source import open_source
 from ..errors import DatasetError
@@ -41,9 +41,10 @@ def describe(sequence):
 
 def _load(source, place, signature):
     "The bytes at a place, when there is an ordinary file of ordinary size; reading a pipe would never end."
-    if signature is None: raise DatasetError('unreadable', '', 'expected an ordinary file, found none')
+    if signature is None: raise DatasetError('unreadable', '', 'there is no ordinary file here')
     if signature[0] > _LARGEST:
-        raise DatasetError('too_large', '', f'expected at most {_LARGEST:,} bytes, found {signature[0]:,}')
+        what = f'the file has {signature[0]:,} bytes, more than the {_LARGEST:,} of any part'
+        raise DatasetError('too_large', '', what)
     return source.fetch(place)
 
 
@@ -371,7 +372,7 @@ def _notes(summary, source, taken, wanted, absent, stray):
 
 # %% ../../nbs/630_extract.ipynb #8704dac8
 @command(Extract)
-def extract(source, output, settings):
+def extract(source, output, settings) -> Summary:
     """
     Returns
     -------

@@ -15,8 +15,10 @@ from ..cad.hidden import VIEWS
 from ..cad.repair import load_part
 from ..cad.polygons import FRAME_SIZE
 from ..cad.solid import build
-from ..corpus.dataset import Dataset, forget_sums, is_ours, not_ours
+from ..corpus.dataset import Dataset, is_ours, not_ours
 from ..corpus.layout import SPLITS
+from ..corpus.summary import Summary
+from ..corpus.sums import forget_sums
 from ..files import list_files, read_json, whole_name, write_bytes
 from ..jobs.run import met_limits
 from ..jobs.stage import part_bytes, stage
@@ -113,7 +115,7 @@ def _facts(about):
 
 
 @command(Render)
-def render(dataset, settings):
+def render(dataset, settings) -> Summary:
     """
     Returns
     -------

@@ -115,7 +115,7 @@ def _finish(rows, output, seed):
 
 # %% ../../nbs/620_synthesize.ipynb #822e0cb4
 @command(Synthesize)
-def synthesize(output, settings):
+def synthesize(output, settings) -> Summary:
     """
     Returns
     -------

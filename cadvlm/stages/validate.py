@@ -5,18 +5,13 @@ __all__ = ['check_image', 'check_sample', 'check_samples', 'load_tokenizer', 'au
 
 # %% ../../nbs/670_validate.ipynb #6a481962
 import filecmp
-import hashlib
-import heapq
 import itertools
 import os
 import time
 import zlib
 from collections import Counter
-from contextlib import ExitStack
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import cv2
 import numpy as np
@@ -25,9 +20,9 @@ import pyarrow.parquet as pq
 
 import cadvlm
 from ..corpus.conversation import FILES, check_answer
-from ..corpus.dataset import CARD
-from ..corpus.dataset import Dataset, failures, is_ours, sums_digest, sweep_parts
-from ..corpus.summary import stage_run
+from ..corpus.dataset import CARD, Dataset, failures, is_ours, sweep_parts
+from ..corpus.summary import Summary, stage_run
+from ..corpus.sums import SUMS, changed_files, in_order, sum_of, sums_digest
 from ..corpus.layout import SPLITS
 from ..errors import DatasetError
 from ..files import temporary_path, is_id, iter_files, list_files, read_json, read_json_list, write_json
@@ -45,6 +40,7 @@ from ..settings.stages import Validate
 # %% ../../nbs/670_validate.ipynb #71bdc8ca
 _END = b'\0\0\0\0IEND\xaeB`\x82'
 _WHITE = 200                # an image whose darkest pixel is lighter than this shows nothing
+_DRAW_AGAIN = 'run `cadvlm render` again'
 
 
 def check_image(path, size):
@@ -67,16 +63,17 @@ def check_image(path, size):
     """
     try: data = path.read_bytes()
     except OSError as e:
-        raise DatasetError('missing_image', path.name, f'expected an image, found {e.strerror}') from None
+        what = f'the image cannot be read: {e.strerror}; {_DRAW_AGAIN}'
+        raise DatasetError('missing_image', path.name, what) from None
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.endswith(_END) else None
     if image is None:
         raise DatasetError('broken_image', path.name,
-                           f'expected a whole PNG file, found {len(data):,} bytes that are none')
+                           f'its {len(data):,} bytes are no whole PNG file; {_DRAW_AGAIN}')
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
-        raise DatasetError('wrong_image', path.name,
-                           f'expected {size} × {size} RGB pixels of 8 bits, found {" × ".join(map(str, image.shape))} '
-                           f'{image.dtype}')
-    if image.min() > _WHITE: raise DatasetError('blank_image', path.name, 'expected lines, found a white image')
+        found = ' × '.join(map(str, image.shape))
+        what = f'the image has {found} {image.dtype} pixels, not {size} × {size} × 3 uint8; {_DRAW_AGAIN}'
+        raise DatasetError('wrong_image', path.name, what)
+    if image.min() > _WHITE: raise DatasetError('blank_image', path.name, f'the image is white; {_DRAW_AGAIN}')
     return image
 
 # %% ../../nbs/670_validate.ipynb #2afde6e8
@@ -90,8 +87,8 @@ def _equal_views(images, solid, pen, id):
     same = [(a, b) for a, b in itertools.combinations(images, 2) if np.array_equal(images[a], images[b])]
     if not same: return []
     again = draw(solid(), sorted({v for pair in same for v in pair}), **pen)
-    return [[id, 'equal_views', f'expected different images of {a} and {b}, found the same'] for a, b in same
-            if not np.array_equal(again[a], again[b])]
+    return [[id, 'equal_views', f'{a} and {b} have the same image, but the part looks different; {_DRAW_AGAIN}']
+            for a, b in same if not np.array_equal(again[a], again[b])]
 
 # %% ../../nbs/670_validate.ipynb #c03746f7
 _REDRAWN = 50               # of so many parts one is drawn again and compared, pixel by pixel
@@ -101,15 +98,11 @@ def _redrawn(images, solid, pen, id):
     "Problems of images that are not those of the part."
     if not images or zlib.crc32(id.encode()) % _REDRAWN: return []
     again = draw(solid(), images, **pen)
-    return [[id, 'wrong_drawing', f'expected the {v} view of the part, found another image'] for v in images
+    return [[id, 'wrong_drawing', f'the {v} image does not show this part; {_DRAW_AGAIN}'] for v in images
             if not np.array_equal(images[v], again[v])]
 
 
-def _digest(path):
-    try:
-        # piece by piece: conversations may be large
-        with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-    except OSError: return None
+_NO_JSON = 'the file of this part is missing in cad_json; run `cadvlm extract` again'
 
 
 def _packed(code):
@@ -122,7 +115,7 @@ def _validate_one(dataset, views, pen, language, id, drawn, code):
     None."""
     problems, images, sequence = [], {}, None
     try: sequence = load_part(dataset.json_path(id).read_bytes(), id)
-    except FileNotFoundError: problems.append([id, 'missing_json', 'expected its file in cad_json, found none'])
+    except FileNotFoundError: problems.append([id, 'missing_json', _NO_JSON])
     except CadError as e: problems.append(_problem(id, e))
     for view in views if drawn else ():
         try: images[view] = check_image(dataset.image_path(id, view), pen['size'])
@@ -133,9 +126,9 @@ def _validate_one(dataset, views, pen, language, id, drawn, code):
     except CadError as e: problems.append(_problem(id, e))
     if code is not None:
         try: decode(check_answer(zlib.decompress(code).decode()), language)
-        except CadError as e: problems.append([id, 'bad_code', f'expected code that can be read, found: {e}'])
+        except CadError as e: problems.append([id, 'bad_code', f'the code cannot be read: {e}'])
     files = [dataset.json_path(id), *(dataset.image_path(id, v) for v in (views if drawn else ()))]
-    return dict(problems=problems, sums=[[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files])
+    return dict(problems=problems, sums=[[f.relative_to(dataset.path).as_posix(), sum_of(f)] for f in files])
 
 # %% ../../nbs/670_validate.ipynb #12c8c747
 def check_sample(dataset, sample, views):
@@ -144,28 +137,31 @@ def check_sample(dataset, sample, views):
     Raises
     ------
     DatasetError
-        `bad_sample`, with what was expected.
+        `bad_sample`, with what is wrong.
     """
-    def expect(truth, what):
-        if not truth: raise DatasetError('bad_sample', '', f'expected {what}')
-    expect(type(sample) is dict and type(sample.get('id')) is str, 'an object with an id')
+    def check(truth, what):
+        if not truth: raise DatasetError('bad_sample', '', what)
+    check(type(sample) is dict and type(sample.get('id')) is str, 'a sample must be an object with an id')
     id, _, view = sample['id'].rpartition('_')
-    expect(is_id(id) and view in views, f'an id such as 00000007_{views[0]}, found {sample["id"][:60]!r}')
-    expect(sample.get('image') == dataset.image_name(id, view),
-           f'the image {dataset.image_name(id, view)}, found {str(sample.get("image"))[:80]!r}')
+    check(is_id(id) and view in views, f'the id must be one such as 00000007_{views[0]}, not {sample["id"][:60]!r}')
+    check(sample.get('image') == dataset.image_name(id, view),
+          f'the image must be {dataset.image_name(id, view)}, not {str(sample.get("image"))[:80]!r}')
     turns = sample.get('conversations')
     spoken = (type(turns) is list
               and all(type(t) is dict and type(t.get('value')) is str and t['value'].strip() for t in turns))
-    expect(turns and spoken, 'conversations with a text in every turn')
-    expect([t.get('from') for t in turns] == ['human', 'gpt']*(len(turns)//2) and len(turns) > 1,
-           'turns that alternate: human, gpt')
-    expect(turns[0]['value'].startswith('<image>\n') and sum(t['value'].count('<image>') for t in turns) == 1,
-           "'<image>' once, at the start of the first turn")
+    check(turns and spoken, 'every turn of the conversations must have a text')
+    check([t.get('from') for t in turns] == ['human', 'gpt']*(len(turns)//2) and len(turns) > 1,
+          'the turns must alternate: human, gpt')
+    check(turns[0]['value'].startswith('<image>\n') and sum(t['value'].count('<image>') for t in turns) == 1,
+          "'<image>' must stand once, at the start of the first turn")
     return id, view, turns[1]['value']
 
 # %% ../../nbs/670_validate.ipynb #6f1043e4
+_CONVERT_AGAIN = 'run `cadvlm convert` again'
+
+
 def _read_samples(dataset, name):
-    return read_json_list(dataset.path/name, f'run `cadvlm convert {dataset.name}` again')
+    return read_json_list(dataset.path/name, _CONVERT_AGAIN)
 
 
 def check_samples(dataset, split, views):
@@ -183,14 +179,14 @@ def check_samples(dataset, split, views):
             except DatasetError as e: problems.append(_problem(where, e)); continue
             id, bit, code = own.get(id, id), 1 << views.index(view), _packed(code)
             if seen.get(id, 0) & bit:
-                problems.append([where, 'duplicate_sample', f'expected every id once, found {id}_{view} again'])
+                problems.append([where, 'duplicate_sample', f'there is an earlier sample {id}_{view}'])
             seen[id] = seen.get(id, 0) | bit
             if id not in own:
-                problems.append([where, 'wrong_split', f'expected parts of the {split} split, found {id}'])
+                problems.append([where, 'wrong_split', f'{id} is not in the {split} split'])
             if codes.setdefault(id, code) != code:
-                problems.append([where, 'codes_differ', f'expected the same code in all views of {id}'])
+                problems.append([where, 'codes_differ', f'the views of {id} have different codes'])
     except DatasetError as e: return 0, {}, [[name, e.reason, e.message]]
-    problems += [[id, 'missing_sample', f'expected a sample of each view in {name}, found none of {v}'] for id in codes
+    problems += [[id, 'missing_sample', f'{name} has no sample of its {v} view; {_CONVERT_AGAIN}'] for id in codes
                  for k, v in enumerate(views) if not seen[id] >> k & 1]
     return number, codes, problems
 
@@ -199,8 +195,7 @@ def _check_split(dataset):
     "A part that is listed twice, in one split or in two."
     times = Counter(dataset.ids)
     if not times: return [['train_val_split.json', 'empty', 'there is no part in any split']]
-    return [[i, 'leaked', f'expected every part once in the split, found it {n} times'] for i, n in times.items()
-            if n > 1]
+    return [[i, 'leaked', f'the split names this part {n} times'] for i, n in times.items() if n > 1]
 
 
 def _check_folders(dataset, drawn, views):
@@ -209,8 +204,8 @@ def _check_folders(dataset, drawn, views):
                    if id not in drawn or view not in views)
     own = set(dataset.ids)
     others = sorted(i for i in iter_files(dataset.path/'cad_json', '.json') if i not in own)
-    return [[s, 'stray_image', 'expected no image of a part or view that is not in the dataset'] for s in stray] + \
-           [[s, 'stray_json', 'expected no part that is not in the split'] for s in others]
+    return [[s, 'stray_image', 'no part and view of the dataset has this image; delete it'] for s in stray] + \
+           [[s, 'stray_json', 'the part is in no split; delete its file'] for s in others]
 
 
 def _rows_of(dataset, split):
@@ -227,9 +222,9 @@ def _check_counts(dataset, info, drawing, talk, counts):
              ('rendering_metadata.json', 'images', drawing.get('images'),
               len(drawing.get('frames', ()))*len(drawing.get('views', ())))]
     if talk.get('format') == 'parquet':
-        pairs += [(f'parquet/{s}', 'vectors', _rows_of(dataset, s), counts[s]) for s in SPLITS]
-    return [[name, 'wrong_count', f'expected {key} {there}, found {said}'] for name, key, said, there in pairs
-            if said != there]
+        pairs += [(f'parquet/{s}', 'rows', _rows_of(dataset, s), counts[s]) for s in SPLITS]
+    return [[name, 'wrong_count', f'{key} {said} do not fit the dataset, which has {there}']
+            for name, key, said, there in pairs if said != there]
 
 
 def _check_accounts(dataset, drawn, codes):
@@ -237,9 +232,9 @@ def _check_accounts(dataset, drawn, codes):
     why, ids = {r['id']: r for r in failures(dataset)}, dict.fromkeys(dataset.ids)
     lost = [[i, 'unaccounted', 'neither samples nor a row in failures.jsonl'] for i in ids
             if i not in codes and i not in why]
-    both = [[i, 'failed_and_made', f'expected no samples of a part that failed ({why[i]["reason"]})'] for i in ids
-            if i in codes and i in why]
-    bare = [[i, 'not_drawn', 'expected a part that has samples to have images'] for i in codes if i not in drawn]
+    both = [[i, 'failed_and_made', f'the part has samples, and failed according to failures.jsonl ({why[i]["reason"]})']
+            for i in ids if i in codes and i in why]
+    bare = [[i, 'not_drawn', f'the part has samples and no images; {_DRAW_AGAIN}'] for i in codes if i not in drawn]
     return lost + both + bare
 
 # %% ../../nbs/670_validate.ipynb #9e0f2920
@@ -254,17 +249,17 @@ def load_tokenizer(path):
     try: from tokenizers import Tokenizer
     except ImportError:
         raise DatasetError('missing_extra', 'tokenizers',
-                           "expected the library tokenizers: pip install 'cadvlm[train]'") from None
+                           "the library tokenizers is not installed: pip install 'cadvlm[train]'") from None
     path = Path(path)
     file = path/'tokenizer.json' if path.is_dir() else path
     if not file.is_file():
         raise DatasetError('bad_tokenizer', str(file),
-                           'expected a tokenizer.json, found none; '
+                           'there is no such file; '
                            'AutoTokenizer.from_pretrained(…).save_pretrained(…) writes one')
     try: return Tokenizer.from_file(str(file))
     except Exception as e:
         raise DatasetError('bad_tokenizer', str(file),
-                           f'expected a tokenizer of Hugging Face, found: {" ".join(str(e).split())[:120]}') from None
+                           f'this is no tokenizer of Hugging Face: {" ".join(str(e).split())[:120]}') from None
 
 # %% ../../nbs/670_validate.ipynb #eb48ed91
 _TURNS = 'USER: \n ASSISTANT: </s>'          # what a chat template puts around a question and an answer
@@ -302,10 +297,10 @@ def audit(dataset, tokenizer, max_length=2048, image_tokens=729):
             for j, (sample, text, n) in enumerate(zip(some, texts, count(texts)), start=first):
                 lengths.append(n + around)
                 if n + around > max_length:
-                    problems.append([f'{name}[{j}]', 'too_many_tokens',
-                                     f'expected at most {max_length:,} tokens, found {n + around:,} in {sample["id"]}'])
+                    what = f'{sample["id"]} has {n + around:,} tokens; --max-length is {max_length:,}'
+                    problems.append([f'{name}[{j}]', 'too_many_tokens', what])
                 problems += [[f'{name}[{j}]', 'separator',
-                              f'expected text without {m!r}, which the tokenizer takes for a mark, in {sample["id"]}']
+                              f'the text of {sample["id"]} holds {m!r}, which the tokenizer takes for a mark']
                              for m in sorted(marks) if m in text]
             first += len(some)
     q = np.percentile(lengths or [0], (50, 95, 99)).astype(int).tolist()
@@ -322,50 +317,23 @@ _SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json
 def _whole_sums(dataset):
     "`[file, sum]` of the files that are of the whole dataset."
     files = [*(dataset.path/n for n in _SUMMED), *sorted((dataset.path/'parquet').glob('*.parquet'))]
-    return [[f.relative_to(dataset.path).as_posix(), _digest(f)] for f in files]
-
-
-_PIECE = 50_000             # lines that are held in memory
-
-
-def _file(line):
-    "The name of the file in `sum  name`."
-    return line[66:].rstrip(b'\n')
-
-
-def _in_order(lines, folder=None):
-    "The lines of some sums in the order of the names: sorted in pieces, which are kept in a folder and merged."
-    with ExitStack() as stack:
-        lines, pieces = iter(lines), []
-        while some := sorted(itertools.islice(lines, _PIECE), key=_file):
-            pieces.append(stack.enter_context(TemporaryFile(dir=folder)))
-            pieces[-1].writelines(some); pieces[-1].seek(0)
-        yield from heapq.merge(*pieces, key=_file)
+    return [[f.relative_to(dataset.path).as_posix(), sum_of(f)] for f in files]
 
 # %% ../../nbs/670_validate.ipynb #398d54b4
-def _changed(old, new):
-    "`(file, what is found)` where two lists of sums differ that are in order."
-    marked = lambda side, lines: ((_file(line), side, line[:64]) for line in lines)
-    for name, lines in itertools.groupby(heapq.merge(marked('old', old), marked('new', new), key=itemgetter(0)),
-                                         itemgetter(0)):
-        sums = {side: sum for _, side, sum in lines}
-        if len(sums) < 2: yield name.decode(errors='replace'), 'a new file' if 'new' in sums else 'no such file'
-        elif sums['old'] != sums['new']: yield name.decode(errors='replace'), 'another content'
-
-
 def _check_sums(dataset, sums, known):
     """Problems of files that are not what they were; `known` are places that have a problem already. Without any, and
     without earlier sums, these are written."""
-    path, new = dataset.path/'SHA256SUMS', temporary_path(dataset.log_path('validate', '.sums'))
+    path, new = dataset.path/SUMS, temporary_path(dataset.log_path('validate', '.sums'))
     try:
-        with new.open('xb') as f: f.writelines(_in_order((f'{h}  {n}\n'.encode() for n, h in sums if h), new.parent))
+        with new.open('xb') as f: f.writelines(in_order((f'{h}  {n}\n'.encode() for n, h in sums if h), new.parent))
         if not path.exists():
             if not known: os.replace(new, path)
             return []
         if filecmp.cmp(path, new, shallow=False): return []
         with path.open('rb') as old, new.open('rb') as now:
-            return [[n, 'changed_file', f'expected what SHA256SUMS says, found {found}']
-                    for n, found in _changed(_in_order(old, new.parent), now)
+            since = 'since SHA256SUMS was written; delete SHA256SUMS to accept it'
+            return [[n, 'changed_file', f'the file {what} {since}']
+                    for n, what in changed_files(in_order(old, new.parent), now)
                     if not any(n.startswith(k) or Path(n).stem == k for k in known)]
     finally: new.unlink(missing_ok=True)
 
@@ -386,7 +354,7 @@ def _check_whole(dataset, info, drawing, talk):
     problems += (_check_accounts(dataset, drawing['frames'], codes)
                  + _check_folders(dataset, drawing['frames'], drawing['views']))
     gone = [['tinyllava_metadata.json', 'missing_view',
-             f'expected samples of views that are drawn, found {v}; run `cadvlm convert` again'] for v in talk['views']
+             f'there are samples of the {v} view, which is not drawn; {_CONVERT_AGAIN}'] for v in talk['views']
             if v not in drawing['views']]
     return checked, codes, problems + gone + _check_counts(dataset, info, drawing, talk, checked)
 
@@ -413,8 +381,7 @@ def _check_names(dataset, drawing):
     for name in iter_files(dataset.path/'images', '.png'):
         id, _, view = name.rpartition('_')
         if id in drawn: drawn[id] |= bits.get(view, 0)
-    lost = [[i, 'missing_json', 'expected its file in cad_json, found none'] for i in dict.fromkeys(dataset.ids)
-            if i not in have]
+    lost = [[i, 'missing_json', _NO_JSON] for i in dict.fromkeys(dataset.ids) if i not in have]
     return (lost + [[dataset.image_name(i, v), 'missing_image', 'the image is missing']
                     for i, there in drawn.items() for v, bit in bits.items() if not there & bit])
 
@@ -459,7 +426,7 @@ def _tokens(dataset, settings, problems):
 
 # %% ../../nbs/670_validate.ipynb #ae42111e
 @command(Validate)
-def validate(dataset, settings):
+def validate(dataset, settings) -> Summary:
     """
     Returns
     -------

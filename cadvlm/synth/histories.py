@@ -324,6 +324,6 @@ def part(seed: int, index: int, resample: int = 0) -> CadSequence:
     for _ in range(_ATTEMPTS):
         sequence = _sample_history(rng, _sample_part(rng, *counts))
         if solid := _validated(sequence):
-            box = tuple(tuple(map(_metres, corner)) for corner in solid.bounds.tolist())
-            return CadSequence(sequence.extrudes, box)
+            low, high = (tuple(map(_metres, corner)) for corner in solid.bounds.tolist())
+            return CadSequence(sequence.extrudes, (low, high))
     raise GeometryError('no_part', '', f'no valid part in {_ATTEMPTS} attempts')

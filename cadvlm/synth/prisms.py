@@ -198,7 +198,7 @@ def link(rng: Rng, n: int) -> list[Extrude]:
 def lever(rng: Rng, n: int) -> list[Extrude]:
     "Two discs and their tangents, with holes; with more extrudes a hub, and the bore by itself."
     big, small, t = rng.between(12, 30), rng.between(5, 12), rng.between(4, 14)
-    length, bore, a = big + small + rng.between(10, 60), rng.between(3, big - 4), 0
+    length, bore = big + small + rng.between(10, 60), rng.between(3, big - 4)
     a = math.acos((big - small)/length)
     (bx, by), (sx, sy) = polar(big, a/2/math.pi), polar(small, a/2/math.pi)
     edge = Loop((Line((bx, -by), (length + sx, -sy)), Arc((length + sx, -sy), (length + sx, sy), (length, 0), 2*a),

@@ -58,7 +58,7 @@ def outline(points: list, radii: float | list[float] = 0) -> Loop:
     radii = radii if isinstance(radii, list) else [radii]*len(points)
     neighbours = zip(points[-1:] + points[:-1], points, points[1:] + points[:1], radii)
     corners = [_corner(*corner) for corner in neighbours]
-    curves = []
+    curves: list[Line | Arc] = []
     for corner, following in zip(corners, corners[1:] + corners[:1]):
         if isinstance(corner, Arc): curves.append(corner)
         if math.dist(corner.end, following.start) > 1e-9: curves.append(Line(corner.end, following.start))
@@ -180,7 +180,8 @@ def flatted(radius: float, turn: float) -> Loop:
 # %% ../../nbs/500_shapes.ipynb #9689eacf
 def skyline(widths: list[float], heights: list[float]) -> Loop:
     "Columns side by side on y = 0, from x = 0; neighbours must differ in height."
-    x, top = 0, []
+    x: float = 0
+    top = []
     for w, h in zip(widths, heights):
         top += [(x, h), (x + w, h)]
         x += w
@@ -231,7 +232,7 @@ def pattern(rng: Rng, width: float, height: float, x: float = 0, y: float = 0) -
             count = rng.between(2, max(2, min(6, width//(3*r))))
             return grid(count, 1, width/count, 0, r, x, y)
         case 'circle': return bolt_circle(rng.between(3, 6), small/2 - 2*r, min(r, small/12), x, y)
-        case 'middle': return [disc(rng.between(small//8, max(small//8, small//3), .5), x, y)]
+        case _: return [disc(rng.between(small//8, max(small//8, small//3), .5), x, y)]
 
 # %% ../../nbs/500_shapes.ipynb #b0e33d51
 def opening(rng: Rng, size: float) -> tuple[int, Callable[[float, float], Loop]]:
@@ -253,9 +254,9 @@ RIGHT = Plane((0, 0, 0), (0, 1, 0), (0, 0, 1))                  # normal +x
 def swept(profiles: Iterable[Loop | Profile], low: float, high: float,
           operation: Operation = Operation.NEW, plane: Plane = TOP) -> Extrude:
     "The extrude of loops or profiles from height `low` to `high` above a plane."
-    profiles = tuple(p if isinstance(p, Profile) else Profile(p) for p in profiles)
+    wrapped = tuple(p if isinstance(p, Profile) else Profile(p) for p in profiles)
     base = Plane(plane.to_world((0, 0), low), plane.x_axis, plane.y_axis)
-    return Extrude(Sketch(base, profiles), high - low, operation)
+    return Extrude(Sketch(base, wrapped), high - low, operation)
 
 
 def joined(profiles: Iterable[Loop | Profile], low: float, high: float, plane: Plane = TOP) -> Extrude:

@@ -42,7 +42,7 @@ def checked_curve(curve: Line | Arc) -> Line | Arc:
 def arc_through(start, middle, end) -> Arc:
     "The arc through three points."
     arc = Arc.through(start, middle, end)
-    if type(arc) is not Line: return arc
+    if isinstance(arc, Arc): return arc
     raise Rejection('straight_arc', 'three points of an arc', 'points in line')
 
 # %% ../../nbs/220_cadquery_geometry.ipynb #c8b87e87
@@ -60,11 +60,12 @@ def centre_of_mass(*curves: Line | Arc | Circle) -> tuple[float, ...]:
     "`(x, y)` centre of mass of curves, as of a thin wire."
     weights, middles = [], []
     for c in curves:
-        half = math.pi if isinstance(c, Circle) else abs(c.sweep)/2 if isinstance(c, Arc) else None
-        weights.append(math.dist(c.start, c.end) if half is None else 2*half*c.radius)
+        half = math.pi if isinstance(c, Circle) else abs(c.sweep)/2 if isinstance(c, Arc) else 0.
+        weights.append(math.dist(c.start, c.end) if isinstance(c, Line) else 2*half*c.radius)
         if isinstance(c, Arc):
             middles.append(tuple(o + (m - o)*math.sin(half)/half for o, m in zip(c.centre, c.mid)))
-        else: middles.append(c.centre if half else ((c.start[0] + c.end[0])/2, (c.start[1] + c.end[1])/2))
+        elif isinstance(c, Circle): middles.append(c.centre)
+        else: middles.append(((c.start[0] + c.end[0])/2, (c.start[1] + c.end[1])/2))
     if len(curves) == 1: return middles[0]
     return tuple(sum(w*m[i] for w, m in zip(weights, middles))/sum(weights) for i in (0, 1))
 
@@ -78,11 +79,11 @@ def chained(curves: list[Line | Arc]) -> list[list[Line | Arc]]:
     if any(len(meeting) % 2 for meeting in at.values()):
         raise Rejection('open_loop', 'closed loops of segments and arcs', 'an end that none goes on from')
     while left:
-        walk, i = [], next(iter(left))
-        while i is not None:
-            c = left.pop(i)
+        walk, following = [], [next(iter(left))]
+        while following:
+            c = left.pop(following[0])
             walk.append(c.reversed() if walk and key(c.start) != key(walk[-1].end) else c)
-            i = next((j for j in at[key(walk[-1].end)] if j in left), None)
+            following = [j for j in at[key(walk[-1].end)] if j in left]
         walks.append(walk)
     return walks
 
@@ -207,7 +208,7 @@ def united_region(profiles: Region, spent: Counter) -> Region:
     if len(profiles) == 1: return profiles
     spend(spent, 'work', 50 + 5*count_curves(profiles) + len(profiles)**2//100)
     alone = touching(profiles, profiles).sum(axis=1) == 1
-    region = ()
+    region: Region = ()
     for p in _chosen(profiles, ~alone): region = combine_regions(region, (p,), Operation.JOIN, spent)
     return region + _chosen(profiles, alone)
 

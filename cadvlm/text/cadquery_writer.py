@@ -45,7 +45,7 @@ def _drawing(loops, step):
     calls, current = [], (0., 0.)
     for loop in loops:
         first = loop.curves[0]
-        if isinstance(first, Circle): x, y, *size = *first.centre, first.radius
+        if isinstance(first, Circle): (x, y), size = first.centre, [first.radius]
         else: x, y, *size = _rectangle(loop) or (None, None)
         if not size: calls.append(_outline(loop, step))
         else:

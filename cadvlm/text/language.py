@@ -5,9 +5,10 @@ __all__ = ['Language', 'LANGUAGES', 'VERSIONS', 'MAX_ANSWER', 'encode', 'decode'
 
 # %% ../../nbs/270_language.ipynb #0bf23a4d
 import re
+from collections.abc import Callable
 from hashlib import blake2b
 from textwrap import dedent
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 
 import numpy as np
 import orjson
@@ -24,11 +25,19 @@ Language = Literal['cadquery', 'compact', 'vectors']
 LANGUAGES: tuple[str, ...] = get_args(Language)
 VERSIONS = dict(cadquery='2', compact='1', vectors='DeepCAD')
 _WRITE = dict(cadquery=cadquery_writer.write, compact=compact.write)
-_READ = dict(cadquery=cadquery_reader.read, compact=compact.read, vectors=from_vectors)
+_READ: dict[str, Callable] = dict(cadquery=cadquery_reader.read, compact=compact.read, vectors=from_vectors)
 
 
 def _check_language(language):
     if language not in LANGUAGES: raise ValueError(f'{language!r} is not a language; use {", ".join(LANGUAGES)}')
+
+# %% ../../nbs/270_language.ipynb #c5a1e0b7
+@overload                                                     # for type checkers: a language of text makes text
+def encode(sequence: CadSequence, language: Literal['cadquery', 'compact'] = 'cadquery', exact: bool = False,
+           frame: Frame | None = None, step: float = 1.) -> str: ...
+@overload
+def encode(sequence: CadSequence, language: Literal['vectors'], exact: bool = False, frame: Frame | None = None,
+           step: float = 1.) -> np.ndarray: ...
 
 # %% ../../nbs/270_language.ipynb #caab6f16
 def encode(sequence: CadSequence, language: Language = 'cadquery', exact: bool = False, frame: Frame | None = None,
@@ -63,7 +72,7 @@ def encode(sequence: CadSequence, language: Language = 'cadquery', exact: bool =
     return _WRITE[language](normal_form(sequence, step, frame), step)
 
 # %% ../../nbs/270_language.ipynb #53528551
-def decode(text, language: Language = 'cadquery') -> CadSequence:
+def decode(text: str | np.ndarray | list, language: Language = 'cadquery') -> CadSequence:
     """Read a sequence from what `encode` writes, or from an attempt of a network at it. Nothing is executed.
 
     Returns

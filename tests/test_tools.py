@@ -1,0 +1,76 @@
+"""The scripts in `tools/`: they call commands as these are, and measure nothing twice. `test_types.py` finds names that
+are not there."""
+
+import ast
+import inspect
+
+import pytest
+
+import bench_bounds
+import results
+from cadvlm.app.cli import COMMANDS
+from cadvlm.settings.base import ordered
+from conftest import ROOT
+
+
+def signature_of(cls):
+    "The signature of a command: arguments, then settings by their names. No command is imported for it."
+    Parameter = inspect.Parameter
+    before = [Parameter(n, Parameter.POSITIONAL_OR_KEYWORD, default=a.default) for n, a in cls.arguments.items()]
+    return inspect.Signature([*before, *(Parameter(n, Parameter.KEYWORD_ONLY, default=None) for n in ordered(cls))])
+
+
+FUNCTIONS = {f"cadvlm.{cls.function}": signature_of(cls) for cls in COMMANDS.values()}
+FUNCTIONS |= {f"results:{f.__name__}": inspect.signature(f) for f in (results.about, results.is_measured)}
+
+
+def known_calls(tree):
+    "`(signature, call)` of each call of a command, or of a function of `results`, that a script imports by its name."
+    named = {
+        alias.asname or alias.name: FUNCTIONS[f"{node.module}:{alias.name}"]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if f"{node.module}:{alias.name}" in FUNCTIONS
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in named:
+            yield named[node.func.id], node
+
+
+def fits(signature, call):
+    "May a function be called in this way? What `*` and `**` bring is not known."
+    words = {k.arg: None for k in call.keywords if k.arg}
+    whole = len(words) == len(call.keywords) and not any(isinstance(a, ast.Starred) for a in call.args)
+    before = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
+    try:
+        (signature.bind if whole else signature.bind_partial)(*call.args, **words)
+    except TypeError:
+        return False
+    return len(call.args) >= len(before)
+
+
+def test_calls_of_commands_are_checked():
+    calls = "synthesize('a', 5)", "synthesize('a', sead=1)", "synthesize()", "synthesize('a', count=5)"
+    tree = ast.parse("\n".join(["from cadvlm.stages.synthesize import synthesize", *calls]))
+    assert [fits(*call) for call in known_calls(tree)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.stem)
+def test_tools_call_commands_with_their_settings(path):
+    calls = known_calls(ast.parse(path.read_text()))
+    assert not [ast.unparse(call) for signature, call in calls if not fits(signature, call)]
+
+
+def test_what_the_same_code_has_measured_is_not_measured_again(real_parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in real_parts.paths[:60:20]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    rows = []
+    for code in (("cad",), ("cad",), ("text",)):
+        monkeypatch.setattr(bench_bounds, "CODE", code)
+        bench_bounds.main(folder)
+        rows.append(results.rows_of("bounds"))
+    assert rows[0] and rows[1] == rows[0] and rows[2][: len(rows[0])] == rows[0] and len(rows[2]) == 2 * len(rows[0])
