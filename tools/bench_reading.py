@@ -37,7 +37,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from drawing_files import VIEWS, write_views
 
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
-CODE = ("cad", "reading")
 PACKAGES = ("manifold3d", "numba", "shapely", "python-sat")
 CODE = ("cad", "text", "reading")
 LIMIT = 20.0  # seconds of processor time for one drawing
