@@ -30,6 +30,10 @@ def commands(text):
     return [line for line in lines if line]
 
 
+def lines_of(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
 def mean_iou(path):
     return read_json(path)["measures"]["iou"]["failures_as_zero"]["mean"]
 
@@ -53,7 +57,7 @@ def check_train(run):
 
 
 def check_predict(run, dataset):
-    rows = [json.loads(line) for line in Path(f"{run}/predictions_test.jsonl").read_text().splitlines()]
+    rows = lines_of(f"{run}/predictions_test.jsonl")
     assert len(rows) == len(read_json(f"{dataset}/test.json")) and all(row["candidates"] == 16 for row in rows)
     image = cv2.imread(f"{run}/predictions_test.png")
     assert image.shape[0] > 300 and image.std() > 5
@@ -91,7 +95,7 @@ def check(words):
     elif name == "draw":
         assert b"LINE" in Path(places[1]).read_bytes()
     elif name == "reconstruct":
-        (row,) = map(json.loads, Path(f"{places[1]}/predictions.jsonl").read_text().splitlines())
+        (row,) = lines_of(f"{places[1]}/predictions.jsonl")
         assert row["certified"] and os.path.getsize(f"{places[1]}/index.html") > 10_000
     elif name == "train":
         check_train(f"{places[0]}/training")
