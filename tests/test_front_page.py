@@ -138,4 +138,5 @@ def test_commands_of_the_front_page_do_what_they_say(root, fresh, server, capsys
         assert not FULL or "no value" not in said, line               # of a few parts, some measures have none
         check(words)
         done.append(words[0])
-    assert {"download", "run", "stats", "export", "draw", "reconstruct", "train", "predict", "evaluate", "report"} <= set(done)
+    typed = {"download", "run", "stats", "export", "draw", "reconstruct", "train", "predict", "evaluate", "report"}
+    assert typed <= set(done)
