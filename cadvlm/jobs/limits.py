@@ -21,10 +21,16 @@ try: import resource
 except ImportError: resource = None                    # type: ignore[assignment]  # Windows
 
 # %% ../../nbs/410_limits.ipynb #b85bdad3
+def _causes(error):
+    "The error that caused an error, the cause of that, and so on."
+    while error := error.__cause__: yield error
+
+
 @contextmanager
 def _alarm(clock, number, seconds, what):
     "Raise `CadError('timeout')` in the block after so many seconds of a clock; an alarm set around it goes on."
-    def ring(*_): raise CadError('timeout', '', f'it takes more than {seconds:g} s{what}')
+    late = CadError('timeout', '', f'it takes more than {seconds:g} s{what}')
+    def ring(*_): raise late
     left = signal.getitimer(clock)[0]
     if left and left < seconds:                        # the outer one rings first
         yield
@@ -32,6 +38,9 @@ def _alarm(clock, number, seconds, what):
     before = signal.signal(number, ring)
     signal.setitimer(clock, seconds)
     try: yield
+    except SystemError as e:                           # compiled code that is interrupted reports this, and the alarm
+        if late in _causes(e): raise late from None    # as its cause
+        raise
     finally:
         spent = seconds - signal.setitimer(clock, 0)[0]
         signal.signal(number, before)
