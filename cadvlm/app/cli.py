@@ -253,6 +253,7 @@ def _disk(error, tokens):
 def main(tokens=None):
     """The `cadvlm` command; `tokens` are its arguments, by default those of the program. Returns the exit code."""
     tokens = sys.argv[1:] if tokens is None else list(tokens)
+    if tokens[:1] == ['help']: tokens = [*tokens[1:], '--help']
     try:
         if _needs_workers(tokens):
             from cadvlm.jobs.workers import start_fork_server
