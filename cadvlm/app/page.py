@@ -194,7 +194,7 @@ span.c0 { color: var(--accent) } span.c1 { color: var(--second) }
 '''
 
 # %% ../../nbs/900_page.ipynb #81b81017
-_CALL = re.compile(r'\.(\w+)(\((?:[^()]|\([^()]*\))*\)|\()')
+_CALL = re.compile(r'\.(\w+)(\((?:(?!\.\w+\()(?:[^()]|\([^()]*\)))*\)+|\()')     # with its arguments, if none is a call
 
 
 def highlight(code):
