@@ -208,8 +208,8 @@ def highlight(code):
 
 def figure(source, view, id, size=512):
     "An image of a view; `source` is its address."
-    alt = html.escape(f'{view} view of part {id}')
-    return (f'<figure><img src="{html.escape(source)}" alt="{alt}" loading="lazy" width="{size}" height="{size}">'
+    alt, later = html.escape(f'{view} view of part {id}'), '' if source.startswith('data:') else ' loading="lazy"'
+    return (f'<figure><img src="{html.escape(source)}" alt="{alt}"{later} width="{size}" height="{size}">'
             f'<figcaption>{html.escape(view)}</figcaption></figure>')
 
 
