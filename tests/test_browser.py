@@ -198,7 +198,7 @@ def test_every_page_loads_by_itself_and_fits_a_phone(site, address, browser, scr
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out(address, browser, screenshots, scheme):
     page, faint = browser.new_page(viewport=DESKTOP, color_scheme=scheme, reduced_motion="reduce"), {}
-    for name in ("index", "start", "my_model", "compact", "explore", "validation", "api"):
+    for name in ("index", "start", "my_drawing", "my_model", "evaluate", "page", "explore", "validation", "api"):
         page.goto(f"{address}/{name}.html", wait_until="load")
         page.screenshot(path=screenshots / f"{name}_{scheme}.png")
         assert page.evaluate(SHADE) > 230 if scheme == "light" else page.evaluate(SHADE) < 70
