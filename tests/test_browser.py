@@ -163,10 +163,11 @@ FAINT = r"""() => {
         for (let e = element; e; e = e.parentElement) above.unshift(getComputedStyle(e));
         let paper = [255, 255, 255], opacity = 1;
         for (const style of above) { paper = over(channels(style.backgroundColor), paper); opacity *= +style.opacity; }
-        const ink = channels(getComputedStyle(element).color);
+        const name = element instanceof SVGElement ? 'fill' : 'color', own = getComputedStyle(element)[name];
+        const ink = channels(own);
         const a = light(over([...ink.slice(0, 3), ink[3] * opacity], paper)), b = light(paper);
         const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-        const colors = `${getComputedStyle(element).color} on ${paper.map(Math.round)}`;
+        const colors = `${own} on ${paper.map(Math.round)}`;
         const place = `${element.tagName}.${element.className} ${colors}`;
         if (ratio < 4.5) found[place] ??= `${ratio.toFixed(2)}: ${place}: ${node.textContent.trim().slice(0, 40)}`;
     }
@@ -197,7 +198,7 @@ def test_every_page_loads_by_itself_and_fits_a_phone(site, address, browser, scr
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out(address, browser, screenshots, scheme):
     page, faint = browser.new_page(viewport=DESKTOP, color_scheme=scheme, reduced_motion="reduce"), {}
-    for name in ("index", "start", "my_model", "compact", "explore", "validation", "api"):
+    for name in ("index", "start", "my_drawing", "my_model", "evaluate", "page", "explore", "validation", "api"):
         page.goto(f"{address}/{name}.html", wait_until="load")
         page.screenshot(path=screenshots / f"{name}_{scheme}.png")
         assert page.evaluate(SHADE) > 230 if scheme == "light" else page.evaluate(SHADE) < 70
@@ -208,8 +209,10 @@ def test_text_stands_out(address, browser, screenshots, scheme):
 
 def test_faint_text_is_found(browser):
     page = browser.new_page()
-    page.set_content("<p style='color: #777; background: #888'>faint</p><p style='opacity: .3'>pale</p><p>clear</p>")
-    assert [line.rpartition(": ")[2] for line in page.evaluate(FAINT)] == ["faint", "pale"]
+    drawn = "<svg width=99 height=99><text y=20 fill='#ccc'>drawn</text><text y=50>dark</text></svg>"
+    written = "<p style='color: #777; background: #888'>faint</p><p style='opacity: .3'>pale</p><p>clear</p>"
+    page.set_content(written + drawn)
+    assert [line.rpartition(": ")[2] for line in page.evaluate(FAINT)] == ["faint", "pale", "drawn"]
 
 
 def test_code_of_the_front_page_is_all_in_sight(address, browser):
@@ -253,24 +256,43 @@ def test_scene_of_the_site_can_be_turned(address, browser, screenshots):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    "The pages that `cadvlm demo` and `cadvlm report` write of twelve parts."
+    "The pages that `cadvlm demo`, `cadvlm report` and `cadvlm reconstruct` write of twelve parts."
     from cadvlm.app.cli import main
+    from cadvlm.corpus.dataset import Dataset
 
     folder = tmp_path_factory.mktemp("pages")
     assert main(["demo", str(folder / "demo"), "--count", "12", "--workers", "1"]) == 0
     assert main(["report", str(folder / "demo" / "dataset"), "--output", str(folder / "report.html")]) == 0
-    return {"demo": folder / "demo" / "index.html", "report": folder / "report.html"}
+    dataset = Dataset(folder / "demo" / "dataset")
+    dataset.json_path(dataset.ids[0]).unlink()  # a refusal, for the table
+    assert main(["reconstruct", str(dataset.path), str(folder / "read"), "--split", "all", "--workers", "1"]) == 0
+    return {name: folder / f"{name}.html" for name in ("demo/index", "report", "read/index")}
 
 
-@pytest.mark.parametrize("name", ["demo", "report"])
-def test_pages_of_commands_can_be_read_everywhere(pages, browser, screenshots, name):
-    for place, viewport, scheme in (("light", DESKTOP, "light"), ("dark", DESKTOP, "dark"), ("phone", PHONE, "dark")):
-        page, troubles = watched(browser, "file:", viewport, color_scheme=scheme, reduced_motion="reduce")
-        page.goto(pages[name].as_uri(), wait_until="load")
-        page.screenshot(path=screenshots / f"{name}_{place}.png", full_page=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"] + 1
-        assert page.locator("img:visible, svg:visible").count() > 2 and page.locator("h2").count() > 2
-        assert not page.evaluate(FAINT) and not troubles
+@pytest.mark.parametrize("viewport, scheme", [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")])
+@pytest.mark.parametrize("name", ["demo/index", "report", "read/index"])
+def test_pages_of_commands_can_be_read_everywhere(pages, browser, screenshots, name, viewport, scheme):
+    page, troubles = watched(browser, "file:", viewport, color_scheme=scheme, reduced_motion="reduce")
+    page.goto(pages[name].as_uri(), wait_until="load")
+    page.screenshot(path=screenshots / f"{name.partition('/')[0]}_{viewport['width']}_{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"] + 1
+    assert page.evaluate(SHADE) > 230 if scheme == "light" else page.evaluate(SHADE) < 70
+    assert page.locator("img:visible, svg:visible").count() > 2 and page.locator("h2").count() > 1
+    assert not page.evaluate(FAINT) and not troubles
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_of_a_chart_stands_out(browser, screenshots, scheme):
+    "The curves of a training are on the report of a dataset on which a model was trained."
+    from cadvlm.app.page import chart
+    from cadvlm.app.page import page as page_of
+
+    page = browser.new_page(viewport=PHONE, color_scheme=scheme)
+    levels = {"shuffled images": [2.8] * 3, "n-gram": [2.9] * 3}
+    curves = {"training": [2.5, 1.5, 1.2], "validation": [2.7, 1.9, 1.7]} | levels
+    page.set_content(page_of("Training", "A chart.", chart(curves, "loss by epoch, nats/token")))
+    page.screenshot(path=screenshots / f"chart_{scheme}.png")
+    assert page.locator("svg text").count() > 5 and not page.evaluate(FAINT)
 
 
 PART = """from cadvlm.cad.solid import build

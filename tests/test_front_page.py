@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import cv2
+import pandas as pd
 import pytest
 
 from cadvlm.app.cli import main
@@ -19,15 +20,17 @@ from cadvlm.settings.stages import SCALES
 
 FULL = os.environ.get("CADVLM_FRONT_PAGE") == "full"
 FEWER = {"train": ["--steps", "60", "--turns", "2", "--device", "cpu"]}          # flags behind a command as it stands
+FEWER["demo"] = ["--count", "20", "--workers", "1"]
 # what a shell and pip do, and this test does not
-NOT_OURS = re.compile(r"make \w+|pip install .*|\. \.venv/bin/activate")
+NOT_OURS = re.compile(r"pip install .*|\. \.venv/bin/activate")
 
 
 def commands(text):
     "The lines of the shell blocks of a page, without comments."
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    blocks = [block.replace("\\\n", " ") for block in blocks]
     lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line]
+    return [line.replace("make demo", "cadvlm demo") for line in lines if line]
 
 
 def lines_of(path):
@@ -46,6 +49,12 @@ def check_run(folder):
     samples = [s for name in ("train", "val", "test") for s in read_json(f"{folder}/{name}.json")]
     assert samples and all(os.path.getsize(f"{folder}/{s['image']}") > 500 for s in samples)
     assert not read_json(f"{folder}/validation_report.json")["problems"]
+
+
+def check_demo(folder):
+    page = Path(f"{folder}/index.html").read_text()
+    assert page.count("<article") == len(list(Path(f"{folder}/dataset/cad_json").rglob("*.json"))) > 10
+    assert Path(f"{folder}/read/index.html").is_file()
 
 
 def check_train(run):
@@ -97,6 +106,10 @@ def check(words):
     elif name == "reconstruct":
         (row,) = lines_of(f"{places[1]}/predictions.jsonl")
         assert row["certified"] and os.path.getsize(f"{places[1]}/index.html") > 10_000
+    elif name == "demo":
+        check_demo("data/demo")
+    elif name == "match":
+        assert read_json("answer/reconstruction.json")["certified"] == 1        # the exit code is 0: they match
     elif name == "train":
         check_train(f"{places[0]}/training")
     elif name == "predict":
@@ -138,5 +151,30 @@ def test_commands_of_the_front_page_do_what_they_say(root, fresh, server, capsys
         assert not FULL or "no value" not in said, line               # of a few parts, some measures have none
         check(words)
         done.append(words[0])
-    typed = {"download", "run", "stats", "export", "draw", "reconstruct", "train", "predict", "evaluate", "report"}
-    assert typed <= set(done)
+    drawings, learning = {"draw", "reconstruct", "match"}, {"train", "predict", "evaluate", "report"}
+    assert {"demo", "download", "run", "stats", "export"} | drawings | learning <= set(done)
+
+
+def test_pages_name_tests_that_are_there(root):
+    pages = [*(root / "nbs").glob("*.ipynb"), root / "CONTRIBUTING.md", root / "Makefile"]
+    named = {(page.name, name) for page in pages for name in re.findall(r"\btest_\w+\.py", page.read_text("utf-8"))}
+    assert named and not [pair for pair in named if not (root / "tests" / pair[1]).is_file()]
+
+
+ANSWERS = {"likeliest": "the likeliest text", "chosen of 16": "the best of 16 by its drawing",
+           "chosen and searched": "that one, searched from", "another part's sheet": "the sheet of another part",
+           "blank sheet": "a blank sheet"}
+
+
+def test_figures_of_the_training_are_those_measured(root):
+    "The table on the front page has the means of three seeds, and their range."
+    rows = pd.read_csv(root / "data" / "results" / "first_training.csv")
+    rows = rows[rows.run == "front page"]
+    rows = rows[rows.code == rows.code.iloc[-1]]
+    page = (root / "README.md").read_text(encoding="utf-8")
+    for answer, words in ANSWERS.items():
+        found = rows[rows.answer == answer]
+        assert len(found) == 3
+        iou = f"{found.iou.mean():.2f} ({found.iou.min():.2f} to {found.iou.max():.2f})"
+        row = re.search(rf"^\| .*{words}.*\| (.*) \| (.*) \|$", page, re.M)
+        assert row and row.groups() == (iou, f"{100 * found.invalid_ratio.mean():.1f} %"), answer

@@ -145,7 +145,7 @@ def test_missing_url_is_refused(memory, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     assert main(["extract", "s3://me:secret@bucket/deepcad?token=secret", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "cadvlm[cluster]" in error and "secret" not in error and not (tmp_path / "out").exists()
+    assert "cadvlm[s3]" in error and "secret" not in error and not (tmp_path / "out").exists()
 
 
 def test_output_url_is_refused(sixty, tmp_path, capsys, monkeypatch):

@@ -3,7 +3,8 @@
 Half an hour on two cores: the commands of the front page on 1,100 synthetic parts, with three seeds; then a longer
 training of the same model with more positions of each part. Each row is one way of answering: the likeliest text, the
 best of 16 by the drawing, that one searched from, and as controls the likeliest text for the sheet of another part and
-for a blank one. Failures count as IoU 0.
+for a blank one. Failures count as IoU 0. Of the first run, the answers for the first three parts of the test split,
+chosen of 16, are kept in `data/results/first_training_examples.json`, for the image on the front page.
 """
 import argparse
 import tempfile
@@ -15,6 +16,7 @@ import torch
 
 from cadvlm.app.run import run
 from cadvlm.corpus.dataset import Dataset
+from cadvlm.files import write_json
 from cadvlm.learn.choose_file import sheet_image
 from cadvlm.learn.commands import predict, read_model, train
 from cadvlm.learn.ink import ink_of_image
@@ -22,7 +24,7 @@ from cadvlm.learn.runs import read_rows
 from cadvlm.learn.train_sheets import load_parts
 from cadvlm.learn.transformer import write
 from cadvlm.measure.evaluate import evaluate
-from results import about, append, is_measured
+from results import RESULTS, about, append, is_measured
 
 NAME = "first_training"
 CODE = ("cad", "text", "learn", "measure")
@@ -36,6 +38,14 @@ def scored(predictions, dataset):
     "Mean IoU with failures as 0, and the invalid ratio."
     table = evaluate(predictions, dataset)
     return dict(iou=float(table.iou.fillna(0).mean()), invalid_ratio=float(1 - table.valid.mean()), parts=len(table))
+
+
+def examples(predictions, dataset, count=3):
+    "The answers for the first parts of the test split, beside the truth."
+    truth = {s.id: s.text for s in load_parts(Dataset(dataset), "test")}
+    found = evaluate(predictions, dataset).set_index("id").iou
+    return [dict(id=row["id"], truth=truth[row["id"]], code=row["code"], iou=round(float(found[row["id"]]), 4))
+            for row in read_rows(predictions)[:count]]
 
 
 def controls(run, dataset):
@@ -60,6 +70,8 @@ def measured(dataset, output, common, settings):
         start = time.perf_counter()
         made = predict(output, dataset, output / f"{answer.replace(' ', '_')}.jsonl", seed=seed, device="cpu", **flags)
         took = round(time.perf_counter() - start, 1)
+        if (answer, common["run"], seed) == ("chosen of 16", "front page", 0):
+            write_json(RESULTS / f"{NAME}_examples.json", examples(made["output"], dataset))
         certified = sum(row.get("certified", 0) for row in read_rows(made["output"]))
         yield common | dict(answer=answer, predict_seconds=took, certified=certified) | scored(made["output"], dataset)
     for answer, rows in controls(output, dataset):

@@ -1,4 +1,5 @@
-"""Draw the images of the front page into `nbs/images/`: `make figures`, or `python tools/figures.py NAME …`.
+"""Draw the images of the front page into `nbs/images/`, and those of the validation page: `make figures`, or
+`python tools/figures.py NAME …`.
 
 Two of them, `contact_sheet` and `open_cascade`, show real DeepCAD parts: they need the reference data beside the
 project (or in CADVLM_SHARED), the second also `cadvlm[cad]`, and are left as they are without.
@@ -7,8 +8,8 @@ project (or in CADVLM_SHARED), the second also `cadvlm[cad]`, and are left as th
 import json
 import math
 import os
+import re
 import sys
-import textwrap
 import tomllib
 from pathlib import Path
 
@@ -81,6 +82,20 @@ def bracket():
     )
 
 
+def folded(code, width, joint=r"(?<=\))(?=\.)"):
+    "Code whose long lines go on below, indented; they are broken at joints, which are between calls by default."
+    lines = []
+    for line in code.splitlines():
+        short = ""
+        for call in re.split(joint, line):
+            if short.strip() and len(short + call) > width:
+                lines.append(short)
+                short = "    "
+            short += call
+        lines.append(short)
+    return "\n".join(lines)
+
+
 def reading():
     "A figure of a drawing that is read: its three views, the code that was found, and the part that the code builds."
     views = {v: project(build(bracket()), v) for v in ("front", "top", "right")}
@@ -90,9 +105,9 @@ def reading():
     places = dict(top=(0.0, 0.5), front=(0.0, 0.04), right=(0.17, 0.04))
     for view, (x, y) in places.items():
         views[view].plot(figure.add_axes((x, y, 0.17, 0.48)), line_width=4)
-    code = "\n".join(textwrap.fill(line, 72, subsequent_indent="    ") for line in encode(found.sequence).splitlines())
+    code = folded(encode(found.sequence), 60)
     text, solid = figure.add_axes((0.37, 0, 0.36, 1)), figure.add_axes((0.74, 0.05, 0.26, 0.95))
-    text.text(0, 0.53, code, family="monospace", fontsize=5.6, linespacing=1.8, ha="left", va="center")
+    text.text(0, 0.53, code, family="monospace", fontsize=6.6, linespacing=1.8, ha="left", va="center")
     solid.imshow(shaded_image([build(found.sequence)], (BLUE,), size=560))
     for axes in (text, solid):
         axes.axis("off")
@@ -115,8 +130,33 @@ def shown(axes, text, title, iou=None, color=BLUE):
     axes.set_title(title, fontsize=9, color="0.25", pad=2)
 
 
-def predictions(rows, test="held_out", count=4):
-    """What the small model wrote for the first parts of a test: the image that it saw, the true part, and its answers.
+def answers(rows):
+    """A figure with a line for each answer: the sheet that a model was given, its code, the part of it, the true part.
+
+    Parameters
+    ----------
+    rows : list of dict
+        With truth and code in the compact language, and iou.
+    """
+    figure = Figure(figsize=(9.4, 2.2 * len(rows)), dpi=130)
+    grid = figure.add_gridspec(len(rows), 4, width_ratios=(1, 1.45, 1, 1))
+    for line, row in enumerate(rows):
+        sheet, text, answer, truth = (figure.add_subplot(grid[line, k]) for k in range(4))
+        project(build(decode(row["truth"], "compact")), "sheet").plot(sheet, line_width=4)
+        sheet.set_title("input: the sheet", fontsize=9, color="0.25", pad=2)
+        code = folded(row["code"], 36, r"(?= [A-Z] )")
+        text.text(0.02, 0.5, code, family="monospace", fontsize=7, linespacing=1.7, va="center")
+        text.set_title("what the model wrote", fontsize=9, color="0.25", pad=2)
+        shown(answer, row["code"], "its part: ", row["iou"])
+        shown(truth, row["truth"], "the true part", color=GREY)
+        for axes in (sheet, text, answer, truth):
+            axes.axis("off")
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def scales(rows, test="held_out", count=4):
+    """What one model wrote after trainings on more and more parts: the image that it saw, the true part, its answers.
 
     Parameters
     ----------
@@ -127,17 +167,17 @@ def predictions(rows, test="held_out", count=4):
     """
     rows = [row for row in rows if row["test"] == test]
     ids = sorted({row["id"] for row in rows})[:count]
-    scales = list(dict.fromkeys(row["scale"] for row in rows))
-    figure = Figure(figsize=(1.95 * (2 + len(scales)), 1.95 * count), dpi=110)
-    for line, id in zip(figure.subplots(count, 2 + len(scales)), ids):
-        answers = {row["scale"]: row for row in rows if row["id"] == id}
-        first = answers[scales[0]]
+    names = list(dict.fromkeys(row["scale"] for row in rows))
+    figure = Figure(figsize=(1.95 * (2 + len(names)), 1.95 * count), dpi=110)
+    for line, id in zip(figure.subplots(count, 2 + len(names)), ids):
+        made = {row["scale"]: row for row in rows if row["id"] == id}
+        first = made[names[0]]
         project(build(decode(first["truth"], "compact")), first["view"]).plot(line[0], line_width=5)
         line[0].set_title(f"input: {first['view']} view", fontsize=9, color="0.25", pad=2)
         shown(line[1], first["truth"], "truth", color=GREY)
-        for axes, scale in zip(line[2:], scales):
-            title = f"{TRAINED[scale.rpartition('_')[2]]} parts: "
-            shown(axes, answers[scale]["code"], title, answers[scale]["iou"])
+        for axes, name in zip(line[2:], names):
+            title = f"{TRAINED[name.rpartition('_')[2]]} parts: "
+            shown(axes, made[name]["code"], title, made[name]["iou"])
         for axes in line:
             axes.axis("off")
     figure.tight_layout(pad=0.3)
@@ -235,9 +275,16 @@ def draw_badges():
         (IMAGES / f"badge_{name}.svg").write_text(text, encoding="utf-8")
 
 
-def draw_predictions():
-    rows = json.loads((ROOT / "data" / "results" / "compare_examples.json").read_text())
-    predictions(rows).savefig(IMAGES / "predictions.png")
+def result(name):
+    "What a measurement has left in `data/results/`."
+    return json.loads((ROOT / "data" / "results" / f"{name}.json").read_text())
+
+
+def draw_predicted():
+    "The first example of the ladder: chosen among sixteen, then searched from."
+    row = result("ladder_examples")[0]
+    made = dict(truth=row["truth"], code=row["searched"], iou=row["searched_iou"])
+    answers([made]).savefig(IMAGES / "predicted.png")
 
 
 def draw_real_parts(name, figure):
@@ -254,7 +301,9 @@ FIGURES = {
     "favicon": lambda: (IMAGES / "favicon.png").write_bytes(cube()),
     "example": lambda: example().savefig(IMAGES / "example.png"),
     "reading": lambda: reading().savefig(IMAGES / "reading.png"),
-    "predictions": draw_predictions,
+    "training": lambda: answers(result("first_training_examples")).savefig(IMAGES / "training.png"),
+    "predicted": draw_predicted,
+    "scales": lambda: scales(result("compare_examples")).savefig(IMAGES / "scales.png"),
     "contact_sheet": lambda: draw_real_parts("contact_sheet", lambda folder: contact_sheet(real_parts(folder, 24))),
     "open_cascade": lambda: draw_real_parts("open_cascade", lambda folder: open_cascade(folder, COMPARED)),
 }

@@ -5,6 +5,7 @@ __all__ = ['GROUPS', 'COMMANDS', 'app', 'shipped', 'did_you_mean', 'load_config'
 
 # %% ../../nbs/940_cli.ipynb #5d185f18
 import difflib
+import errno
 import importlib.resources
 import inspect
 import re
@@ -19,10 +20,11 @@ import cadvlm
 from .run import function_of, say
 from ..errors import CadError, DatasetError
 from ..settings import learn, measure, stages
-from ..settings.base import MOST, Pooled, Settings, _unpacked, brief, choices, ordered
+from ..settings.base import MOST, REQUIRED, Pooled, Settings, _unpacked, brief, choices, ordered
 
 # %% ../../nbs/940_cli.ipynb #b8cc2c5a
-GROUPS = dict(start='Start', make='Make a dataset', look='Look at it', train='Train', score='Score')
+GROUPS = dict(start='Start', make='Make a dataset', look='Look at it', read='Draw a part, read a drawing',
+              train='Train', score='Score')
 
 
 def _commands(*modules):
@@ -62,6 +64,12 @@ def _parameters(cls):
         yield inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=field.default)
 
 
+def _usage_line(cls):
+    "A command with its arguments; those that may be left out are in brackets."
+    words = [n.upper() if a.default is REQUIRED else f'[{n.upper()}]' for n, a in cls.arguments.items()]
+    return f'Usage: cadvlm {cls.command()} {" ".join(words)} [OPTIONS]'
+
+
 def _entry(cls):
     "What the program calls for a command."
     def entry(*args, **given): return function_of(cls)(*args, **given)
@@ -87,7 +95,7 @@ app.register_install_completion_command()
 _PANELS = {name: Group(title, sort_key=k) for k, (name, title) in enumerate(GROUPS.items())}
 for _k, (_name, _cls) in enumerate(COMMANDS.items()):
     _about = f'{_cls.__doc__}\n\nExample: `{_cls.example}`' if _cls.example else _cls.__doc__
-    app.command(_entry(_cls), name=_name, help=_about, group=_PANELS[_cls.group], sort_key=_k)
+    app.command(_entry(_cls), name=_name, help=_about, usage=_usage_line(_cls), group=_PANELS[_cls.group], sort_key=_k)
 
 # %% ../../nbs/940_cli.ipynb #9b204ed7
 def _loader():
@@ -224,10 +232,28 @@ def _needs_workers(tokens):
     cls = COMMANDS.get(tokens[0]) if len(tokens) > 1 else None
     return bool(cls) and issubclass(cls, Pooled) and not {'-h', '--help', '--scheduler'} & set(tokens)
 
+# %% ../../nbs/940_cli.ipynb #f5837fd6
+_ANEW = {'validate', 'evaluate', 'report', 'export', 'draw', 'match'}
+
+
+def _afterwards(tokens):
+    "What the same command will do."
+    command = next((t for t in tokens if not t.startswith('-')), '')
+    return f'the same command {"begins anew" if command in _ANEW else "goes on from here"}'
+
+
+def _disk(error, tokens):
+    "An error of the disk, and what to do."
+    what = ': '.join(str(x) for x in (error.strerror or error, error.filename) if x)
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f'{what}; nothing can be written there, name another place'
+    return f'{what}; {"free some space, " if error.errno == errno.ENOSPC else ""}{_afterwards(tokens)}'
+
 # %% ../../nbs/940_cli.ipynb #7e0dc70e
 def main(tokens=None):
     """The `cadvlm` command; `tokens` are its arguments, by default those of the program. Returns the exit code."""
     tokens = sys.argv[1:] if tokens is None else list(tokens)
+    if tokens[:1] == ['help']: tokens = [*tokens[1:], '--help']
     try:
         if _needs_workers(tokens):
             from cadvlm.jobs.workers import start_fork_server
@@ -240,8 +266,6 @@ def main(tokens=None):
         return 0
     except (NotADirectoryError, IsADirectoryError, FileExistsError) as e:
         return _stopped(f'{e.filename}: {(e.strerror or "in the way").lower()}; name another place')
-    except OSError as e:
-        what = ': '.join(str(x) for x in (e.strerror or e, e.filename) if x)
-        return _stopped(f'{what}; what was finished is kept, the same command goes on from there')
-    except KeyboardInterrupt: return _stopped('stopped; the same command goes on from here', 130)
+    except OSError as e: return _stopped(_disk(e, tokens))
+    except KeyboardInterrupt: return _stopped(f'stopped; {_afterwards(tokens)}', 130)
     except MemoryError: return _stopped('there is not enough memory; use fewer --workers, or a smaller --batch-size')

@@ -175,14 +175,18 @@ def _card(dataset, base, views, ending, id, code, iou, about):
 
 # %% ../../nbs/920_demo.ipynb #c2895871
 _FURTHER = '''# parts in DeepCAD's layout: cad_json/0000/00000007.json and train_val_test_split.json
-cadvlm run SOURCE data/training/mine --train-size 1000 --val-size 100 --test-size 100
+cadvlm run SOURCE data/mine --train-size 1000 --val-size 100 --test-size 100
 
 # no data at hand: 1,100 parts that cadvlm makes itself
 cadvlm run --scale 1k
 
 # what is in a dataset, on one page
-cadvlm stats  data/training/mine
-cadvlm report data/training/mine'''
+cadvlm stats  data/mine
+cadvlm report data/mine
+
+# a part of this page on a sheet, and back from the sheet (pip install 'cadvlm[drawings]')
+cadvlm draw 00000007 sheet.dxf
+cadvlm reconstruct sheet.dxf answer'''
 
 
 def _large_numbers(drawing, conversion, reading):

@@ -190,11 +190,14 @@ STYLE += '''
 .chart polyline { fill: none; stroke-width: 2.5; stroke-linejoin: round }
 polyline.c0 { stroke: var(--accent) } polyline.c1 { stroke: var(--second) }
 polyline.c2 { stroke: var(--soft); stroke-dasharray: 6 4 } polyline.c3 { stroke: var(--soft); stroke-dasharray: 2 4 }
-span.c0 { color: var(--accent) } span.c1 { color: var(--second) }
+span.c0 { color: var(--accent); border-bottom: 2px solid } span.c1 { color: var(--second); border-bottom: 2px solid }
+span.c2 { border-bottom: 2px dashed } span.c3 { border-bottom: 2px dotted }
+.chart svg { overflow: visible }
+@media (max-width: 45rem) { .chart text { font-size: 20px } }
 '''
 
 # %% ../../nbs/900_page.ipynb #81b81017
-_CALL = re.compile(r'\.(\w+)(\((?:[^()]|\([^()]*\))*\)|\()')
+_CALL = re.compile(r'\.(\w+)(\((?:(?!\.\w+\()(?:[^()]|\([^()]*\)))*\)+|\()')     # with its arguments, if none is a call
 
 
 def highlight(code):
@@ -208,8 +211,8 @@ def highlight(code):
 
 def figure(source, view, id, size=512):
     "An image of a view; `source` is its address."
-    alt = html.escape(f'{view} view of part {id}')
-    return (f'<figure><img src="{html.escape(source)}" alt="{alt}" loading="lazy" width="{size}" height="{size}">'
+    alt, later = html.escape(f'{view} view of part {id}'), '' if source.startswith('data:') else ' loading="lazy"'
+    return (f'<figure><img src="{html.escape(source)}" alt="{alt}"{later} width="{size}" height="{size}">'
             f'<figcaption>{html.escape(view)}</figcaption></figure>')
 
 

@@ -16,6 +16,7 @@ from ..stages.reconstruct import read_drawings
 
 # %% ../../nbs/905_readings.ipynb #0f31d8db
 STYLE = '''
+.parts:has(article:only-child) { grid-template-columns: minmax(0, 60rem) }
 figure svg { aspect-ratio: 1; width: 100% }
 figure path { fill: none; stroke: #8f8f8f; stroke-width: 1.2px; stroke-linejoin: round;
   vector-effect: non-scaling-stroke }
@@ -77,8 +78,9 @@ def _sections(shown, refused):
     cards = {'ambiguous': [], 'not certified': [], 'certified': []}
     for id, value in shown: cards[verdict(value['row'])].append(reading_card(id, **value))
     titles = dict(zip(cards, ('More than one part draws the same', 'Not certified', 'Certified')))
-    found = [section(titles[k], f'<div class="parts">{"".join(c)}</div>') for k, c in cards.items() if c]
-    return '\n'.join(filter(None, [*found[:2], section('Refused', _refusals(refused)), *found[2:]]))
+    ambiguous, doubtful, certified = (section(titles[k], c and f'<div class="parts">{"".join(c)}</div>')
+                                      for k, c in cards.items())
+    return '\n'.join(filter(None, [ambiguous, doubtful, section('Refused', _refusals(refused)), certified]))
 
 
 def _numbers(about):

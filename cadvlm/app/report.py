@@ -436,11 +436,11 @@ def report_page(surveys, folders, name='report', published=None) -> str:
     """
     pairs, each = [*zip(folders, surveys)], lambda of: '\n'.join(map(of, surveys))
     rows = lambda of: [row for s in surveys for row in of(s)]
-    body = [section('Figures', _figure_table(surveys, published), _source_of(published)),
-            *(section(f'Example parts of {s["name"]}', _example_cards(f, s)) for f, s in pairs),
+    body = [*(section(f'Example parts of {s["name"]}', _example_cards(f, s)) for f, s in pairs),
             *(section(f'What is in {s["name"]}', _histograms(s)) for s in surveys),
             section('Lost in quantisation', each(_quantised)), section('Duplicates', each(_duplicates)),
             section('Training', each(_training)), section('Evaluation', *(_evaluated(f, s) for f, s in pairs)),
+            section('Figures', _figure_table(surveys, published), _source_of(published)),
             section('Stages', table(rows(_stage_rows), ('stage', 'parts', 'failed', 'time', 'speed', 'command'))),
             section('Failures', table(rows(_failure_rows), ('reason', 'parts')) or '<p>None.</p>'),
             section('Files', table(rows(_file_rows), ('', 'files', 'size'))), section('Download', _downloads(name))]

@@ -67,7 +67,7 @@ def function_of(cls):
         extra = _EXTRAS.get((e.name or '').partition('.')[0])
         if not extra: raise
         what = f"it needs {e.name}, which is not installed: pip install 'cadvlm[{extra}]'"
-        raise DatasetError('missing_extra', f'cadvlm {cls.command()}', what) from None
+        raise DatasetError('missing_extra', cls.command(), what) from None
 
 
 def say(*lines):

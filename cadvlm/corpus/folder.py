@@ -142,6 +142,17 @@ class FolderSource(Source):
         except (FileNotFoundError, IsADirectoryError) as e: return super().fetch(e)
 
 # %% ../../nbs/310_folder.ipynb #9f26a122
+_LIBRARIES = dict(gs='gcsfs', gcs='gcsfs', abfs='adlfs', abfss='adlfs', az='adlfs')        # of other stores than S3
+
+
+def _remedy(url, error):
+    "What to install for a store."
+    kind = url.partition(':')[0]
+    if kind in ('s3', 's3a'): return "an S3 store needs s3fs: pip install 'cadvlm[s3]'"
+    if kind in _LIBRARIES: return 'this store needs {0}: pip install {0}'.format(_LIBRARIES[kind])
+    return f"fsspec or its library for this store is not installed: pip install 'cadvlm[cluster]'; {error}"
+
+
 def open_filesystem(url):
     """`(filesystem, path)` of fsspec.
 
@@ -154,8 +165,7 @@ def open_filesystem(url):
         from fsspec.core import url_to_fs
         return url_to_fs(url)
     except ImportError as e:
-        what = f"this store needs fsspec and a library of its own: pip install 'cadvlm[cluster]'; {e}"
-        raise DatasetError('missing_extra', redacted(url), what) from None
+        raise DatasetError('missing_extra', redacted(url), _remedy(url, e)) from None
     except ValueError as e:
         raise DatasetError('bad_url', redacted(url), f'fsspec does not know this URL: {e}') from None
 

@@ -84,7 +84,7 @@ def _choose(rows, output, dataset, search):
 class Predictions(dict):
     "What `predict` wrote; prints as a few lines."
     def __str__(self):
-        lines = ['predict · {dataset}', '  {samples:,} drawings, {decode:,} can be read, {exact:,} exact matches',
+        lines = ['predict · {dataset}', '  {samples:,} drawings: {decode:,} can be read, {exact:,} match exactly',
                  '  {chosen}', '  written to {output}', '  three of them beside their truth: {image}']
         return '\n'.join(line.format(**self) for line in lines if self['chosen'] or 'chosen' not in line)
 

@@ -151,7 +151,7 @@ class Export(OnePart):
 class Draw(OnePart):
     "Draw one part on a sheet: front, top and side view, at real size."
     arguments = dict(source=_PART, output=Argument(Path, 'File that ends with .svg, .dxf, .pdf or .png.'))
-    function, group = 'stages.draw:draw', 'look'
+    function, group = 'stages.draw:draw', 'read'
     example = 'cadvlm draw part.step part.dxf --angle first --dimensions'
     angle: Literal['third', 'first'] = Field('third', description='Angle of projection. third, as in America: top view '
                                              'above, right view at right; first, as in Europe: top view below, left '
@@ -182,7 +182,7 @@ class Reconstruct(Written, Lines):
         source=Argument(Path, 'A drawing with three views (.svg, .dxf); a folder with the three files of one part, or '
                               'with a file or a folder for each drawing; or a dataset, whose parts are drawn first.'),
         output=Argument(Path, 'Folder for predictions.jsonl, failures.jsonl and the page index.html.'))
-    function, group = 'app.readings:reconstruct', 'make'
+    function, group = 'app.readings:reconstruct', 'read'
     example = 'cadvlm reconstruct bracket.svg data/bracket'
     split: Literal['train', 'validation', 'test', 'all'] = Field(
         'test', description='Which parts of a dataset are drawn and read.')
@@ -198,7 +198,7 @@ class Match(OnePart, Lines):
     "Compare a part with a drawing of it, line by line; the exit code is 1 where they do not match."
     arguments = dict(part=_PART, drawing=Argument(Path, 'SVG or DXF file with three views, or a folder with one file '
                                                         'for each view.'))
-    function, group = 'stages.match:match', 'look'
+    function, group = 'stages.match:match', 'read'
     example = 'cadvlm match part.step drawing.dxf --overlay compared.png'
     overlay: Path | None = Field(None, description='Image to write, .png, .svg or .pdf: agreeing lines grey, missing '
                                                    'ones red, extra ones blue.')
@@ -219,6 +219,7 @@ class Run(Validate, Convert, Render, Dedup, Extract):
                                                   'and so on.', None))
     function, group = 'app.run:run', 'start'
     example = 'cadvlm run --scale 1k'
+    seed: Seed = Field(0, description='Of synthetic parts, of a random order, and of the forms of the questions.')
     scale: Literal['1k', '10k', '100k', 'full'] | None = Field(
         None, description='1,100, 11,000, 108,946 or 178,238 parts, 90 % of them for training and 5 % each for '
                           'validation and test; replaces the three sizes.')

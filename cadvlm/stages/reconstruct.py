@@ -187,6 +187,7 @@ def _value(settings, pictured, part, reading, others, about):
 
 
 def _reconstruct_part(dataset, settings, id, pictured):
+    part_bytes(dataset, id)                                # says so where there is no file
     signature = file_signature(dataset.json_path(id))
     return dict(signature=signature) | _value(settings, pictured, *_read_part(dataset, settings, id))
 
