@@ -326,28 +326,32 @@ def _fitting(sizes, spans, unit):
 _MARGIN = 4                 # white pixels around a view
 
 
-def _without_stubs(dark, box, inset):
-    "A view without the beginnings of extension lines, which go right and down from corners of its box (x, y)."
+def _take_off(dark, edge, span, unit, width):
+    "Take extension lines off where they begin, in place; they are vertical, and go down from the row `edge`."
+    clear = dark[slice(*(int(edge + k*unit) + 1 for k in _CLEAR))]
+    places = np.arange(dark.shape[1]) + 0.5
+    near = np.min([np.abs(places - end) for end in span], axis=0) < 2*unit
+    line = np.where(near, np.minimum(clear.min(axis=0), 0.95), 0)
+    for row in range(int(edge), int(edge + width) + 1):
+        share = min(1., row + 1 - edge)
+        bare = 1 - (1 - dark[row]) / (1 - share*line)
+        dark[row] = np.where(bare < 0.04, 0, bare)
+
+
+def _without_lines(dark, spans, unit, width):
+    "A sheet without the extension lines where they touch the part."
     dark = dark.copy()
-    for turned, (low, far) in ((dark, (box[0, 1], box[1])), (dark.T, (box[0, 0], box[1, ::-1]))):
-        edge = int(far[0] - inset)                              # the first column of the outline at this side
-        for at in (low, far[1]):
-            rows = slice(max(0, int(at - 1.2)), int(at + 1.2) + 1)
-            around = slice(max(0, int(at - 4)), int(at + 4) + 1)
-            inside, along = turned[rows, max(0, edge - 2):edge], turned[around, edge].copy()
-            along[rows.start - around.start:rows.stop - around.start] = 0
-            if inside.max(initial=0) < _INK and along.max(initial=0) < _INK: turned[rows, edge:] = 0
+    _take_off(dark, spans.top[1], spans.x, unit, width)
+    for span in (spans.z, spans.top): _take_off(dark.T, spans.x[1], span, unit, width)
     return dark
 
 
-def _cut_out(dark, box, unit, width, has_lines):
-    "`(darkness, corner)` of a view: its ink inside its box, with a white margin."
+def _cut_out(dark, box, unit, width):
+    "`(darkness, corner)` of a view: the ink inside its box, with a white margin."
     inset, margin = width/2, int(_MARGIN*unit)
     low, high = np.floor(box[0] - inset - 0.1).astype(int), np.ceil(box[1] + inset + 0.1).astype(int)
     low, high = np.maximum(low, 0), np.minimum(high, dark.shape[::-1])
-    inner = dark[low[1]:high[1], low[0]:high[0]]
-    if has_lines: inner = _without_stubs(inner, box - low, inset)
-    return np.pad(inner, margin), (int(low[0]) - margin, int(low[1]) - margin)
+    return np.pad(dark[low[1]:high[1], low[0]:high[0]], margin), (int(low[0]) - margin, int(low[1]) - margin)
 
 # %% ../../nbs/549_raster_sheet.ipynb #54900023
 @dataclass(frozen=True, eq=False)
@@ -423,10 +427,11 @@ def read_raster_sheet(image: Any) -> RasterSheet:
     measured = _spans(dark, split, unit, width)
     sizes = _sizes(dark, measured, unit) if measured.dimensioned else None
     spans, scale = _exact(measured, sizes)
+    if measured.dimensioned: dark = _without_lines(dark, spans, unit, width)
     views: dict[ViewName, RasterView] = {}
     for view in _TITLES:
-        box, has_lines = spans.box(view), measured.dimensioned and view != 'right'
-        ink, corner = _cut_out(dark, box, unit, width, has_lines)
+        box = spans.box(view)
+        ink, corner = _cut_out(dark, box, unit, width)
         x, y = box.mean(axis=0).tolist()
         views[view] = RasterView(ink, corner, (x, y), box)
     return RasterSheet(views, sizes, scale, width)
