@@ -15,7 +15,7 @@ from OCP.gp import gp_Trsf  # noqa: E402
 from OCP.GProp import GProp_GProps  # noqa: E402
 
 from cadvlm.cad.curves import Loop  # noqa: E402
-from cadvlm.cad.overlap import mass_properties  # noqa: E402
+from cadvlm.cad.overlap import _at_its_mass, iou, mass_properties  # noqa: E402
 from cadvlm.cad.polygons import IDENTITY  # noqa: E402
 from cadvlm.cad.sequence import CadSequence, Extrude, Operation  # noqa: E402
 from cadvlm.cad.step import load_step, step_file  # noqa: E402
@@ -60,6 +60,14 @@ def written(path, sequence):
     return path
 
 
+def public(shared, name):
+    "The STEP files of a folder of Ortho2CAD's."
+    folder = shared / "ortho2cad" / name
+    if not folder.is_dir():
+        pytest.skip("needs the drawings of Ortho2CAD in ../shared/ortho2cad")
+    return sorted(folder.glob("*.step"))
+
+
 @pytest.mark.parametrize("k", [9, 10, 11])
 def test_mass_properties_are_those_of_the_kernel(tmp_path, k):
     path = written(tmp_path / "part.step", part(0, k))
@@ -81,6 +89,19 @@ def test_iou_is_that_of_the_kernel(tmp_path, k, other):
     assert 0.05 < expected < 0.95
 
 
+def test_iou_of_public_parts_is_that_of_the_kernel(shared):
+    "50 pairs; of 40 parts, 27 have axes that are determined."
+    paths = public(shared, "deepcad")
+    solids = {p: load_step(p) for p in paths}
+    known = [p for p in paths if _at_its_mass(solids[p])[2]]
+    assert len(known) == 27
+    shapes = {p: occ.occ_step(p) for p in known}
+    pairs = [(a, known[(i + k) % len(known)]) for i, a in enumerate(known) for k in (1, 2, 5)][:50]
+    found = [iou(solids[a], solids[b], align="inertia") for a, b in pairs]
+    apart = np.abs(np.subtract(found, [kernel_iou(shapes[a], shapes[b]) for a, b in pairs]))
+    assert apart.max() < 5e-4 and np.median(apart) < 2e-5 and np.ptp(found) > 0.5
+
+
 def test_turned_and_scaled_copy_is_perfect(tmp_path):
     arm = Extrude.between(Loop.polygon((0.0, 0.0), (90.0, 0.0), (90.0, 20.0), (30.0, 50.0), (0.0, 50.0)), 0.0, 30.0)
     foot = Extrude.between(Loop.rectangle(0.0, 0.0, 25.0, 40.0), 30.0, 47.0, Operation.JOIN)
@@ -96,10 +117,7 @@ def test_turned_and_scaled_copy_is_perfect(tmp_path):
 
 
 def test_parts_of_less_than_a_millimetre_are_read(shared):
-    folder = shared / "ortho2cad" / "deepcad"
-    if not folder.is_dir():
-        pytest.skip("needs the drawings of Ortho2CAD in ../shared/ortho2cad")
-    for path in sorted(folder.glob("*.step")):
+    for path in public(shared, "deepcad"):
         solid, shape = load_step(path, unit=1.0), occ.occ_step(path)
         assert np.isclose(solid.volume, kernel_mass(shape)[0], rtol=5e-3), path.stem
 
