@@ -1,16 +1,12 @@
 """A drawer of sheets of pixels, three views in first angle with titles and overall dimensions: what the reader of such
-sheets is tried on. It knows nothing of the reader; the fonts are others than those that the reader compares with."""
+sheets is tried on. It knows nothing of the reader."""
 
-from pathlib import Path
-
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cadvlm.cad.drawing import project
 
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmss10.ttf"
-SAMPLES = 8  # in a pixel, along a side
+SAMPLES = 8  # in a pixel of a sheet of 800, along a side; fewer in a smaller pixel
 SIDE, LONGEST = 800, 270  # pixels of the sheet, and of the part's longest side
 CENTRES = dict(right=(200, 250), front=(550, 250), top=(550, 600))
 AXES = dict(right=(1, 2), front=(0, 2), top=(0, 1))
@@ -19,11 +15,19 @@ OFFSET, BEYOND, ARROW, TEXT = 18, 5, 4, 30  # of dimension lines, extension line
 
 
 class Sheet:
-    "Ink on a sheet that is `SAMPLES` times larger."
+    "Ink on a sheet that is some times larger, and what light earlier layers let through."
 
     def __init__(self, side=SIDE):
-        self.scale, self.side = SAMPLES * side / SIDE, side
-        self.ink = np.zeros((side * SAMPLES,) * 2, dtype=bool)
+        self.samples = SAMPLES * SIDE // max(side, SIDE)
+        self.scale, self.side = self.samples * side / SIDE, side
+        self.white = np.ones((side, side))
+        self.ink = np.zeros((side * self.samples,) * 2, dtype=bool)
+
+    def finish_layer(self):
+        "What follows is drawn over what is there: each layer lets a share of the light through."
+        share = self.ink.reshape(self.side, self.samples, self.side, self.samples).mean(axis=(1, 3))
+        self.white *= 1 - share
+        self.ink[:] = False
 
     def polygon(self, points):
         "Fill a convex polygon, given in pixels of a sheet of 800; a sample has ink when its middle is inside."
@@ -54,17 +58,24 @@ class Sheet:
             self.line(a, b, WIDE)
 
     def text(self, middle, words, height, stroke=0):
-        font = ImageFont.truetype(FONT, height * self.scale)
-        image = Image.new("L", self.ink.shape)
-        place = tuple(np.asarray(middle) * self.scale)
-        ImageDraw.Draw(image).text(place, words, fill=255, font=font, anchor="mm", stroke_width=stroke)
-        self.ink |= np.asarray(image) > 127
+        font = ImageFont.load_default(height * self.scale)
+        half = int(height * self.scale * len(words) / 2), int(height * self.scale)
+        image = Image.new("L", (2 * half[0], 2 * half[1]))
+        ImageDraw.Draw(image).text(half, words, fill=255, font=font, anchor="mm", stroke_width=stroke)
+        x, y = np.rint(np.asarray(middle) * self.scale).astype(int) - half
+        self.ink[y : y + 2 * half[1], x : x + 2 * half[0]] |= np.asarray(image)[:, : self.ink.shape[1] - x] > 127
+
+    def number(self, middle, words):
+        "A number, its glyphs apart."
+        widths = [4.2 if c == "." else 8.4 for c in words]
+        for c, width, end in zip(words, widths, np.cumsum(widths)):
+            self.text((middle[0] - sum(widths) / 2 + end - width / 2, middle[1]), c, 13)
 
     @property
     def pixels(self):
         "(side, side) uint8: 255 for white."
-        share = self.ink.reshape(self.side, SAMPLES, self.side, SAMPLES).mean(axis=(1, 3))
-        return np.rint(255 * (1 - share)).astype(np.uint8)
+        self.finish_layer()
+        return np.rint(255 * self.white).astype(np.uint8)
 
 
 def dimension(sheet, box, axis, words):
@@ -77,7 +88,7 @@ def dimension(sheet, box, axis, words):
         sheet.polygon([turn(at, level)] + [turn(at + way * ARROW, level + s) for s in (2.5, -2.5)])
     sheet.line(turn(low, level), turn(high, level), THIN)
     middle = (low + high) / 2
-    sheet.text((level + TEXT, middle) if axis else (middle, level + 12), words, 13)
+    sheet.number((level + TEXT, middle) if axis else (middle, level + 12), words)
 
 
 def boxes_of(sizes):
@@ -87,23 +98,26 @@ def boxes_of(sizes):
 
 
 def draw_sheet(solid, sizes=None, side=SIDE, titles=True, dimensions=True):
-    """(side, side) uint8: three views of a solid with its sizes (x, y, z), by default in the unit of its part.
+    """(side, side) uint8: three views of a solid with its sizes (x, y, z), by default in its frame.
 
     Without `dimensions` it has neither extension lines nor numbers.
     """
-    sizes = solid.size / solid.frame.scale if sizes is None else sizes
-    sheet, boxes = Sheet(side), boxes_of(sizes)
-    scale = LONGEST / solid.size.max()
-    for view, centre in CENTRES.items():
-        drawing = project(solid, view)
-        placed = [np.asarray(centre) + np.asarray(line) * (scale, -scale) for line in drawing.visible]
-        for line in placed:
+    sizes = solid.size if sizes is None else sizes
+    sheet, boxes, scale = Sheet(side), boxes_of(sizes), LONGEST / solid.size.max()
+    drawings = {view: project(solid, view) for view in CENTRES}
+    placed = lambda view, lines: [np.asarray(CENTRES[view]) + np.asarray(line) * (scale, -scale) for line in lines]
+    for view, drawing in drawings.items():
+        for line in placed(view, drawing.visible):
             for a, b in zip(line, line[1:]):
                 sheet.line(a, b, WIDE)
-        for line in drawing.hidden:
-            sheet.dots(np.asarray(centre) + np.asarray(line) * (scale, -scale))
-        if titles:
-            sheet.text((centre[0], centre[1] - 165), f"{view.title()} View", 14, stroke=3)
+    sheet.finish_layer()
+    for view, drawing in drawings.items():
+        for line in placed(view, [*drawing.hidden, *drawing.visible]):  # edges behind visible ones are drawn, too
+            sheet.dots(line)
+    sheet.finish_layer()
+    if titles:
+        for view, (x, y) in CENTRES.items():
+            sheet.text((x, y - 165), f"{view.title()} View", 14, stroke=3)
     if dimensions:
         for view, axis, size in (("front", 1, sizes[2]), ("top", 1, sizes[1]), ("top", 0, sizes[0])):
             dimension(sheet, boxes[view], axis, f"{size:.4f}")

@@ -20,6 +20,7 @@ from .strokes import DrawingError
 
 # %% ../../nbs/549_raster_sheet.ipynb #54900009
 _INK = 0.1                  # darkness from which a pixel has ink
+_FAINT = 0.2                # a thin line between two pixels leaves 0.4 in each; blurred, half of that
 _SIDE = 800                 # pixels of the side for which the lengths below are stated
 
 
@@ -29,6 +30,12 @@ def darkness(image: Any) -> np.ndarray:
     if values.ndim == 3: values = values[:, :, :3].mean(axis=2)
     if values.ndim != 2: raise DrawingError('no_image', '', 'expected a grey or RGB image, found another array')
     return 1 - values.astype(float)/255
+
+
+def _without_ringing(dark):
+    "An image without the faint grey that compression leaves around lines: what is neither dark nor beside what is."
+    dark_enough = (dark > _FAINT).astype(np.uint8)
+    return np.where(cv2.dilate(dark_enough, np.ones((3, 3), np.uint8)) > 0, np.maximum(dark, 0), 0)
 
 
 def _runs(flags):
@@ -56,17 +63,17 @@ def _drawn(text, name):
     return _tight(np.asarray(image)/255, 0.3)
 
 
-def _likeness(a, b):
-    "Correlation of two grey images, the second stretched to the first, both a little blurred."
+def _likeness(a, b, blur):
+    "Correlation of two grey images, the second stretched to the first, both blurred by a share of their height."
     b = cv2.resize(b, a.shape[::-1], interpolation=cv2.INTER_AREA)
-    a, b = (cv2.GaussianBlur(v, (0, 0), 0.7).ravel() for v in (a, b))
+    a, b = (cv2.GaussianBlur(v, (0, 0), blur*len(v)).ravel() for v in (a, b))
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b / (math.sqrt((a @ a) * (b @ b)) + 1e-12))
 
 # %% ../../nbs/549_raster_sheet.ipynb #5490000b
 _TITLES: tuple[ViewName, ...] = 'right', 'front', 'top'
 _BOLD = 'DejaVuSans-Bold'
-_READS = 0.45               # correlation from which a line of text is a title
+_READS = 0.6                # correlation from which a line of text is a title
 
 
 def _text_lines(dark, unit):
@@ -82,7 +89,7 @@ def _titles(dark, unit):
     best = {}
     for left, top, right, bottom in _text_lines(dark, unit):
         for view in _TITLES:
-            found = _likeness(dark[top:bottom, left:right], _drawn(f'{view.title()} View', _BOLD))
+            found = _likeness(dark[top:bottom, left:right], _drawn(f'{view.title()} View', _BOLD), 0.1)
             if found > best.get(view, (_READS,))[0]: best[view] = found, (left, top, right, bottom)
     return {view: box for view, (_, box) in best.items()}
 
@@ -234,17 +241,19 @@ def _agreeing(spans, seen, unit, width=None):
 # %% ../../nbs/549_raster_sheet.ipynb #5490001c
 _REACH = 24                 # from a view's side to where its extension lines have ended
 _FONTS = 'DejaVuSans', ''    # whose 1 has a foot, and has none
-_DOUBT = 0.02               # correlation by which the best digit must be better than the next
+_DOUBT = 0.04               # correlation by which the best digit must be better than the next
 
 
 def _digit(grey):
     "The digit in an image that is cut to it; None when two are as good."
+    grey = cv2.resize(np.pad(grey, 1), None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    grey = _tight(grey, 0.4*grey.max())                         # its box to a fraction of a pixel
     height, width = grey.shape
     def score(shape):
-        return _likeness(grey, shape) - 0.5*abs(math.log(width*shape.shape[0] / (height*shape.shape[1])))
+        return _likeness(grey, shape, 0.07) - 0.5*abs(math.log(width*shape.shape[0] / (height*shape.shape[1])))
     scores = ((max(score(_drawn(c, font)) for font in _FONTS), c) for c in '0123456789')
     (best, digit), (other, _) = sorted(scores, reverse=True)[:2]
-    return digit if best > 0.4 and best - other > _DOUBT else None
+    return digit if best > 0.6 and best - other > _DOUBT else None
 
 
 def _glyphs(dark, cut):
@@ -285,18 +294,20 @@ def _number(dark, cut=False):
     return float(f'0{digits}.{"".join(text[point + 1:])}'), len(digits)
 
 # %% ../../nbs/549_raster_sheet.ipynb #5490001d
-def _completed(read, about):
-    "A number of which `read` knows the last digits, near a value."
-    if read is None: return None
+def _completed(read, about, sure):
+    "A number of which `read` knows the last digits, near a value that is `sure` to within this; None if in doubt."
+    if read is None or 10**read[1] < 2*sure: return None
     value, digits = read
     return round(value + max(0, round((about - value) / 10**digits)) * 10**digits, 4)
 
 
-def _size_beside(dark, edge, low, high, about, unit):
-    "The number that stands at the right of an upright dimension from `low` to `high`; about that large."
+def _size_beside(dark, edge, low, high, scale, unit):
+    "The number at the right of an upright dimension from `low` to `high`, where a unit has some `scale` pixels."
     middle, short = (low + high)/2, high - low < 32*unit
     rows = [int(middle + k*unit) for k in (-14, -8, 8)]
-    if short: return _completed(_number(dark[rows[1]:rows[2], int(edge + _REACH*unit) + 1:], True), about)
+    if short:
+        read = _number(dark[rows[1]:rows[2], int(edge + _REACH*unit) + 1:], True)
+        return _completed(read, (high - low)/scale, 0.5*unit/scale)
     columns = slice(int(edge + 9*unit), None)
     line = dark[rows[0]:rows[1], columns].min(axis=0)           # of the dimension, where nothing crosses it
     inked = dark[rows[1]:rows[2], columns]
@@ -313,7 +324,7 @@ def _sizes(dark, spans, unit):
     if width is None or width[0] <= 0: return None
     scale, found = (right - left) / width[0], [width[0]]
     for low, high in (spans.top, spans.z):
-        found.append(_size_beside(dark, right, low, high, (high - low) / scale, unit))
+        found.append(_size_beside(dark, right, low, high, scale, unit))
     return None if None in found else _fitting(tuple(found), spans, unit)
 
 
@@ -418,7 +429,7 @@ def read_raster_sheet(image: Any) -> RasterSheet:
     DrawingError
         `no_image`, `not_three_views`, `views_disagree`.
     """
-    dark = darkness(image)
+    dark = _without_ringing(darkness(image))
     unit = min(dark.shape) / _SIDE
     titles = _titles(dark, unit)
     dark = _erased(dark, titles.values(), unit)
