@@ -213,10 +213,9 @@ def _spans(dark, split, unit, width):
     right, high = (_extent(dark[:row, :column], axis, width) for axis in (1, 0))
     depth, top = right[1] - right[0] - width, _extent(dark[row:, column:], 0, width)[0] + row + inset
     x = _beside(dark, column, whole, top + depth, unit)
-    if x is None: return _spans_of_ink(dark, split, width)
-    z = _beside(dark.T, 0, row, x[1], unit)
-    y = _beside(dark.T, row, height, x[1], unit)
-    z, y = z or (high[0] + inset, high[1] - inset), y or (top, top + depth)
+    z = x and _beside(dark.T, 0, row, x[1], unit)
+    y = x and _beside(dark.T, row, height, x[1], unit)
+    if not (x and y and z): return _spans_of_ink(dark, split, width)
     middle = sum(right)/2
     found = _Spans(x, z, y, (middle - (y[1] - y[0])/2, middle + (y[1] - y[0])/2), True)
     return _agreeing(found, (depth, high[1] - high[0] - width), unit)
