@@ -81,8 +81,8 @@ _COARSE = ('published truths are coarse meshes, which alone moves IoU by about 2
            'here they have at least 40 chords in a circle')
 _FORGIVING = 'position, size and direction of an answer do not count'
 _DEGENERATE = ('the published script turns square and round parts, whose principal moments are equal, as rounding '
-               'errors have it, and compares some parts with their mirror image; here the former are compared as they lie, '
-               'too, and none is mirrored')
+               'errors have it, and compares some parts with their mirror image; here the former are compared as '
+               'they lie, too, and none is mirrored')
 _SURVIVORS = 'published figures are means of the valid answers alone: compare with the mean that is not "failures as 0"'
 _ROUNDED = 'published truths are quantised to 256 levels; here the truth is the part of the file'
 
