@@ -155,6 +155,18 @@ def step_file(sequence: CadSequence, name: str, unit: float = MILLIMETRES) -> tu
     return _kernel.call(_make_step, sequence, name, unit)
 
 # %% ../../nbs/175_step.ipynb #a45208b8
+_SMALL = 100.               # millimetres: a smaller part is meshed enlarged
+
+
+def _enlarged(shape):
+    "`(shape, factor)`: large enough for a kernel that takes points within 1e-7 millimetres for one."
+    size = float(np.ptp(_corners(shape), axis=0).max())
+    if not 0 < size < _SMALL: return shape, 1.
+    factor, transform = 2.**math.ceil(math.log2(_SMALL/size)), occ().gp.gp_Trsf()
+    transform.SetScale(occ().gp.gp_Pnt(0., 0., 0.), factor)
+    return occ().BRepBuilderAPI.BRepBuilderAPI_Transform(shape, transform, True).Shape(), factor
+
+
 def _mesh(shape, turn):
     "Triangulate all faces, with `turn` chords in a full turn."
     settings, size = occ().IMeshTools.IMeshTools_Parameters(), float(np.ptp(_corners(shape), axis=0).max())
@@ -189,10 +201,13 @@ def _read_step(data, turn):
         raise ExportError('bad_step', '', 'expected a STEP file, found one that cannot be read')
     reader.TransferRoots()
     shape = reader.OneShape() if reader.NbShapes() else None
-    solids = [] if shape is None else list(explore(shape, 'SOLID')) or list(explore(shape, 'SHELL'))
-    if not solids: raise ExportError('bad_step', '', 'expected a solid, found none')
+    if shape is None or next(explore(shape, 'SHELL'), None) is None:
+        raise ExportError('bad_step', '', 'expected a solid, found none')
+    shape, factor = _enlarged(shape)
     _mesh(shape, turn)
-    return [_stacked(map(_face_mesh, explore(s, 'FACE'))) for s in solids]
+    meshes = [_stacked(map(_face_mesh, explore(s, 'FACE')))
+              for s in list(explore(shape, 'SOLID')) or explore(shape, 'SHELL')]
+    return [(points/factor, faces) for points, faces in meshes]
 
 # %% ../../nbs/175_step.ipynb #dc3e38b9
 def _closed(vertices, faces):

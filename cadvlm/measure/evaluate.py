@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import orjson
@@ -19,6 +19,7 @@ import pandas as pd
 import cadvlm
 from ..cad.repair import repair
 from ..cad.sequence import read
+from ..cad.step import load_step
 from ..corpus.dataset import Dataset, check_places, failures
 from ..corpus.summary import Summary
 from ..corpus.layout import hash_uniform
@@ -28,7 +29,7 @@ from ..jobs.cluster import available_workers
 from ..jobs.journal import Journal
 from ..jobs.limits import time_limit
 from ..jobs.run import run
-from .protocols import as_truth, score
+from .protocols import as_truth, score, solid_truth
 from .summary import hints, score_table, summarize
 from ..settings.base import command
 from ..settings.measure import Evaluate
@@ -125,6 +126,22 @@ def read_predictions(predictions) -> dict:
         found[p['id']], places[p['id']] = (p['code'], p['language']), where
     return found
 
+# %% ../../nbs/840_evaluate.ipynb #84054901
+class _StepFolder(Dataset):
+    "Truths that lie in a folder as ID.step; all of them are the test."
+    @cached_property
+    def split(self):
+        return dict(train=[], validation=[], test=sorted(p.stem for p in self.path.glob('*.step')))
+
+    def truth_path(self, id): return self.path/f'{id}.step'
+
+
+def _truths(folder):
+    "A dataset, or a folder of STEP files as one."
+    dataset = Dataset(folder)
+    has_steps = not (dataset.path/'cad_json').is_dir() and any(dataset.path.glob('*.step'))
+    return _StepFolder(folder) if has_steps else dataset
+
 # %% ../../nbs/840_evaluate.ipynb #e27183f1
 def _part_and_view(id, known, dataset):
     "The part of a sample, and its view or ''."
@@ -170,6 +187,7 @@ _TRUTH_SECONDS = 30.
 @lru_cache(maxsize=2)
 def _read_truth(path, language):
     "The truth of a part."
+    if path.suffix == '.step': return solid_truth(load_step(path))
     as_read = read(path)
     return as_truth(repair(as_read), language, as_read)
 
@@ -179,7 +197,8 @@ def _score(dataset, protocol, seed, timeout, usual, id, part, answer):
     code, language = answer or (None, usual)
     row = dict(part=part, language=language, valid=False)
     try:
-        with time_limit(_TRUTH_SECONDS): truth = _read_truth(dataset.json_path(part), language)
+        path = dataset.truth_path(part) if isinstance(dataset, _StepFolder) else dataset.json_path(part)
+        with time_limit(_TRUTH_SECONDS): truth = _read_truth(path, language)
     except CadError as e: return row | dict(no_truth=e.reason, message=e.message[:300])
     row |= truth.counts
     if answer is None: return row | dict(reason='no_prediction', message='the file has no prediction for this sample')
@@ -213,9 +232,9 @@ def evaluate(predictions, dataset, protocol='cadvlm', **settings) -> pd.DataFram
     predictions : Path or iterable of dict
         `{id, code, language}`, in a file one on each line; ids of parts, or of samples.
     dataset : Path
-        Folder with the truth: its `cad_json` and its split.
+        Folder with the truth: its `cad_json` and its split; or STEP files, ID.step, which are all the test.
     protocol : str
-        cadvlm, deepcad, cadrille, text2cad or drawing2cad.
+        cadvlm, deepcad, cadrille, text2cad, drawing2cad, ortho2cad or cad-coder.
     **settings
         The others of `cadvlm evaluate`: split, only_answered, seed, timeout, workers.
 
@@ -229,7 +248,7 @@ def evaluate(predictions, dataset, protocol='cadvlm', **settings) -> pd.DataFram
     DatasetError
         What `read_predictions` raises; `unknown_id`, `bad_setting`.
     """
-    chosen, dataset = Evaluate(protocol=protocol, **settings), Dataset(dataset)
+    chosen, dataset = Evaluate(protocol=protocol, **settings), _truths(dataset)
     request = _requested(dataset, chosen.split, read_predictions(predictions), chosen.only_answered)
     return _score_all(dataset, request, chosen)
 
@@ -303,7 +322,7 @@ def evaluate_file(predictions, dataset, settings) -> Summary:
     DatasetError
         What `evaluate` raises; `no_samples` with only_answered, when no requested sample has a prediction.
     """
-    start, predictions, dataset = time.perf_counter(), Path(predictions), Dataset(dataset)
+    start, predictions, dataset = time.perf_counter(), Path(predictions), _truths(dataset)
     output = Path(settings.output or predictions.with_name(f'{predictions.stem}_{settings.protocol}'))
     check_places([output/'evaluation.json', output/'evaluation.parquet'], [output/'evaluation.json'])
     request = _requested(dataset, settings.split, read_predictions(predictions), settings.only_answered)

@@ -118,7 +118,7 @@ def _band(table, measures):
 
 def _by_extrudes(scored, measures):
     if not len(scored): return {}
-    bands = scored.groupby(scored.extrudes.map(lambda n: _BANDS.get(n, 'more')), sort=True)
+    bands = scored.groupby(scored.extrudes.map(lambda n: 'unknown' if pd.isna(n) else _BANDS.get(n, 'more')), sort=True)
     return {name: _band(rows, measures) for name, rows in bands}
 
 # %% ../../nbs/830_summary_of_scores.ipynb #3e39ba94

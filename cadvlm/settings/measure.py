@@ -12,7 +12,7 @@ from pydantic import Field
 from .base import Argument, Count, Flag, Pooled, Positive, Seconds, Seed, Settings, Split, Views
 
 # %% ../../nbs/800_measure_settings.ipynb #3818e7dd
-Protocol = Literal['cadvlm', 'deepcad', 'cadrille', 'text2cad', 'drawing2cad']
+Protocol = Literal['cadvlm', 'deepcad', 'cadrille', 'text2cad', 'drawing2cad', 'ortho2cad', 'cad-coder']
 
 
 class Evaluate(Pooled):
@@ -20,7 +20,8 @@ class Evaluate(Pooled):
     arguments = dict(
         predictions=Argument(Path, 'JSON lines {"id", "code", "language"}; ids of parts or of samples. Or a folder of '
                                    'vectors, ID.h5 or ID_vec.h5.'),
-        dataset=Argument(Path, 'Folder with the truth: its cad_json and its split.'))
+        dataset=Argument(Path, 'Folder with the truth: its cad_json and its split; or a folder of STEP files, '
+                               'ID.step, all of which are the test.'))
     function, group = 'measure.evaluate:evaluate_file', 'score'
     example = 'cadvlm evaluate predictions.jsonl data/synthetic_1k'
     protocol: Protocol = Field('cadvlm', description='How to score.')
