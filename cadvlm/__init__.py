@@ -5,7 +5,7 @@ The names that people type are here; each is imported when it is first used:
 - `read`, `build`, `project`: a file becomes a sequence, a solid, a drawing
 - `encode`, `decode`: a sequence becomes code, and code a sequence; nothing is executed
 - `iou`, `evaluate`: compare two solids, or a file of predictions with a dataset
-- `match`: compare a part with a drawing of it, in a file or in views
+- `match`: compare a part with a drawing of it, in a file or in views; `reconstruct`: read the part from a drawing
 - `Dataset`: a dataset folder; `show`: look at a solid in a notebook
 """
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 _PLACES = dict(read="cad.sequence", build="cad.solid", project="cad.drawing", iou="cad.overlap", show="cad.view",
                encode="text.language", decode="text.language", Dataset="corpus.dataset", evaluate="measure.evaluate",
-               match="reading.match")
+               match="reading.match", reconstruct="reading.understand")
 __all__ = [*_PLACES]
 
 if _TYPE_CHECKING:
@@ -26,6 +26,7 @@ if _TYPE_CHECKING:
     from .corpus.dataset import Dataset
     from .measure.evaluate import evaluate
     from .reading.match import match
+    from .reading.understand import reconstruct
     from .text.language import decode, encode
 
 

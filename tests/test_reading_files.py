@@ -11,8 +11,12 @@ import pytest
 
 pytest.importorskip("ezdxf", reason="needs ezdxf: pip install 'cadvlm[drawings]'")
 pytest.importorskip("svgelements", reason="needs svgelements: pip install 'cadvlm[drawings]'")
+import cadvlm
+from builders import WALL, disc, polygonal, raised, rectangle
 from cadvlm.app.cli import main
 from cadvlm.cad.drawing import Drawing, project
+from cadvlm.cad.overlap import iou
+from cadvlm.cad.sequence import CadSequence, Operation, Plane
 from cadvlm.cad.solid import build
 from cadvlm.errors import CadError, error_of
 from cadvlm.reading.layout import lay_out
@@ -150,6 +154,67 @@ def test_files_of_cadquerys_exporter_are_read(real, tmp_path):
         if not answer or answer[1].turns != dict(front=1, top=0, right=3):
             wrong.append(id)
     assert len(wrong) <= 1, wrong
+
+
+# ------------------------------------------------------------------------------------- ways to understand a drawing
+
+
+def as_cadquery_writes(drawing, turns):
+    "One view as CadQuery's exporter writes it: in one group that scales, turned by so many right angles."
+    turned = moved(drawing, np.linalg.matrix_power(np.array(((0.0, 1.0), (-1.0, 0.0))), turns))
+    groups = []
+    for lines, dashes in ((turned.hidden, ' stroke-dasharray="1,1"'), (turned.visible, "")):
+        paths = "".join(f'<path d="M{" L".join(f"{x:.9f},{y:.9f}" for x, y in line)}"/>' for line in lines)
+        groups.append(f'<g stroke="rgb(0,0,0)" fill="none"{dashes}>{paths}</g>')
+    head = '<g transform="scale(2.5, -2.5)   translate(120,-110)" stroke-width="0.4" fill="none">'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="800" height="600">{head}{"".join(groups)}</g></svg>'
+
+
+def corner():
+    "An angle bracket with a hole; it is as wide as deep as high, so its views agree in size however they are turned."
+    angle = raised(-4.0, polygonal((0, 0), (4, 0), (4, 1), (1, 1), (1, 4), (0, 4)), plane=WALL)
+    return CadSequence((angle, raised(3.0, disc(0.6, 3.0, 1.0), operation=Operation.CUT)))
+
+
+@pytest.mark.parametrize("turns, certified", [((1, 0, 3), True), ((3, 0, 1), False), ((3, 2, 3), False)])
+def test_views_that_no_program_turns_so_prove_nothing(tmp_path, turns, certified):
+    """CadQuery's exporter turns the front view to the left and the right view to the right. Turned otherwise, the views
+    may show a part as well, but it is not the part of this drawing, and nobody may take it for proven."""
+    for (view, drawing), turn in zip(views_of(build(corner())).items(), turns):
+        (tmp_path / f"{view}.svg").write_text(as_cadquery_writes(drawing, turn))
+    answer = cadvlm.reconstruct(tmp_path)
+    assert answer.certified == certified
+    assert not certified or iou(build(answer.sequence), build(corner()), align="frame") > 0.9999
+
+
+def test_where_a_program_draws_seams_a_line_may_be_one(tmp_path):
+    """A block, and a triangular bar flush with two faces of it; CadQuery's exporter draws where the bar goes on inside
+    the block. These lines may be edges of another part as well: both are found, and none is certified."""
+    side = Plane((0.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    part = CadSequence((raised(1.0, rectangle(1.0, 1.0), plane=side),
+                        raised(2.0, polygonal((0.33, 0), (1, 0), (1, 0.67)), operation=Operation.JOIN, plane=side)))
+    views = views_of(build(part))
+    for view, share in dict(front=0.67, top=0.33).items():
+        y = 100.0 * share - 50.0
+        views[view].hidden.append(np.array(((-100.0, y), (0.0, y))))
+    for (view, drawing), turn in zip(views.items(), (1, 0, 3)):
+        (tmp_path / f"{view}.svg").write_text(as_cadquery_writes(drawing, turn))
+    answer = cadvlm.reconstruct(tmp_path)
+    assert answer.ambiguous and not answer.certified
+    found = [answer.sequence, *answer.alternatives]
+    assert max(iou(build(f), build(part), align="frame") for f in found) > 0.9999
+
+
+@pytest.mark.parametrize("angle", ["third", "first"])
+def test_the_angle_of_projection_decides_between_mirror_images(tmp_path, angle):
+    "A wedge in one angle of projection is its mirror image in the other; the top view is above, or it is below."
+    part = CadSequence((raised(5.0, polygonal((0, 0), (3, 0), (0, 2))),
+                        raised(6.0, polygonal((0, 0), (1, 0), (0, 1)), operation=Operation.JOIN)))
+    part = mirrored(part, (1, -1, 1))
+    (tmp_path / "sheet.svg").write_bytes(sheet_file(lay_out(build(part), angle=angle), ".svg"))
+    answer = cadvlm.reconstruct(tmp_path / "sheet.svg")
+    assert answer.certified and answer.hypothesis.angle == angle
+    assert iou(build(answer.sequence), build(part), align="frame") > 0.9999
 
 
 # ------------------------------------------------------------------------------------- what is not the part's drawing

@@ -12,7 +12,7 @@ import shapely
 
 from ..cad.bounds import compiled
 from ..errors import CadError
-from .levels import PAPER, WELD, Lines, on_levels
+from .levels import PAPER, SEAM, WELD, Lines, on_levels
 from .pieces import SLANTED, Arrangement, Borders, Strips, common_axes, stabbing
 
 # %% ../../nbs/565_cells.ipynb #2b661f15
@@ -255,7 +255,7 @@ def _doubt(lines, borders):
     tree = shapely.STRtree(shapely.linestrings(pieces))
     near, _ = tree.query(shapely.points(borders.points[silent]), predicate='dwithin', distance=_DOUBT)
     borders.style[silent[near]] = DOUBTFUL
-    borders.style[(borders.style > 0) & (borders.length < _SHORT)] = DOUBTFUL
+    borders.style[(borders.style == SEAM) | (borders.style > 0) & (borders.length < _SHORT)] = DOUBTFUL
 
 
 def _stabs(views, levels):

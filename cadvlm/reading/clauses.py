@@ -72,6 +72,12 @@ class Sentence:
     length: float
     border: int
 
+    @property
+    def is_outline(self) -> bool:
+        "Is there nothing at one side, however deep?"
+        left, right = zip(*((one, other) for one, other, *_ in self.events))
+        return any(all(set(states) == {0} for states in side) for side in (left, right))
+
 
 def _event(row):
     left, right = row[EVENT:EVENT + row[1]], row[EVENT + STATES:EVENT + STATES + row[2]]
@@ -94,6 +100,9 @@ def sentences(cells: Cells) -> list[Sentence]:
     return list(found.values())
 
 # %% ../../nbs/568_clauses.ipynb #69112d22
+_OUTLINE = 50.              # times more than of another line it takes to break a line of an outline
+
+
 class Clauses:
     """The clauses of a drawing.
 
@@ -133,7 +142,8 @@ class Clauses:
 
     def _add(self, sentence):
         "The clauses of a sentence."
-        base, edges, clear = self._breakable(sentence.length, sentence.border), [], None
+        length = sentence.length * (_OUTLINE if sentence.is_outline else 1.)
+        base, edges, clear = self._breakable(length, sentence.border), [], None
         for event in sentence.events:
             event, names = _renamed(event)
             table = _table(*event)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .strokes import (MAX_BYTES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve,
-                                    chained, check_strokes, library, style_of, too_many)
+from .strokes import (FAILURES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve,
+                                    chained, check_size, check_strokes, library, refusals, style_of, too_many)
 
 # %% ../../nbs/552_dxf.ipynb #c8628df4
 def ezdxf():
@@ -133,15 +133,11 @@ _MAX_TAGS = 100_000         # entities and other objects of a file; a second for
 
 def _check_data(data, name):
     "Refuse what is too large, no DXF, or the beginning of one."
-    if len(data) > MAX_BYTES: raise DrawingError('too_large', name, f'expected at most {MAX_BYTES:,} bytes')
+    check_size(data, name)
     if data.startswith(b'AutoCAD Binary DXF'): return
     if b'SECTION' not in data: raise DrawingError('bad_dxf', name, 'expected a DXF file, found something else')
     if b'EOF' not in data[-100:]: raise DrawingError('bad_dxf', name, 'the end is missing; save or copy it again')
     if len(re.findall(rb'\n *0\r?\n', data)) > _MAX_TAGS: raise too_many(name)
-
-
-# what ezdxf raises besides its own errors, where a file is not what it says
-_FAILURES = (ValueError, TypeError, AttributeError, KeyError, IndexError, ArithmeticError, OSError, RecursionError)
 
 
 def _document(data, name):
@@ -149,10 +145,10 @@ def _document(data, name):
     library = ezdxf()
     if not data.startswith(b'AutoCAD Binary DXF'):
         try: return library.read(io.StringIO(data.decode('utf-8', errors='replace'), newline=None))
-        except (library.DXFError, *_FAILURES): pass
+        except (library.DXFError, *FAILURES): pass
     from ezdxf import recover
     try: return recover.read(io.BytesIO(data))[0]
-    except (library.DXFError, *_FAILURES) as e:
+    except (library.DXFError, *FAILURES) as e:
         raise DrawingError('bad_dxf', name, f'it cannot be read: {" ".join(str(e).split())[:200]}') from None
 
 # %% ../../nbs/552_dxf.ipynb #1bb7f86f
@@ -174,10 +170,6 @@ def read_dxf(data: bytes, name: str = '', rules: Rules = Rules()) -> Page:
     """
     _check_data(data, name)
     doc = _document(data, name)
-    try:
-        with np.errstate(invalid='ignore', over='ignore'): strokes, texts, hatched = _content(doc, rules)
-    except DrawingError as e: raise e.within(name) from None
-    except (ezdxf().DXFError, *_FAILURES) as e:
-        raise DrawingError('bad_dxf', name, f'an entity cannot be read: {e}') from None
+    with refusals('bad_dxf', name, ezdxf().DXFError): strokes, texts, hatched = _content(doc, rules)
     unit = _UNITS.get(int(doc.header.get('$INSUNITS', 0) or 0))
     return Page(name, check_strokes(strokes, name), unit, texts, hatched)

@@ -74,9 +74,10 @@ def _scales(sizes, one_scale):
     return scales, max(abs(a - b) / max(a, b) for a, b in pairs)
 
 # %% ../../nbs/558_sheet.ipynb #04270b30
-_TURNED, _CADQUERY = (0., 2., 4., 2.), (1, 0, 3)
+_TURNED, _OTHERWISE = (0., 3., 4., 3.), 3.
+_CADQUERY = dict(front=1, back=3, top=0, bottom=2, right=3, left=1)     # right angles, counter-clockwise
 _STYLED = dict(full=0., unknown=1., visible=2.)
-_ASIDE, _MIXED, _FIRST, _OTHER_SIDE, _LEFT, _RESCALED = 5., 4., 0.5, 3., 10., 3.
+_ASIDE, _MIXED, _FIRST, _BELOW, _OTHER_SIDE, _LEFT, _RESCALED = 5., 4., 0.5, 3., 3., 10., 3.
 
 
 def _is_beside(a, b, axis, near):
@@ -98,7 +99,8 @@ def _side_cost(shown, above, right):
     sides = [(above, 1 if shown['top'] == 'top' else -1), (right, 1 if shown['right'] == 'right' else -1)]
     angles = {place*side for place, side in sides if place}
     angle = {1: 'third', -1: 'first'}[angles.pop()] if len(angles) == 1 else ''
-    return (_FIRST if angle == 'first' else 0. if angle else _MIXED) + _OTHER_SIDE*(shown['front'] == 'back'), angle
+    rare = _OTHER_SIDE*(shown['front'] == 'back') + _BELOW*(shown['top'] == 'bottom')
+    return (_FIRST if angle == 'first' else 0. if angle else _MIXED) + rare, angle
 
 # %% ../../nbs/558_sheet.ipynb #9cc6c094
 @dataclass(frozen=True, eq=False)
@@ -129,10 +131,10 @@ def _scale_cost(trio, scales):
     return _RESCALED * (max(abs(k*units[0]/u - 1) for k, u in zip(scales, units)) > _AGREE)
 
 
-def _turn_cost(trio, turn):
-    "The cost of turned views; the views of a program that turns them cost something where they are not."
-    turns = all(s.turns for s in trio)
-    return float(not turns) if turn == _CADQUERY else turns + sum(_TURNED[t] for t in turn)
+def _turn_cost(trio, turn, shown):
+    "The cost of turned views; those of a program that turns them in its own way cost something where they are not."
+    turns, its_own = all(s.turns for s in trio), turn == tuple(_CADQUERY[v] for v in shown.values())
+    return float(not turns) if its_own else turns*_OTHERWISE + sum(_TURNED[t] for t in turn)
 
 
 def _left_share(found, trio):
@@ -154,7 +156,8 @@ def _candidates(found: Sequence[Sight], turns: Sequence[int]) -> Iterator[_Candi
                 shown = dict(zip(THREE, views))
                 others = sum(v != role for role, v in shown.items())
                 sides, angle = _side_cost(shown, above, right) if one_sheet else (_OTHER_SIDE*others, '')
-                cost = sides + aside + _LEFT*left*one_sheet + _scale_cost(trio, scales) + _turn_cost(trio, turn)
+                cost = sides + aside + _LEFT*left*one_sheet + _scale_cost(trio, scales)
+                cost += _turn_cost(trio, turn, shown)
                 yield _Candidate(cost, trio, shown, turn, scales, angle, left)
 
 # %% ../../nbs/558_sheet.ipynb #5e7d8df1
@@ -184,6 +187,8 @@ class Hypothesis:
         Units by which sizes of the views disagree.
     left : float
         Share of the drawing's lines that are in none of the three views.
+    cost : float
+        The higher, the less probable.
     """
     views: dict[str, Drawing]
     styles: Styles
@@ -195,6 +200,7 @@ class Hypothesis:
     unit: float | None
     off: float
     left: float
+    cost: float
 
     @property
     def millimetres(self) -> float | None:
@@ -265,11 +271,12 @@ def _known_unit(c, unit):
     return unit if np.ptp(c.scales) < _AGREE else None
 
 
-def _hypothesis(c, style, redrawn, unit):
+def _hypothesis(cost, c, style, redrawn, unit):
     "The hypothesis of a candidate with one way to understand its styles."
     views, scale, off = redrawn
     turns, mirror = dict(zip(THREE, c.turns)), mirror_of(c.shown)
-    return Hypothesis(views, style, c.shown, turns, mirror, c.angle, scale, _known_unit(c, unit), off, c.left)
+    known = _known_unit(c, unit)
+    return Hypothesis(views, style, c.shown, turns, mirror, c.angle, scale, known, off, c.left, cost)
 
 # %% ../../nbs/558_sheet.ipynb #8fafe76d
 _READERS = {'.svg': read_svg, '.dxf': read_dxf}
@@ -352,21 +359,21 @@ class Sheet:
         return units.pop() if len(units) == 1 else None
 
     def _ranked(self):
-        "`(candidate, style)`, cheapest first; views are turned only where files have one each, or nothing else agrees."
+        "`(cost, candidate, style)`, cheapest first; turned where files have one view each, or nothing else agrees."
         styles = _styles_of([s for p in self.pages for s in p.strokes], self.styles)
         for turns in ((range(4),) if len(self.pages) > 1 else ((0,), range(4))):
             found = [(c.cost + k + _STYLED[style], k, i, style, c) for k, sights in enumerate(self.partitions)
                      for i, c in enumerate(_candidates(sights, turns)) for style in styles]
             found.sort(key=lambda f: f[:3])
-            yield from ((c, style) for *_, style, c in found)
+            yield from ((cost, c, style) for cost, *_, style, c in found)
             if found: return
 
     def hypotheses(self) -> Iterator[Hypothesis]:
         "The ways to understand the drawing, the most probable first."
         known = {}
-        for candidate, style in islice(self._ranked(), _MOST_HYPOTHESES):
+        for cost, candidate, style in islice(self._ranked(), _MOST_HYPOTHESES):
             if id(candidate) not in known: known[id(candidate)] = candidate, _redrawn(candidate, self.near)
-            yield _hypothesis(candidate, style, known[id(candidate)][1], self.unit)
+            yield _hypothesis(cost, candidate, style, known[id(candidate)][1], self.unit)
 
 # %% ../../nbs/558_sheet.ipynb #9f6c2bef
 def read_drawing(paths: str | Path | Sequence[str | Path], styles: Styles | None = None, rules: Rules = Rules(),

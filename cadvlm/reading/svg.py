@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 
 from ..cad.curves import Arc, Line
-from .strokes import (MAX_BYTES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve,
-                                    chained, check_strokes, library, style_of, too_many)
+from .strokes import (MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve, chained,
+                                    check_size, check_strokes, library, refusals, style_of, too_many)
 
 # %% ../../nbs/550_svg.ipynb #7f3b9083
 _NUMBER = re.compile(r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?')
@@ -262,18 +262,14 @@ def read_svg(data: bytes, name: str = '', rules: Rules = Rules()) -> Page:
     DrawingError
         `missing_extra`, `bad_svg`, `has_entities`, `too_large`, `too_many_lines`, `not_finite`, `empty_drawing`.
     """
-    if len(data) > MAX_BYTES: raise DrawingError('too_large', name, f'expected at most {MAX_BYTES:,} bytes')
+    check_size(data, name)
     if b'<!ENTITY' in data or b'\0' in data:
         raise DrawingError('has_entities', name, 'it defines entities, or is not UTF-8; save it as plain SVG')
     if data.count(b'<') > 2*_MAX_ELEMENTS: raise too_many(name)
     try: root = ET.fromstring(data)
     except ET.ParseError as e: raise DrawingError('bad_svg', name, f'it is not XML: {e}') from None
     if not str(root.tag).endswith('svg'): raise DrawingError('bad_svg', name, 'expected SVG, found other XML')
-    try:
-        with np.errstate(invalid='ignore', over='ignore'): found = [*_content(root, rules)]
-    except DrawingError as e: raise e.within(name) from None
-    except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError, OverflowError, RecursionError) as e:
-        raise DrawingError('bad_svg', name, f'a shape cannot be read: {e}') from None
+    with refusals('bad_svg', name): found = [*_content(root, rules)]
     texts = [f for f in found if isinstance(f, Text)]
     strokes = check_strokes([f for f in found if isinstance(f, Stroke)], name)
     return Page(name, strokes, _unit(root), texts, turns=_unit_inside(root) is not None)

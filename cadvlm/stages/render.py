@@ -10,7 +10,7 @@ from functools import partial
 from hashlib import blake2b
 
 import cadvlm
-from ..cad.drawing import CANVAS, clearance, encode_png, image_of, project
+from ..cad.drawing import CANVAS, clearance, encode_png, image_of
 from ..cad.hidden import VIEWS
 from ..cad.repair import load_part
 from ..cad.polygons import FRAME_SIZE
@@ -22,6 +22,7 @@ from ..corpus.sums import forget_sums
 from ..files import list_files, read_json, whole_name, write_bytes
 from ..jobs.run import met_limits
 from ..jobs.stage import part_bytes, stage
+from ..reading.notes import drawings_with, pen_of
 from ..settings.base import command
 from ..settings.stages import Render
 
@@ -36,8 +37,7 @@ def _digest(images):
 
 def _render_one(dataset, settings, id):
     solid = build(load_part(part_bytes(dataset, id), id))
-    drawings = {view: project(solid, view, settings.style) for view in settings.views}
-    pen = dict(size=settings.size, hidden_lines=settings.hidden_lines, line_width=settings.line_width)
+    drawings, pen = drawings_with(solid, settings.views, settings.record()), pen_of(settings.record())
     data = {view: encode_png(image_of(drawing, **pen)) for view, drawing in drawings.items()}
     for view in data: write_bytes(dataset.image_path(id, view), data[view])
     illegible = [view for view, drawing in drawings.items() if clearance(drawing, **pen) < _CLEAR]
@@ -86,8 +86,10 @@ def _conventions(s):
     lines = f'visible: black, {s.line_width*s.size/512:g} px; hidden: grey, dashed, {s.line_width*s.size/1024:g} px'
     pixel = (f'column = {s.size/2:g} + right * {s.size/CANVAS:g}, row = {s.size/2:g} - up * {s.size/CANVAS:g}; '
              'iso is smaller by a quarter, and a sheet shows four views at half the scale')
-    return dict(projection='orthographic, third angle; z is up; hidden lines are '
+    notes = [name.replace('_', ' ') for name in ('centre_lines', 'labels', 'dimensions') if getattr(s, name)]
+    return dict(projection=f'orthographic, {s.angle} angle; z is up; hidden lines are '
                 f'{"" if s.hidden_lines else "not "}drawn',
+                notes=(', '.join(notes) or 'none') + '; dimensions are in units of the frame',
                 views={v: dict(zip(axes, VIEWS[v].round(6).tolist())) for v in s.views if v in VIEWS},
                 frame='frame = (world - centre) * scale: the box of the part is centred, its longest side is '
                 f'{FRAME_SIZE:g} units',

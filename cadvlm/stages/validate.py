@@ -30,12 +30,12 @@ from ..text.language import decode
 from ..jobs.cluster import available_workers
 from ..jobs.journal import Journal
 from ..jobs.run import run
-from ..cad.drawing import draw
 from ..cad.repair import load_part
 from ..errors import CadError
 from ..cad.solid import build
+from ..reading.notes import images_with
 from ..settings.base import command
-from ..settings.stages import Validate
+from ..settings.stages import Render, Validate
 
 # %% ../../nbs/670_validate.ipynb #71bdc8ca
 _END = b'\0\0\0\0IEND\xaeB`\x82'
@@ -86,7 +86,7 @@ def _equal_views(images, solid, pen, id):
     "Problems of views that are equal as images, and differ when they are drawn again."
     same = [(a, b) for a, b in itertools.combinations(images, 2) if np.array_equal(images[a], images[b])]
     if not same: return []
-    again = draw(solid(), sorted({v for pair in same for v in pair}), **pen)
+    again = images_with(solid(), sorted({v for pair in same for v in pair}), pen)
     return [[id, 'equal_views', f'{a} and {b} have the same image, but the part looks different; {_DRAW_AGAIN}']
             for a, b in same if not np.array_equal(again[a], again[b])]
 
@@ -97,7 +97,7 @@ _REDRAWN = 50               # of so many parts one is drawn again and compared, 
 def _redrawn(images, solid, pen, id):
     "Problems of images that are not those of the part."
     if not images or zlib.crc32(id.encode()) % _REDRAWN: return []
-    again = draw(solid(), images, **pen)
+    again = images_with(solid(), images, pen)
     return [[id, 'wrong_drawing', f'the {v} image does not show this part; {_DRAW_AGAIN}'] for v in images
             if not np.array_equal(images[v], again[v])]
 
@@ -362,7 +362,7 @@ def _check_whole(dataset, info, drawing, talk):
 def _check_parts(dataset, drawing, talk, codes, known, workers, scheduler):
     """Problems of the parts, each looked at by itself, and of sums; `known` problems are there already. Nothing is
     taken over from an earlier run."""
-    pen = {k: drawing[k] for k in ('size', 'style', 'hidden_lines', 'line_width')}
+    pen = {k: v for k, v in drawing.items() if k in Render.model_fields}
     journal, look = (dataset.log_path('validate', '.jsonl'),
                      partial(_validate_one, dataset, drawing['views'], pen, talk['language']))
     with Journal(journal, dict(begun=time.time_ns())) as journal:
