@@ -113,7 +113,7 @@ def read_rasters(rasters: Mapping[str, Raster]) -> ImageReading:
     Raises
     ------
     ReadingError
-        `not_three_views`, `flat`, `too_many_cells`, `contradictory_views`.
+        `not_three_views`, `flat`, `too_many_lines`, `too_many_cells`, `contradictory_views`.
     """
     missing = [v for v in PAPER if v not in rasters]
     if missing: raise ReadingError('not_three_views', ', '.join(missing), 'one view determines no part; front, top and right are needed')

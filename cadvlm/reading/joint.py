@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
 
+import cv2
 import numpy as np
 
+from .cells import ReadingError
 from .edges import RoundLine, round_lines, slanted_lines
 from .levels import PAPER
 from .raster import Raster, Stretch, hidden_stretches, visible_stretches
@@ -52,8 +54,29 @@ def _is_of_circle(stretch, axis, circle, scale):
     return abs(stretch.low - other) < half and abs(stretch.high - other) < half
 
 
+_MOST_SPOTS = 2000          # of black ink that hang together
+_MOST_EDGE = 80             # pixels of edge of black ink, for each pixel of a side
+
+
+def _check_ink(raster):
+    "Raise where an image has more ink than a drawing, so that it would take for ever."
+    black = (raster.dark > 0.55).astype(np.uint8)
+    edge = int((np.diff(black, axis=0) != 0).sum() + (np.diff(black, axis=1) != 0).sum())
+    spots = cv2.connectedComponents(black)[0] - 1
+    if spots <= _MOST_SPOTS and edge <= _MOST_EDGE*sum(black.shape)/2: return
+    raise ReadingError('too_many_lines', raster.view, f'the image has {spots:,} spots of ink with {edge:,} pixels of edge; '
+                                                      'drawings of parts have less. Is it a photograph, or noise?')
+
+
 def see(raster: Raster) -> Seen:
-    "Measure one view."
+    """Measure one view.
+
+    Raises
+    ------
+    ReadingError
+        `too_many_lines`.
+    """
+    _check_ink(raster)
     circles, straight = round_lines(raster)
     lines = [[s for s in stretches_of(raster, axis) if not any(_is_of_circle(s, axis, c, raster.scale) for c in circles)]
              for axis in (0, 1)]

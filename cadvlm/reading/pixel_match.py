@@ -29,10 +29,13 @@ class ViewPixels:
     ----------
     share : float
         Of the ink, what agrees.
+    dark : (h, w) float
+        The image.
     extra, missing, lacking : (h, w) bool
         Where the image has ink that the part does not explain, where it lacks a visible line, and where a hidden one.
     """
     share: float
+    dark: np.ndarray
     extra: np.ndarray
     missing: np.ndarray
     lacking: np.ndarray
@@ -40,6 +43,14 @@ class ViewPixels:
     @property
     def agrees(self) -> bool:
         return not (self.extra.any() or self.missing.any() or self.lacking.any())
+
+    @property
+    def picture(self) -> np.ndarray:
+        "(h, w, 3) uint8: the image, with red where the part does not explain it and blue where the part shows more."
+        grey = np.repeat((255 - 140*self.dark)[..., None], 3, axis=2)
+        for wrong, colour in ((self.missing | self.lacking, (61, 123, 240)), (self.extra, (224, 56, 58))):
+            grey[wrong] = colour
+        return np.flipud(grey).astype(np.uint8)
 
 
 def _sum(image, side): return cv2.blur(image, (side, side), borderType=cv2.BORDER_CONSTANT)*side**2
@@ -70,7 +81,7 @@ def _compared(raster: Raster, drawing: Drawing) -> ViewPixels:
     alone = np.where(cv2.dilate(black, np.ones((3, 3), np.uint8)) > 0.02, 0, extra)
     wrong = (_sum(extra, side) > _INK*unit**2) | (_sum(alone, side) > _ALONE*unit**2)
     share = 1 - min(1., float(extra.sum() + missing.sum())/max(1., float(raster.dark.sum())))
-    return ViewPixels(share, wrong, _sum(missing, side) > _INK*unit**2, lacking)
+    return ViewPixels(share, raster.dark, wrong, _sum(missing, side) > _INK*unit**2, lacking)
 
 # %% ../../nbs/589_pixel_match.ipynb #a3522157
 @dataclass(frozen=True, eq=False)
