@@ -17,7 +17,7 @@ from ..stages.reconstruct import read_drawings
 # %% ../../nbs/905_readings.ipynb #0f31d8db
 STYLE = '''
 .parts:has(article:only-child) { grid-template-columns: minmax(0, 60rem) }
-figure svg { aspect-ratio: 1; width: 100% }
+figure svg, figure img { aspect-ratio: 1; width: 100% }
 figure path { fill: none; stroke: #8f8f8f; stroke-width: 1.2px; stroke-linejoin: round;
   vector-effect: non-scaling-stroke }
 figure path.hidden { stroke-dasharray: 4 3 }

@@ -12,7 +12,7 @@ import shapely
 
 from ..cad.bounds import compiled
 from ..errors import CadError
-from .levels import PAPER, SEAM, WELD, Lines, on_levels
+from .levels import GAP, PAPER, UNCLEAR, WELD, Lines, on_levels
 from .pieces import SLANTED, Arrangement, Borders, Strips, common_axes, stabbing
 
 # %% ../../nbs/565_cells.ipynb #2b661f15
@@ -249,13 +249,13 @@ def _views_of(lines, levels, axis):
 
 # %% ../../nbs/565_cells.ipynb #a755c917
 def _doubt(lines, borders):
-    "Mark silent borders beside a drawn line as doubtful, and short ones."
+    "Mark silent borders beside a drawn line as doubtful, and short and unclear ones."
     silent = np.nonzero(borders.style == 0)[0]
     pieces = np.concatenate([np.stack((l[:-1], l[1:]), axis=1) for ls in lines.values() for l in ls])
     tree = shapely.STRtree(shapely.linestrings(pieces))
     near, _ = tree.query(shapely.points(borders.points[silent]), predicate='dwithin', distance=_DOUBT)
     borders.style[silent[near]] = DOUBTFUL
-    borders.style[(borders.style == SEAM) | (borders.style > 0) & (borders.length < _SHORT)] = DOUBTFUL
+    borders.style[(borders.style == UNCLEAR) | ((borders.style > 0) & (borders.length < _SHORT))] = DOUBTFUL
 
 
 def _stabs(views, levels):
@@ -385,9 +385,9 @@ class Cells:
     ReadingError
         `not_three_views`, `flat`, `too_many_cells`, `contradictory_views`.
     """
-    def __init__(self, lines: Mapping[str, Lines], near: float = WELD, hidden_drawn: bool = True):
+    def __init__(self, lines: Mapping[str, Lines], near: float = WELD, hidden_drawn: bool = True, gap: float = GAP):
         _check_views(lines)
-        lines, self.levels = on_levels(lines, near)
+        lines, self.levels = on_levels(lines, near, gap)
         if min(map(len, self.levels)) < 2: raise ReadingError('flat', '', 'the views show a part without thickness')
         axes = common_axes(lines)
         self.axis = max(axes, key=lambda a: -len(self.levels[a])) if axes else None

@@ -177,6 +177,7 @@ def _clear(made, style, names, before):
 
 # %% ../../nbs/568_clauses.ipynb #9ca6bf9e
 _CONFLICTS = 200_000        # that the solver may meet
+_CONFLICTS_SOFT = 50_000    # that it may meet in search of a compromise, all in all
 _MOST_SOFT = 100_000        # clauses beyond which no compromise is sought
 
 
@@ -199,13 +200,31 @@ def _full(model, clauses):
     return [*model, *range(-len(model) - 1, -clauses.count - 1, -1)]
 
 
+class _Bounded(RC2):
+    "A MaxSAT solver that stops when it has met too many conflicts: a signal does not reach it while it thinks."
+    def __init__(self, formula):
+        super().__init__(formula)
+        self.oracle.conf_budget(_CONFLICTS_SOFT)
+
+    def _call_oracle(self, assumptions=(), expect_interrupt=False):
+        answer = super()._call_oracle(assumptions, expect_interrupt)
+        if answer is None: raise ReadingError('too_many_cells', '', 'the solver finds no compromise within its budget')
+        return answer
+
+
 def _compromise(cells):
-    "The solution that breaks the least length of lines; None where there is none."
+    """The solution that breaks the least length of lines; None where there is none.
+
+    Raises
+    ------
+    ReadingError
+        `too_many_cells`.
+    """
     clauses, formula = Clauses(cells, soft=True), WCNF()
     if len(clauses.clauses) > _MOST_SOFT: return None
     for c in clauses.clauses: formula.append(c)
     for v, length in clauses.weights.items(): formula.append([v], weight=max(1, round(100*length)))
-    with RC2(formula) as solver: model = solver.compute()
+    with _Bounded(formula) as solver: model = solver.compute()
     return None if model is None else _solution(cells, clauses, _full(model, clauses))
 
 # %% ../../nbs/568_clauses.ipynb #a30db1e6

@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 
 from ..cad.bounds import compiled
-from .levels import ANY, HIDDEN, PAPER, SEAM, VISIBLE, Lines
+from .levels import ANY, HIDDEN, PAPER, UNCLEAR, VISIBLE, Lines
 
 # %% ../../nbs/562_pieces.ipynb #3f79a6f9
 SAMPLE = 0.4321             # where on a border its sample lies, as a share of its length
@@ -92,7 +92,7 @@ def _directions(ends):
 def _styles(middle, drawn):
     "Style of the drawn line on which the middle (n, 2) of each edge lies; visible ones win."
     found, points = np.zeros(len(middle), np.int64), shapely.points(middle)
-    for style in (SEAM, HIDDEN, ANY, VISIBLE):
+    for style in (UNCLEAR, HIDDEN, ANY, VISIBLE):
         if not drawn.get(style): continue
         tree = shapely.STRtree(drawn[style])
         found[tree.query_nearest(points, max_distance=_ON_LINE, all_matches=False)[0]] = style
@@ -260,7 +260,7 @@ def _filled(levels, breaks, lines, up):
     "Styles along levels and across strips: `(along (levels, breaks - 1), across (breaks, levels - 1))`."
     along = np.zeros((len(levels), len(breaks) - 1), np.int64)
     across = np.zeros((len(breaks), len(levels) - 1), np.int64)
-    for style in (SEAM, HIDDEN, ANY, VISIBLE):
+    for style in (UNCLEAR, HIDDEN, ANY, VISIBLE):
         for line in lines.get(style, ()):
             for p, q in zip(line[:-1], line[1:]):
                 flat = abs(p[up] - q[up]) < 1e-3

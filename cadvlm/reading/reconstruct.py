@@ -20,7 +20,7 @@ from ..cad.solid import Solid, build
 from ..errors import GeometryError
 from .cells import Cells, ReadingError
 from .clauses import solutions
-from .levels import HIDDEN, PAPER, SEAM, VISIBLE, WELD, lines_of
+from .levels import HIDDEN, PAPER, UNCLEAR, VISIBLE, WELD, lines_of
 from .match import Match, Styles, longest_of, match_views, rows_of, uncovered
 from .prisms import sequence_of
 
@@ -167,7 +167,7 @@ def _in_doubt(views):
     doubt = {v: r[_in_line(r)] if len(r) < _MANY else r[:0] for v, r in rows.items()}
     sure = {v: r[~_in_line(r)] if len(r) < _MANY else r for v, r in rows.items()}
     def styled(r): return {style: polylines(r[r[:, 4] == k]) for k, style in enumerate((VISIBLE, HIDDEN))}
-    return {v: styled(sure[v]) | {SEAM: [*doubt[v][:, :4].reshape(-1, 2, 2)]} for v in PAPER}, doubt
+    return {v: styled(sure[v]) | {UNCLEAR: [*doubt[v][:, :4].reshape(-1, 2, 2)]} for v in PAPER}, doubt
 
 
 def _explains(match, doubt):

@@ -191,6 +191,8 @@ class Reconstruct(Written, Lines):
     example = 'cadvlm reconstruct bracket.svg data/bracket'
     split: Literal['train', 'validation', 'test', 'all'] = Field(
         'test', description='Which parts of a dataset are drawn and read.')
+    images: Flag = Field(False, description='Read the images of a dataset, its views or sheets, instead of its parts '
+                                            'drawn as vectors.')
     on_quantisation_loss: Literal['keep', 'drop', 'refine'] = Field(
         'refine', description='What to do with a part that whole units do not keep (IoU below 0.9): keep it, drop it, '
                               'or write it with a finer quantisation step.')

@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 import cadvlm
@@ -27,6 +28,8 @@ from ..files import file_signature, write_jsonl
 from ..jobs.limits import time_limit
 from ..jobs.run import met_limits
 from ..jobs.stage import part_bytes, stage
+from ..reading.images import rasters_of_sheet, rasters_of_views, read_rasters
+from ..reading.pixel_match import ViewPixels
 from ..reading.reconstruct import reconstruct
 from ..reading.sheet import read_drawing, read_page
 from ..reading.strokes import THREE, Rules
@@ -125,6 +128,28 @@ def _read_part(dataset, settings, id):
     return reading.sequence, reading, reading.alternatives, dict(seconds=reading.seconds)
 
 
+def _image(path):
+    "The grey image of a file; DatasetError `missing_image` where there is none."
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is not None: return image
+    raise DatasetError('missing_image', str(path), 'there is no image here that can be read; run cadvlm render')
+
+
+def _rasters_of(dataset, id):
+    "The views of a part, as the images of a dataset show them."
+    pen = dataset.metadata('render')
+    width = pen['line_width']*pen['size']/512
+    if 'sheet' in dataset.views and not set(THREE) <= set(dataset.views):
+        return rasters_of_sheet(_image(dataset.image_path(id, 'sheet')), width)
+    return rasters_of_views({v: _image(dataset.image_path(id, v)) for v in THREE if v in dataset.views}, width)
+
+
+def _read_images(dataset, id):
+    "`(part, its reading, other parts, more to say of it)` of the images of a part of a dataset."
+    reading = read_rasters(_rasters_of(dataset, id))
+    return reading.sequence, reading, reading.alternatives, dict(seconds=reading.seconds)
+
+
 def _read_files(settings, files):
     "`(part, its reading, other parts, more to say of it)` of the files of a drawing."
     start = time.perf_counter()
@@ -148,7 +173,9 @@ def _svg_lines(rows, kind):
 
 
 def _overlay(found):
-    "One view of a `Match` as SVG; empty where it would be large."
+    "One view of a match: SVG of lines, empty where it would be large, or an image of pixels."
+    if isinstance(found, ViewPixels):
+        return f'<img alt="" src="data:image/png;base64,{b64encode(encode_png(found.picture)).decode()}">'
     kinds = dict(agrees=found.drawn, missing=found.missing, extra=found.extra)
     if sum(map(len, kinds.values())) > _MOST_POINTS: return ''
     return f'<svg viewBox="-110 -110 220 220">{"".join(_svg_lines(rows, kind) for kind, rows in kinds.items())}</svg>'
@@ -186,10 +213,16 @@ def _value(settings, pictured, part, reading, others, about):
     return dict(row=row, pictures=pictures)
 
 
+def _signature(dataset, settings, id):
+    "What a part of a dataset is told by: its file, or its images."
+    if not settings.images: return file_signature(dataset.json_path(id))
+    return [file_signature(path) for v in dataset.views if (path := dataset.image_path(id, v)).exists()]
+
+
 def _reconstruct_part(dataset, settings, id, pictured):
     part_bytes(dataset, id)                                # says so where there is no file
-    signature = file_signature(dataset.json_path(id))
-    return dict(signature=signature) | _value(settings, pictured, *_read_part(dataset, settings, id))
+    found = _read_images(dataset, id) if settings.images else _read_part(dataset, settings, id)
+    return dict(signature=_signature(dataset, settings, id)) | _value(settings, pictured, *found)
 
 
 def _reconstruct_files(drawings, settings, id, pictured):
@@ -218,11 +251,22 @@ def _source(source, settings):
     if (source/'train_val_split.json').is_file():
         dataset = Dataset(source)
         ids = dataset.ids if settings.split == 'all' else dataset.split[settings.split]
-        one, signature = partial(_reconstruct_part, dataset, settings), lambda i: file_signature(dataset.json_path(i))
+        if settings.images: _check_images(dataset)
+        one, signature = partial(_reconstruct_part, dataset, settings), partial(_signature, dataset, settings)
         return dataset.name, one, signature, ids
+    if settings.images:
+        raise DatasetError('bad_setting', 'images', 'only the images of a dataset can be read; name its folder')
     drawings = drawings_of(source)
     one, signature = partial(_reconstruct_files, drawings, settings), lambda i: [*map(file_signature, drawings[i])]
     return source.resolve().name, one, signature, list(drawings)
+
+
+def _check_images(dataset):
+    "Raise where a dataset has no images that can be read."
+    pen = dataset.metadata('render')
+    if pen.get('style') != 'lines' or not pen.get('hidden_lines'):
+        what = 'the images of this dataset are shaded or lack hidden lines; draw them with cadvlm render --style lines'
+        raise DatasetError('bad_setting', 'images', what)
 
 
 def _check_output(output):

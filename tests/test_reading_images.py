@@ -1,0 +1,162 @@
+"""Images are read back into parts: our own views and sheets, what pixels cannot tell, and the command."""
+import json
+
+import numpy as np
+import pytest
+
+from cadvlm.app.readings import reconstruct
+from cadvlm.cad.curves import Loop
+from cadvlm.cad.drawing import project
+from cadvlm.cad.overlap import iou
+from cadvlm.cad.repair import load_part
+from cadvlm.cad.sequence import CadSequence, Extrude, Operation
+from cadvlm.cad.solid import build
+from cadvlm.corpus.dataset import Dataset
+from cadvlm.errors import CadError, DatasetError
+from cadvlm.reading.images import rasters_of_sheet, rasters_of_views, read_rasters
+from cadvlm.reading.levels import PAPER
+from cadvlm.reading.pixel_match import match_pixels
+from cadvlm.stages.extract import extract
+from cadvlm.stages.render import render
+from cadvlm.stages.synthesize import synthesize
+from cadvlm.text.language import decode
+
+box, disc = Loop.rectangle, Loop.circle
+
+
+def cut(loop, low, high):
+    return Extrude.between(loop, low, high, Operation.CUT)
+
+
+def join(loop, low, high):
+    return Extrude.between(loop, low, high, Operation.JOIN)
+
+
+PARTS = {
+    "box": [Extrude.between(box(0, 0, 80, 50), 0, 30)],
+    "plate with holes": [Extrude.between(box(0, 0, 80, 50), 0, 8), *(cut(disc(5, x, 25), 0, 8) for x in (15, 40, 65))],
+    "stepped shaft": [Extrude.between(disc(20), 0, 30), join(disc(12), 30, 70)],
+    "blind pocket": [Extrude.between(box(0, 0, 80, 50), 0, 30), cut(box(10, 10, 40, 40), 12, 30)],
+    "counterbore": [Extrude.between(box(0, 0, 60, 60), 0, 20), cut(disc(8, 30, 30), 0, 20), cut(disc(15, 30, 30), 12, 20)],
+    "bracket": [Extrude.between(box(0, 0, 80, 50), 0, 12), join(box(0, 0, 14, 50), 12, 60), cut(disc(9, 50, 25), 0, 12)],
+    "wedge": [Extrude.between(Loop.polygon((0, 0), (80, 0), (80, 40)), 0, 30)],
+    "hexagon": [Extrude.between(Loop.polygon(*((np.cos(k * np.pi / 3), np.sin(k * np.pi / 3)) for k in range(6))), 0, 1)],
+    "hidden boss": [Extrude.between(box(0, 0, 80, 50), 10, 20), join(disc(12, 50, 25), 0, 10)],
+    "thin plate": [Extrude.between(box(0, 0, 80, 50), 0, 1), cut(disc(10, 30, 25), 0, 1)],
+}
+
+
+def views_of(solid, size=512, width=2.0):
+    return {v: project(solid, v).rasterize(size, line_width=width) for v in PAPER}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_closed_forms_are_read_from_images(name):
+    solid = build(CadSequence(tuple(PARTS[name])))
+    reading = read_rasters(rasters_of_views(views_of(solid)))
+    assert reading.certified
+    assert iou(build(reading.sequence), solid, align="frame") > 0.99
+
+
+@pytest.mark.parametrize("size", [384, 512, 700, 1024])
+def test_the_size_of_an_image_does_not_matter(size):
+    solid = build(CadSequence(tuple(PARTS["bracket"])))
+    reading = read_rasters(rasters_of_views(views_of(solid, size)))
+    assert reading.certified and iou(build(reading.sequence), solid, align="frame") > 0.99
+
+
+def test_wide_lines_are_told():
+    solid = build(CadSequence(tuple(PARTS["plate with holes"])))
+    reading = read_rasters(rasters_of_views(views_of(solid, 512, 3.0), 3.0))
+    assert reading.certified and iou(build(reading.sequence), solid, align="frame") > 0.99
+
+
+def test_a_sheet_is_read_as_its_views_are():
+    solid = build(CadSequence(tuple(PARTS["counterbore"])))
+    reading = read_rasters(rasters_of_sheet(project(solid, "sheet").rasterize(1024)))
+    assert reading.certified and iou(build(reading.sequence), solid, align="frame") > 0.99
+
+
+def test_another_part_is_not_certified_by_the_images():
+    solid = build(CadSequence(tuple(PARTS["blind pocket"])))
+    rasters = rasters_of_views(views_of(solid))
+    others = [*PARTS["blind pocket"][:1]], [*PARTS["blind pocket"][:1], cut(box(10, 10, 40, 40), 13, 30)]
+    assert match_pixels(solid, rasters).certified
+    for part in others:
+        assert not match_pixels(build(CadSequence(tuple(part))), rasters).certified
+
+
+@pytest.mark.parametrize("change", ["view removed", "view mirrored", "line erased", "line added", "views of two parts"])
+def test_changed_images_are_never_certified_as_the_part(change):
+    solid = build(CadSequence(tuple(PARTS["bracket"])))
+    images = views_of(solid)
+    if change == "view removed":
+        images["top"] = np.full_like(images["top"], 255)
+    elif change == "view mirrored":
+        images["front"] = images["front"][:, ::-1]
+    elif change == "line erased":
+        images["front"][230:300, 100:130] = 255
+    elif change == "line added":
+        images["right"][200:202, 150:360] = 0
+    else:
+        images["top"] = views_of(build(CadSequence(tuple(PARTS["counterbore"]))))["top"]
+    try:
+        assert not read_rasters(rasters_of_views(images)).certified
+    except CadError:
+        pass
+
+
+def test_noise_is_refused_or_not_certified():
+    draw = np.random.default_rng(0)
+    for share in (0.001, 0.05, 0.5):
+        images = {v: np.where(draw.random((512, 512)) < share, 0, 255).astype(np.uint8) for v in PAPER}
+        try:
+            assert not read_rasters(rasters_of_views(images)).certified
+        except CadError:
+            pass
+
+
+def test_white_images_are_no_views():
+    with pytest.raises(CadError) as error:
+        read_rasters(rasters_of_views({v: np.full((512, 512), 255, np.uint8) for v in PAPER}))
+    assert error.value.reason in ("not_three_views", "flat")
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    synthesize(folder / "source", count=6, seed=3, workers=1)
+    extract(folder / "source", folder / "six", train_size=2, val_size=2, test_size=2, workers=1)
+    return Dataset(folder / "six")
+
+
+@pytest.mark.parametrize("views, size", [(("front", "top", "right"), 512), (("sheet",), 1024)])
+def test_the_command_reads_the_images_of_a_dataset(six, tmp_path, views, size):
+    render(six.path, views=views, size=size, workers=1)
+    made = reconstruct(six.path, tmp_path / "out", split="all", images=True, exact=True, workers=1)
+    rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    assert made.requested == 6 and sum(r["certified"] for r in rows) >= 5
+    for row in rows:
+        if row["certified"]:
+            truth = build(load_part(six.json_path(row["id"]).read_bytes(), row["id"]))
+            assert iou(build(decode(row["code"])), truth, align="frame") > 0.98
+    assert "data:image/png" in (tmp_path / "out/index.html").read_text()
+
+
+def test_images_that_cannot_be_read_are_told(six, tmp_path):
+    render(six.path, views=("front",), hidden_lines=False, workers=1)
+    with pytest.raises(DatasetError) as error:
+        reconstruct(six.path, tmp_path / "out", images=True, workers=1)
+    assert error.value.reason == "bad_setting"
+    (tmp_path / "a.svg").write_text("<svg/>")
+    with pytest.raises(DatasetError) as error:
+        reconstruct(tmp_path / "a.svg", tmp_path / "out", images=True, workers=1)
+    assert error.value.reason == "bad_setting"
+
+
+def test_one_view_determines_no_part(six, tmp_path):
+    render(six.path, views=("front",), workers=1)
+    made = reconstruct(six.path, tmp_path / "out", split="all", images=True, workers=1)
+    assert made.made == 0
+    reasons = {json.loads(line)["reason"] for line in (tmp_path / "out/failures.jsonl").read_text().splitlines()}
+    assert reasons == {"not_three_views"}
