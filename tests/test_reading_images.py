@@ -123,30 +123,30 @@ def test_white_images_are_no_views():
 
 
 @pytest.fixture(scope="module")
-def six(tmp_path_factory):
+def few(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    synthesize(folder / "source", count=6, seed=3, workers=1)
-    extract(folder / "source", folder / "six", train_size=2, val_size=2, test_size=2, workers=1)
-    return Dataset(folder / "six")
+    synthesize(folder / "source", count=12, seed=5, workers=1)
+    extract(folder / "source", folder / "twelve", train_size=12, val_size=0, test_size=0, workers=1)
+    return Dataset(folder / "twelve")
 
 
 @pytest.mark.parametrize("views, size", [(("front", "top", "right"), 512), (("sheet",), 1024)])
-def test_the_command_reads_the_images_of_a_dataset(six, tmp_path, views, size):
-    render(six.path, views=views, size=size, workers=1)
-    made = reconstruct(six.path, tmp_path / "out", split="all", images=True, exact=True, workers=1)
+def test_the_command_reads_the_images_of_a_dataset(few, tmp_path, views, size):
+    render(few.path, views=views, size=size, workers=1)
+    made = reconstruct(few.path, tmp_path / "out", split="all", images=True, exact=True, workers=1)
     rows = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
-    assert made.requested == 6 and sum(r["certified"] for r in rows) >= 5
+    assert made.requested == len(few) > 6 and sum(r["certified"] for r in rows) >= 0.6 * len(few)
     for row in rows:
         if row["certified"]:
-            truth = build(load_part(six.json_path(row["id"]).read_bytes(), row["id"]))
+            truth = build(load_part(few.json_path(row["id"]).read_bytes(), row["id"]))
             assert iou(build(decode(row["code"])), truth, align="frame") > 0.98
     assert "data:image/png" in (tmp_path / "out/index.html").read_text()
 
 
-def test_images_that_cannot_be_read_are_told(six, tmp_path):
-    render(six.path, views=("front",), hidden_lines=False, workers=1)
+def test_images_that_cannot_be_read_are_told(few, tmp_path):
+    render(few.path, views=("front",), hidden_lines=False, workers=1)
     with pytest.raises(DatasetError) as error:
-        reconstruct(six.path, tmp_path / "out", images=True, workers=1)
+        reconstruct(few.path, tmp_path / "out", images=True, workers=1)
     assert error.value.reason == "bad_setting"
     (tmp_path / "a.svg").write_text("<svg/>")
     with pytest.raises(DatasetError) as error:
@@ -154,9 +154,9 @@ def test_images_that_cannot_be_read_are_told(six, tmp_path):
     assert error.value.reason == "bad_setting"
 
 
-def test_one_view_determines_no_part(six, tmp_path):
-    render(six.path, views=("front",), workers=1)
-    made = reconstruct(six.path, tmp_path / "out", split="all", images=True, workers=1)
+def test_one_view_determines_no_part(few, tmp_path):
+    render(few.path, views=("front",), workers=1)
+    made = reconstruct(few.path, tmp_path / "out", split="all", images=True, workers=1)
     assert made.made == 0
     reasons = {json.loads(line)["reason"] for line in (tmp_path / "out/failures.jsonl").read_text().splitlines()}
     assert reasons == {"not_three_views"}

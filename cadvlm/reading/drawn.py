@@ -88,7 +88,7 @@ def _on_circle(circle, other):
     cosine = (apart**2 + r*r - q*q)/(2*apart*r)
     return [to + math.acos(cosine), to - math.acos(cosine)] if abs(cosine) < 1 else []
 
-
+# %% ../../nbs/586_drawn.ipynb #87c2989f
 def _to_corner(end, start, levels, scale):
     "The corner of levels that a slanted line from a start ends in; None where it ends in none."
     along = (end - start)/math.dist(end, start)
@@ -123,7 +123,7 @@ def _to_line(line, other):
     if abs(cross) < 0.05*math.dist(a, b)*math.dist(c, d): return None
     return a + p*((c - a)[0]*q[1] - (c - a)[1]*q[0])/cross
 
-# %% ../../nbs/586_drawn.ipynb #faba225e
+# %% ../../nbs/586_drawn.ipynb #e054c489
 def _slanted(seen, levels) -> list[np.ndarray]:
     "The slanted lines of a view, with their ends led to corners, circles and each other."
     lines, free = [], []
@@ -142,7 +142,7 @@ def _slanted(seen, levels) -> list[np.ndarray]:
         if end is not None and math.dist(end, lines[i][k]) < _MEETS: lines[i][k], lines[j][m] = end, end
     return lines
 
-
+# %% ../../nbs/586_drawn.ipynb #1af8bb15
 @dataclass
 class _Net:
     "The curves of a view and the places where they are cut."
@@ -168,7 +168,8 @@ def _net(seen: Seen, levels) -> _Net:
             share = (value - a[axis])/(b[axis] - a[axis])
             lines[axis][i].append(a[1 - axis] + share*(b - a)[1 - axis])
     for k, circle in enumerate(circles):
-        cuts[k] += [_angle(circle, e) for s in slanted for e in s if abs(math.dist(e, circle.centre) - circle.radius) < 0.01]
+        ends = [e for s in slanted for e in s if abs(math.dist(e, circle.centre) - circle.radius) < 0.01]
+        cuts[k] += [_angle(circle, e) for e in ends]
         for other in circles: cuts[k] += [] if other is circle else _on_circle(circle, other)
     corners = [_corners_on(circle, cut, levels) for circle, cut in zip(circles, cuts)]
     return _Net(levels, slanted, lines, [c for _, c in corners], [p for found, _ in corners for p in found])
@@ -187,12 +188,14 @@ def _corners_on(circle, angles, levels):
     far = [a for a in kept if all(abs((a - b + math.pi) % (2*math.pi) - math.pi)*circle.radius > 0.45 for b in at)]
     return corners, far + at
 
-# %% ../../nbs/586_drawn.ipynb #c8016f68
+# %% ../../nbs/586_drawn.ipynb #eafb49e1
 _COST = 0.004               # of a line that is there, in squares of darkness
 _TOGETHER = 4
 
 
-def _covered(middle, width, rows): return np.clip(np.minimum(middle + width/2, rows + 1) - np.maximum(middle - width/2, rows), 0, 1)
+def _covered(middle, width, rows):
+    "The share of each pixel row that a line covers."
+    return np.clip(np.minimum(middle + width/2, rows + 1) - np.maximum(middle - width/2, rows), 0, 1)
 
 
 def explained(dark: np.ndarray, middles: Sequence[float], width: float) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +214,8 @@ def explained(dark: np.ndarray, middles: Sequence[float], width: float) -> tuple
     ((k, w) int, (w,) float)
         `VISIBLE`, `HIDDEN` or 0 of each line, and by how much, in squares of darkness, each column is missed.
     """
-    rows = np.arange(max(0, math.floor(min(middles) - width/2 - 1)), min(len(dark), math.ceil(max(middles) + width/2 + 1)))
+    low, high = math.floor(min(middles) - width/2 - 1), math.ceil(max(middles) + width/2 + 1)
+    rows = np.arange(max(0, low), min(len(dark), high))
     black, pale = ([_covered(m, w, rows) for m in middles] for w in (width, width/2))
     choices = np.array([*product((0, HIDDEN, VISIBLE), repeat=len(middles))])
     ink = np.minimum((choices == VISIBLE) @ np.array(black), 1)
@@ -229,7 +233,7 @@ def _neighbours(middles, reach):
         else: groups.append([i])
     return groups
 
-# %% ../../nbs/586_drawn.ipynb #45f51781
+# %% ../../nbs/586_drawn.ipynb #87d663e2
 _EXPLAINED = 0.06           # squares of darkness by which an explained column is missed at most
 _DASH, _SPACE = 6., 4.      # of hidden lines, in their widths
 
@@ -288,7 +292,7 @@ def _styled_line(curve, cuts, ends, there, counts, dark, width) -> Iterator[Piec
     styles = _with_gaps(styles, lengths, False, (_SPACE + 0.5)*width/2 + 0.5)
     for low, high, style in zip(cuts[:-1], cuts[1:], styles): yield Piece(curve, float(low), float(high), style)
 
-# %% ../../nbs/586_drawn.ipynb #853aad50
+# %% ../../nbs/586_drawn.ipynb #1f6cb142
 def _styled_circle(raster, circle, angles, other) -> list[Piece]:
     "Pieces of a circle; `other` is the ink of what covers it."
     curve, radius = _round(circle), circle.radius*raster.scale
@@ -330,7 +334,7 @@ def drawn_pieces(seen: Seen, levels: Sequence[np.ndarray]) -> tuple[list[Piece],
     found += [p for c, a in zip(seen.circles, net.circles) for p in _styled_circle(raster, c, a, ink)]
     return found + slanted, net.corners
 
-# %% ../../nbs/586_drawn.ipynb #9b5a60ca
+# %% ../../nbs/586_drawn.ipynb #6ffb1b39
 _AROUND = 8                 # parts of a circle that must each be seen
 _MOST_LEVELS = 40
 
@@ -374,7 +378,7 @@ def hidden_circles(seen: Seen, levels: Sequence[np.ndarray], black: np.ndarray) 
             found.append(RoundLine(x, y, (w + h)/4, np.linspace(-math.pi, math.pi, 73), 1., 20., True))
     return found
 
-# %% ../../nbs/586_drawn.ipynb #376fa866
+# %% ../../nbs/586_drawn.ipynb #cea38949
 def _dashes(grey):
     "`(middle, direction, length)` of each dash: (n, 5) float, in pixels."
     count, label, boxes, _ = cv2.connectedComponentsWithStats((grey > 0.12).astype(np.uint8), connectivity=8)
@@ -416,7 +420,7 @@ def _best_circle(dashes):
             if on.sum() >= 4 and (best is None or on.sum() > best.sum()): best = on
     return best
 
-# %% ../../nbs/586_drawn.ipynb #d671bb17
+# %% ../../nbs/586_drawn.ipynb #f5704637
 _MOST_DASHES = 250
 
 

@@ -24,7 +24,8 @@ _LOOK = 3
 
 def _corners(points, closed):
     "At which points (n, 2) a chain turns sharply."
-    first, last = (points[-_LOOK:], points[:_LOOK]) if closed else (points[:1].repeat(_LOOK, 0), points[-1:].repeat(_LOOK, 0))
+    first, last = points[:1].repeat(_LOOK, 0), points[-1:].repeat(_LOOK, 0)
+    if closed: first, last = points[-_LOOK:], points[:_LOOK]
     long = np.concatenate((first, points, last))
     a, b = points - long[:-2*_LOOK], long[2*_LOOK:] - points
     return np.abs(np.arctan2(a[:, 0]*b[:, 1] - a[:, 1]*b[:, 0], (a*b).sum(axis=1))) > _CORNER
@@ -77,7 +78,7 @@ def _longest(points, first, least, fits: Callable):
         good, bad = (middle, bad) if fits(points[first:middle + 1]) else (good, middle)
     return good
 
-
+# %% ../../nbs/582_edges.ipynb #59dd8f48
 def _bulge(points):
     "Pixels by which points along an arc leave its chord."
     centre, radius = fitted_circle(points)
@@ -111,7 +112,7 @@ def _edges(dark):
                 for is_arc, part in _along(chain): found[0 if is_arc else 1].append(part)
     return found
 
-# %% ../../nbs/582_edges.ipynb #d4db79e7
+# %% ../../nbs/582_edges.ipynb #112aed4e
 def _middle_of_arc(dark, points, width):
     "Points along an edge, moved to the middle of its line; None for a line that is its own inside."
     centre, radius = fitted_circle(points)
@@ -134,7 +135,7 @@ def _gathered(arcs):
         else: groups.append(points)
     return groups
 
-# %% ../../nbs/582_edges.ipynb #5a41846a
+# %% ../../nbs/582_edges.ipynb #8f26dd5c
 @dataclass(eq=False)
 class RoundLine:
     """A circle that is drawn at least in part.
@@ -171,7 +172,7 @@ class RoundLine:
         "Is another circle this one?"
         return math.hypot(self.x - x, self.y - y) < near and abs(self.radius - radius) < near
 
-
+# %% ../../nbs/582_edges.ipynb #37584342
 def _turn(angles): return (angles + math.pi) % (2*math.pi) - math.pi
 
 
@@ -205,7 +206,7 @@ def _measured(dark, centre, radius, width, seen):
         if math.dist(centre, start[0]) > 2.5 or abs(radius - start[1]) > 2.5: return None
     return centre, radius, angles
 
-# %% ../../nbs/582_edges.ipynb #1b8a0969
+# %% ../../nbs/582_edges.ipynb #123185a6
 _PARTS = 72                 # of a full turn, to count in how many a circle was seen
 _BESIDE = math.radians(4)   # of a direction that was seen
 _BEYOND = math.radians(25)
@@ -240,7 +241,8 @@ def _round_line(raster, points):
     found = _measured(raster.dark, centre, radius, raster.width, angles) if share > 0.1 else None
     if found and len(found[2]) > 0.3*share*2*math.pi*radius:
         centre, radius, seen = found
-        share, length, angles = max(share, len(seen)/max(24, int(2*math.pi*radius))), len(seen), np.concatenate((seen, angles))
+        share, length = max(share, len(seen)/max(24, int(2*math.pi*radius))), len(seen)
+        angles = np.concatenate((seen, angles))
     size = radius/raster.scale
     if radius > 20: size /= np.sinc(1/chords(size))
     return RoundLine(*map(float, raster.units(centre)), float(size), angles, share, length)
@@ -258,7 +260,7 @@ def round_lines(raster: Raster) -> tuple[list[RoundLine], list[np.ndarray]]:
         if not any(o.is_like(new.x, new.y, new.radius, d) for o, d in zip(found, near)): found.append(new)
     return found, lines
 
-# %% ../../nbs/582_edges.ipynb #a683f715
+# %% ../../nbs/582_edges.ipynb #7ae0694b
 def _middle_of_line(dark, points, width):
     "Ends (2, 2) of the middle of a line, from points along one edge."
     middle = points.mean(axis=0)
@@ -273,7 +275,8 @@ def _joined(line, other):
     (a, b), length = line, math.dist(*line)
     along = (b - a)/length
     normal = np.array((-along[1], along[0]))
-    if np.abs((other - a) @ normal).max() > 0.35 or abs((other[1] - other[0]) @ along) < 0.999*math.dist(*other): return None
+    if np.abs((other - a) @ normal).max() > 0.35: return None
+    if abs((other[1] - other[0]) @ along) < 0.999*math.dist(*other): return None
     at = np.sort((other - a) @ along)
     if at[0] > length + 8 or at[1] < -8: return None
     return a + np.array((min(0., at[0]), max(length, at[1])))[:, None]*along

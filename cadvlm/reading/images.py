@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-import cv2
 import numpy as np
 
 from ..cad.overlap import in_world, iou
@@ -116,7 +115,9 @@ def read_rasters(rasters: Mapping[str, Raster]) -> ImageReading:
         `not_three_views`, `flat`, `too_many_lines`, `too_many_cells`, `contradictory_views`.
     """
     missing = [v for v in PAPER if v not in rasters]
-    if missing: raise ReadingError('not_three_views', ', '.join(missing), 'one view determines no part; front, top and right are needed')
+    if missing:
+        what = 'one view determines no part; front, top and right are needed'
+        raise ReadingError('not_three_views', ', '.join(missing), what)
     start = time.perf_counter()
     views = {v: rasters[v] for v in PAPER}
     found = [*_answers(views, Cells(vectorize(views), _WELD, gap=_GAP))]
@@ -124,7 +125,8 @@ def read_rasters(rasters: Mapping[str, Raster]) -> ImageReading:
     if not answers: raise next((e for e in found if isinstance(e, CadError)))
     proven = _different([a for a in answers if a.match.certified])
     complete, best = len(found) <= _MOST_SOLUTIONS, answers[0]
-    return ImageReading(best.sequence, best.match, tuple(a.sequence for a in proven[1:]), complete, time.perf_counter() - start)
+    others, seconds = tuple(a.sequence for a in proven[1:]), time.perf_counter() - start
+    return ImageReading(best.sequence, best.match, others, complete, seconds)
 
 # %% ../../nbs/599_images.ipynb #a5087f65
 _QUARTERS = {'top': (0, 0), 'right': (1, 1), 'front': (1, 0)}     # row from above, and column, on a sheet

@@ -53,7 +53,7 @@ def _is_of_circle(stretch, axis, circle, scale):
     half = math.sqrt(1.2*circle.radius/scale) + 3/scale + 1
     return abs(stretch.low - other) < half and abs(stretch.high - other) < half
 
-
+# %% ../../nbs/584_joint.ipynb #53fb1953
 _MOST_SPOTS = 2000          # of black ink that hang together
 _MOST_EDGE = 80             # pixels of edge of black ink, for each pixel of a side
 
@@ -64,8 +64,9 @@ def _check_ink(raster):
     edge = int((np.diff(black, axis=0) != 0).sum() + (np.diff(black, axis=1) != 0).sum())
     spots = cv2.connectedComponents(black)[0] - 1
     if spots <= _MOST_SPOTS and edge <= _MOST_EDGE*sum(black.shape)/2: return
-    raise ReadingError('too_many_lines', raster.view, f'the image has {spots:,} spots of ink with {edge:,} pixels of edge; '
-                                                      'drawings of parts have less. Is it a photograph, or noise?')
+    what = f'the image has {spots:,} spots of ink with {edge:,} pixels of edge'
+    what += '; drawings of parts have less. Is it a photograph, or noise?'
+    raise ReadingError('too_many_lines', raster.view, what)
 
 
 def see(raster: Raster) -> Seen:
@@ -78,11 +79,11 @@ def see(raster: Raster) -> Seen:
     """
     _check_ink(raster)
     circles, straight = round_lines(raster)
-    lines = [[s for s in stretches_of(raster, axis) if not any(_is_of_circle(s, axis, c, raster.scale) for c in circles)]
-             for axis in (0, 1)]
-    return Seen(raster, (lines[0], lines[1]), circles, slanted_lines(raster, straight, circles))
+    def is_line(stretch, axis): return not any(_is_of_circle(stretch, axis, c, raster.scale) for c in circles)
+    x, y = ([s for s in stretches_of(raster, axis) if is_line(s, axis)] for axis in (0, 1))
+    return Seen(raster, (x, y), circles, slanted_lines(raster, straight, circles))
 
-# %% ../../nbs/584_joint.ipynb #b14d4f2d
+# %% ../../nbs/584_joint.ipynb #96ffcff1
 _NEAR = 0.06                # units within which measured values are one level
 _FAR = 0.25                 # units by which an equation may move a level
 
@@ -120,7 +121,7 @@ def _solved(measured, weights, equations):
 
 _SURE = 500.                # weight of what was measured in a line along the paper
 
-# %% ../../nbs/584_joint.ipynb #1c58ac86
+# %% ../../nbs/584_joint.ipynb #0a2d4af2
 class _Unknowns:
     "Numbers of levels and circles, with what was measured, weights, and equations."
     def __init__(self, views):
@@ -148,7 +149,7 @@ class _Unknowns:
         near = [(abs(self.values[k] - value), k) for k in self.levels[axis]]
         return min(near)[::-1] if near else (None, math.inf)
 
-
+# %% ../../nbs/584_joint.ipynb #a0942858
 def _extremes(unknowns, view, circle) -> Iterator[_Equation]:
     "A circle's extremes lie on levels."
     seen_well = circle.share > 0.45
@@ -175,7 +176,7 @@ def _centres(unknowns, view) -> Iterator[_Equation]:
         if math.dist(a.centre, b.centre) < (0.12 if min(a.share, b.share) > 0.45 else 0.5):
             for k in (0, 1): yield _Equation({unknowns.first[id(a)] + k: 1., unknowns.first[id(b)] + k: -1.})
 
-
+# %% ../../nbs/584_joint.ipynb #f6142012
 def _touching(unknowns, view, now) -> Iterator[_Equation]:
     "Circles that touch where both were seen, made linear at a solution."
     for a, b in combinations(view.circles, 2):
@@ -196,7 +197,7 @@ def _touching(unknowns, view, now) -> Iterator[_Equation]:
             terms = {j: ux, j + 1: uy, i: -ux, i + 1: -uy, i + 2: -sa, j + 2: -sb}
             yield _Equation(terms, sum(q*now[k] for k, q in terms.items()) - off)
 
-# %% ../../nbs/584_joint.ipynb #52557e5c
+# %% ../../nbs/584_joint.ipynb #9eac244d
 def solve_levels(views: Sequence[Seen]) -> list[np.ndarray]:
     """The levels of the three axes, sorted; circles are moved so that they fit them.
 

@@ -52,7 +52,7 @@ class ViewPixels:
             grey[wrong] = colour
         return np.flipud(grey).astype(np.uint8)
 
-
+# %% ../../nbs/589_pixel_match.ipynb #d57a49fe
 def _sum(image, side): return cv2.blur(image, (side, side), borderType=cv2.BORDER_CONSTANT)*side**2
 
 
@@ -83,7 +83,7 @@ def _compared(raster: Raster, drawing: Drawing) -> ViewPixels:
     share = 1 - min(1., float(extra.sum() + missing.sum())/max(1., float(raster.dark.sum())))
     return ViewPixels(share, raster.dark, wrong, _sum(missing, side) > _INK*unit**2, lacking)
 
-# %% ../../nbs/589_pixel_match.ipynb #a3522157
+# %% ../../nbs/589_pixel_match.ipynb #b8a2512e
 @dataclass(frozen=True, eq=False)
 class PixelMatch:
     """How a part agrees with images of it.

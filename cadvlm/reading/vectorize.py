@@ -86,7 +86,7 @@ def _goes_through(run, angle):
 
 
 def _onto_chord(end, along, run):
-    "The coordinate along a line of the paper at which it meets the chord of an arc near its end; None where it does not."
+    "Where along itself a line of the paper meets the chord of an arc near its end; None where it does not."
     x, y, radius = run.curve.numbers
     if abs(math.hypot(end[0] - x, end[1] - y) - radius) > 1e-3: return None
     angle, step = math.atan2(end[1] - y, end[0] - x), 2*math.pi/chords(radius)
