@@ -1,5 +1,5 @@
-"""What the tests share: folders that are made once, real parts that are read and built once; and how tests that run side
-by side are shared out."""
+"""What the tests share: folders that are made once, real parts that are read and built once; and how tests that run
+side by side are shared out."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # files of which each test is a group; they come last, when they fill what time is left to any process
 APART = {"test_notebooks"}
 # files that are one group, because they build real parts; any other file is a group of its own
-REAL_PARTS = {"test_bounds", "test_boolean", "test_evaluation_protocols", "test_export", "test_language", "test_reference"}
+REAL_PARTS = {f"test_{name}" for name in "bounds boolean evaluation_protocols export language reference".split()}
 # groups that take longest, so that in the end no process waits for another
 FIRST = ["real parts", "test_browser", "test_parallel", "test_finetune_models"]
 

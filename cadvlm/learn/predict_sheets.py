@@ -19,7 +19,7 @@ from .vocabulary import automaton
 
 # %% ../../nbs/778_predict_sheets.ipynb #7cd77f82
 def _shortest():
-    "Tokens of the shortest text, with the end mark. The automaton takes seconds to make: not while modules are imported."
+    "Tokens of the shortest text, with the end mark; not a constant, since the automaton takes seconds to make."
     return int(automaton().to_end[automaton().start]) + 1
 
 
