@@ -5,6 +5,9 @@ NB      ?= nbs/*.ipynb
 BIN     := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --editable
 
+# compiled modules are kept, also where the surroundings say otherwise: tests start many processes
+export PYTHONDONTWRITEBYTECODE=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -19,10 +22,10 @@ demo: .venv/with-base ## make 200 parts, their drawings and their code, and a pa
 	@$(BIN)/cadvlm demo
 
 test: .venv/with-dev ## run every chapter and every test (WORKERS=2); CADVLM_CASES=10 takes ten times the random cases
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 quick: .venv/with-dev ## run the tests of the core in a minute: geometry, languages, one pipeline, evaluation, the command line
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not browser and not cluster and not occ" $(QUICK)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not browser and not cluster and not occ" $(QUICK)
 
 docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is installed)
 	@$(BIN)/python tools/build_site.py

@@ -25,6 +25,8 @@ def preload():
         except (ImportError, cadvlm.errors.CadError):
             continue  # an extra that is missing; the chapters say so
     cadvlm.cad.drawing.warm_up()
+    if vocabulary := sys.modules.get("cadvlm.learn.vocabulary"):
+        vocabulary.automaton()
 
 
 def run(path, flags):

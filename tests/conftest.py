@@ -1,4 +1,5 @@
-"""What the tests share: folders that are made once, and real parts that are read and built once."""
+"""What the tests share: folders that are made once, real parts that are read and built once; and how tests that run
+side by side are shared out."""
 
 import os
 import shutil
@@ -8,6 +9,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # tests run side by side: more threads each would wait for those of the others; read when NumPy is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from builders import module_of, sixty_parts
 from cadvlm.stages.download import download
 from cadvlm.cad.sequence import read
@@ -15,11 +20,39 @@ from cadvlm.errors import CadError
 from cadvlm.cad.solid import build
 from file_server import Server
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # tests run side by side: more threads each would wait for those of the others
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 ROOT = Path(__file__).resolve().parents[1]
+
+# --- sharing out: one process runs all tests of a group, so that what is made for them is made once
+
+# files of which each test is a group; they come last, when they fill what time is left to any process
+APART = {"test_notebooks"}
+# files that are one group, because they build real parts; any other file is a group of its own
+REAL_PARTS = {f"test_{name}" for name in "bounds boolean evaluation_protocols export language reference".split()}
+# groups that take longest, so that in the end no process waits for another
+FIRST = ["real parts", "test_browser", "test_parallel", "test_finetune_models"]
+
+
+def group(nodeid):
+    file = Path(nodeid.partition("::")[0]).stem
+    return nodeid if file in APART else "real parts" if file in REAL_PARTS else file
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: k - len(FIRST) for k, name in enumerate(FIRST)}
+    items.sort(key=lambda item: item.path.stem in APART or place.get(group(item.nodeid), 0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = group
+    return scheduler
+
+
+# --- folders and parts
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def chapters():
         yield pytest.param(path, id=path.stem, marks=() if module(path) in LIGHT else pytest.mark.slow)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory):
     "`run(path)`: the exit code and the output of a chapter."
     output = tmp_path_factory.mktemp("chapters") / "output"
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
         server.stdin.close()
 
 
-@pytest.mark.parametrize("path", chapters())
+@pytest.mark.parametrize("path", list(chapters()))
 def test_chapter_runs(path, run):
     code, output = run(path)
     assert code == 0, f"{path.name} fails:\n{output}"
