@@ -32,15 +32,27 @@ def join(loop, low, high):
     return Extrude.between(loop, low, high, Operation.JOIN)
 
 
+HEXAGON = [(np.cos(k * np.pi / 3), np.sin(k * np.pi / 3)) for k in range(6)]
 PARTS = {
     "box": [Extrude.between(box(0, 0, 80, 50), 0, 30)],
-    "plate with holes": [Extrude.between(box(0, 0, 80, 50), 0, 8), *(cut(disc(5, x, 25), 0, 8) for x in (15, 40, 65))],
+    "plate with holes": [
+        Extrude.between(box(0, 0, 80, 50), 0, 8),
+        *(cut(disc(5, x, 25), 0, 8) for x in (15, 40, 65)),
+    ],
     "stepped shaft": [Extrude.between(disc(20), 0, 30), join(disc(12), 30, 70)],
     "blind pocket": [Extrude.between(box(0, 0, 80, 50), 0, 30), cut(box(10, 10, 40, 40), 12, 30)],
-    "counterbore": [Extrude.between(box(0, 0, 60, 60), 0, 20), cut(disc(8, 30, 30), 0, 20), cut(disc(15, 30, 30), 12, 20)],
-    "bracket": [Extrude.between(box(0, 0, 80, 50), 0, 12), join(box(0, 0, 14, 50), 12, 60), cut(disc(9, 50, 25), 0, 12)],
+    "counterbore": [
+        Extrude.between(box(0, 0, 60, 60), 0, 20),
+        cut(disc(8, 30, 30), 0, 20),
+        cut(disc(15, 30, 30), 12, 20),
+    ],
+    "bracket": [
+        Extrude.between(box(0, 0, 80, 50), 0, 12),
+        join(box(0, 0, 14, 50), 12, 60),
+        cut(disc(9, 50, 25), 0, 12),
+    ],
     "wedge": [Extrude.between(Loop.polygon((0, 0), (80, 0), (80, 40)), 0, 30)],
-    "hexagon": [Extrude.between(Loop.polygon(*((np.cos(k * np.pi / 3), np.sin(k * np.pi / 3)) for k in range(6))), 0, 1)],
+    "hexagon": [Extrude.between(Loop.polygon(*HEXAGON), 0, 1)],
     "hidden boss": [Extrude.between(box(0, 0, 80, 50), 10, 20), join(disc(12, 50, 25), 0, 10)],
     "thin plate": [Extrude.between(box(0, 0, 80, 50), 0, 1), cut(disc(10, 30, 25), 0, 1)],
 }

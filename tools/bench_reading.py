@@ -1,10 +1,11 @@
 """Measure how well drawings are read and append to `data/results/reading.csv`: `python tools/bench_reading.py` (half an
 hour on two cores).
 
-Four kinds of drawings: our own vector drawings of the real parts of the reference data and of 1,000 synthetic ones;
-Open CASCADE's exact hidden lines, and the SVG files that CadQuery's exporter writes, of 200 real parts. The last two
-are written to files, three for each part, and read from them. A part that is refused, or takes longer than 20 seconds
-of processor time, counts with an IoU of 0.
+Five kinds of drawings: our own vector drawings of the real parts of the reference data and of 1,000 synthetic ones;
+our images of 512 px of the same real parts; Open CASCADE's exact hidden lines, and the SVG files that CadQuery's
+exporter writes, of 200 real parts. The last two are written to files, three for each part, and read from them; parts
+of which Open CASCADE builds another solid are left out. A part that is refused, or takes longer than 20 seconds of
+processor time (30 for images), counts with an IoU of 0.
 """
 import argparse
 import os
@@ -27,6 +28,7 @@ from cadvlm.cad.repair import read_part
 from cadvlm.cad.solid import build
 from cadvlm.errors import CadError
 from cadvlm.jobs.limits import attempt
+from cadvlm.reading.images import rasters_of_views, read_rasters
 from cadvlm.reading.reconstruct import reconstruct
 from cadvlm.reading.sheet import read_drawing
 from cadvlm.reading.understand import understand
@@ -39,7 +41,8 @@ from drawing_files import VIEWS, write_views
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 PACKAGES = ("manifold3d", "numba", "shapely", "python-sat")
 CODE = ("cad", "text", "reading")
-LIMIT = 20.0  # seconds of processor time for one drawing
+LIMIT, IMAGE_LIMIT = 20.0, 30.0  # seconds of processor time for one drawing
+SAME = 0.005  # share by which the volume of Open CASCADE's solid may differ
 DRAWING = 60.0  # and for another program to draw it
 RIGHT, WRONG = 0.99, 0.995  # IoU above which a part is read, and below which a certified one is wrong
 DIRECTIONS = dict(front=(0, -1, 0), top=(0, 0, 1), right=(1, 0, 0))  # from the part to the viewer, for CadQuery
@@ -48,21 +51,29 @@ DIRECTIONS = dict(front=(0, -1, 0), top=(0, 0, 1), right=(1, 0, 0))  # from the 
 # --- drawings by other programs
 
 
+def occ_shape(path):
+    "A part as Open CASCADE builds it; ValueError where that is another one."
+    import occ
+
+    shape = occ.occ_solid(orjson.loads(path.read_bytes()))
+    if abs(occ.occ_volume(shape) / build(read_part(path)).volume - 1) > SAME:
+        raise ValueError(f"{path.stem}: Open CASCADE builds another solid")
+    return shape
+
+
 def occ_lines(folder, path):
     "Open CASCADE's hidden lines as three files."
-    import occ
     import occ_hlr
 
-    part = occ_hlr.Part(occ.occ_solid(orjson.loads(path.read_bytes())))
+    part = occ_hlr.Part(occ_shape(path))
     write_views(folder, {view: part.draw(view) for view in VIEWS})
 
 
 def cadquery_files(folder, path):
     "What CadQuery's exporter writes."
     import cadquery
-    import occ
 
-    shape = cadquery.Shape.cast(occ.occ_solid(orjson.loads(path.read_bytes())))
+    shape = cadquery.Shape.cast(occ_shape(path))
     folder.mkdir()
     for view, direction in DIRECTIONS.items():
         options = dict(projectionDir=direction, showHidden=True, showAxes=False)
@@ -94,6 +105,11 @@ def read_views(solid, _):
     return found.sequence, found
 
 
+def read_pixels(images, _):
+    found = read_rasters(rasters_of_views(images))
+    return found.sequence, found
+
+
 def is_one_axis(sequence):
     "Are all extrudes along one direction?"
     normals = np.array([e.sketch.plane.normal for e in sequence.extrudes])
@@ -121,8 +137,10 @@ def measured(kind, path):
         if kind in FILES and not is_drawn(kind, files, path):
             return None
         read = partial(read_files, files) if kind in FILES else partial(read_views, solid)
+        if kind == "images":
+            read = partial(read_pixels, {view: project(solid, view).rasterize() for view in VIEWS})
         start = time.process_time()
-        row = attempt(lambda id: (read(id),), path.stem, timeout=LIMIT)
+        row = attempt(lambda id: (read(id),), path.stem, timeout=IMAGE_LIMIT if kind == "images" else LIMIT)
     common = dict(id=path.stem, seconds=time.process_time() - start, iou=0.0, certified=False)
     common |= dict(one_axis=is_one_axis(sequence), memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     if "value" not in row:
@@ -170,6 +188,7 @@ def corpora(folder, parts):
     real = sorted((SHARED / "deepcad" / "cad_json").rglob("*.json"))
     if real:
         yield "DeepCAD, own vectors", "own", spread(real, parts)
+        yield "DeepCAD, own images of 512 px", "images", spread(real, parts)
     synthesize(folder / "synthetic", count=parts or 1000, workers=1)
     yield "synthetic, own vectors", "own", sorted((folder / "synthetic" / "cad_json").rglob("*.json"))
     for kind in FILES if real else ():
@@ -195,7 +214,7 @@ def main():
                 with open(given.rows, "ab") as file:
                     for r in rows:
                         file.write(orjson.dumps(dict(corpus=corpus) | r, option=orjson.OPT_APPEND_NEWLINE))
-            row = common | dict(parts=len(rows)) | summed(rows)
+            row = common | dict(parts=len(rows), left_out=len(paths) - len(rows)) | summed(rows)
             print(row) if given.parts else append("reading", [row])
 
 

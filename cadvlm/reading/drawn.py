@@ -284,6 +284,7 @@ def _styled_line(curve, cuts, ends, there, counts, dark, width) -> Iterator[Piec
     styles, lengths = [], []
     for a, b in zip(ends[:-1], ends[1:]):
         low, high = math.ceil(a + 0.45), math.floor(b - 0.45)
+        low, high = max(low, 0), min(high, len(dark))
         if high <= low: low, high = (min(max(int((a + b)/2) + k, k), len(dark) - 1 + k) for k in (0, 1))
         use = counts[low:high] if b - a >= 1.2*width else np.zeros(high - low, bool)
         style, length = _style(there[low:high][use], dark[low:high])

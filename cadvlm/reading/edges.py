@@ -45,7 +45,8 @@ def _smooth_chains(points, closed):
 def _contours(dark: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
     "Chains of points (n, 2) along the edges of black ink, in pixels, and whether each is closed."
     h, w = dark.shape
-    for points in contourpy.contour_generator(np.arange(w) + 0.5, np.arange(h) + 0.5, dark).lines(_LEVEL):
+    contours = contourpy.contour_generator(np.arange(w) + 0.5, np.arange(h) + 0.5, dark)
+    for points in (np.asarray(p, dtype=float) for p in contours.lines(_LEVEL)):
         points = points[np.append(True, np.abs(np.diff(points, axis=0)).max(axis=1) > 0.15)]
         if len(points) < 6: continue
         closed = math.dist(points[0], points[-1]) < 0.7

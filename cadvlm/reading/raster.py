@@ -199,7 +199,12 @@ def ink_of(raster: Raster, lines: Sequence[np.ndarray], width: float | None = No
     return _cover(*raster.dark.shape, np.concatenate(pieces), float(width or raster.width))
 
 
+_ROW = 1024
+
+
 def sampled(dark: np.ndarray, points: np.ndarray) -> np.ndarray:
     "Darkness (n,) of an image at points (n, 2) in pixels, between its pixels too."
-    at = np.ascontiguousarray(points, dtype=np.float32).reshape(1, -1, 2) - np.float32(0.5)
-    return cv2.remap(np.asarray(dark, np.float32), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).ravel()
+    at = np.zeros((-(-len(points)//_ROW), _ROW, 2), np.float32)         # OpenCV takes no row of 2¹⁵ and more
+    at.reshape(-1, 2)[:len(points)] = points - 0.5
+    found = cv2.remap(np.asarray(dark, np.float32), at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found.ravel()[:len(points)]

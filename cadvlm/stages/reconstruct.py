@@ -264,9 +264,12 @@ def _source(source, settings):
 def _check_images(dataset):
     "Raise where a dataset has no images that can be read."
     pen = dataset.metadata('render')
-    if pen.get('style') != 'lines' or not pen.get('hidden_lines'):
-        what = 'the images of this dataset are shaded or lack hidden lines; draw them with cadvlm render --style lines'
-        raise DatasetError('bad_setting', 'images', what)
+    notes = [k for k in ('labels', 'dimensions', 'centre_lines') if pen.get(k)]
+    if pen.get('angle', 'third') != 'third': notes.append('angle')
+    if pen.get('style') == 'lines' and pen.get('hidden_lines') and not notes: return
+    what = 'shaded' if pen.get('style') != 'lines' else f'drawn with {" and ".join(notes) or "no hidden lines"}'
+    raise DatasetError('bad_setting', 'images', f'the images of this dataset are {what}; plain lines in third angle, '
+                                                'with hidden ones, can be read: draw them with cadvlm render')
 
 
 def _check_output(output):
