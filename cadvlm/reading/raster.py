@@ -89,6 +89,13 @@ def _gap(profile, begin):
     return white
 
 
+def _middle(profile):
+    "The middle of one line: between its rims, or where its ink is if that is in one pixel."
+    ink = np.flatnonzero(profile > 1 - _FULL)
+    if len(ink) > 1: return float((ink[0] + 1 - profile[ink[0]] + ink[-1] + profile[ink[-1]])/2)
+    return float(profile @ (np.arange(len(profile)) + 0.5) / profile.sum())
+
+
 def lines_across(profile: np.ndarray, width: float) -> list[float]:
     """Middles of the lines that a row of pixels crosses.
 
@@ -100,7 +107,7 @@ def lines_across(profile: np.ndarray, width: float) -> list[float]:
         Pixels of a line.
     """
     full, total = np.flatnonzero(profile > _FULL), profile.sum()
-    if not len(full) or total < width + _ONE: return [float(profile @ (np.arange(len(profile)) + 0.5) / total)]
+    if not len(full) or total < width + _ONE: return [_middle(profile)]
     before, after = profile[:full[0]].sum(), profile[full[-1] + 1:].sum()
     end, found = full[-1] + 1 + after, [full[0] - before + width/2]
     while len(found) < _MOST_PEELED and end - found[-1] - width/2 > 0.2:
