@@ -35,7 +35,7 @@ class ImageReading:
     match : PixelMatch
         Of its own views with the images.
     alternatives : tuple of CadSequence
-        Other parts that agree with the images as well.
+        Other parts that the images do not rule out.
     complete : bool
         Were all parts tried that fit the lines?
     seconds : float
@@ -48,7 +48,7 @@ class ImageReading:
 
     @property
     def ambiguous(self) -> bool:
-        "Is there another part that agrees?"
+        "Is there another part that the images do not rule out?"
         return bool(self.alternatives)
 
     @property
@@ -72,9 +72,9 @@ class _Answer:
         "Answers that agree first, then those with the least ink that disagrees."
         return self.match.certified, min(v.share for v in self.match.views.values())
 
-# %% ../../nbs/599_images.ipynb #4e88b1cb
+# %% ../../nbs/599_images.ipynb #72f899bc
 _MOST_SOLUTIONS = 12
-_WELD = 0.002               # units: lines meet exactly
+_WELDS = 0.002, 0.02, 0.08  # units within which coordinates are one, tried in turn; most lines meet exactly
 _GAP = 0.4                  # units that an end may stop short
 _SAME_PART = 0.999          # IoU
 
@@ -96,7 +96,7 @@ def _different(answers):
         if all(iou(in_world(a.solid), in_world(b.solid)) < _SAME_PART for b in kept): kept.append(a)
     return kept
 
-
+# %% ../../nbs/599_images.ipynb #67adb9b5
 def read_rasters(rasters: Mapping[str, Raster]) -> ImageReading:
     """Read a part from images of its front, top and right view.
 
@@ -120,15 +120,20 @@ def read_rasters(rasters: Mapping[str, Raster]) -> ImageReading:
         raise ReadingError('not_three_views', ', '.join(missing), what)
     start = time.perf_counter()
     views = {v: rasters[v] for v in PAPER}
-    found = [*_answers(views, Cells(vectorize(views), _WELD, gap=_GAP))]
-    answers = sorted((a for a in found if isinstance(a, _Answer)), key=lambda a: a.rank, reverse=True)
-    if not answers: raise next((e for e in found if isinstance(e, CadError)))
-    proven = _different([a for a in answers if a.match.certified])
-    complete, best = len(found) <= _MOST_SOLUTIONS, answers[0]
-    others, seconds = tuple(a.sequence for a in proven[1:]), time.perf_counter() - start
-    return ImageReading(best.sequence, best.match, others, complete, seconds)
+    lines, answers, error = vectorize(views), [], None
+    for weld in _WELDS:
+        try: found = [*_answers(views, Cells(lines, weld, gap=_GAP))]
+        except ReadingError as e: found = [e]
+        error = error or next((e for e in found if isinstance(e, CadError)), None)
+        answers += [a for a in found if isinstance(a, _Answer)]
+        if any(a.match.certified for a in answers): break
+    if not answers: raise error or ReadingError('contradictory_views', '', 'no part has these lines')
+    answers.sort(key=lambda a: a.rank, reverse=True)
+    possible = _different([a for a in answers if a.match.is_possible]) if answers[0].match.certified else []
+    others, seconds = tuple(a.sequence for a in possible[1:]), time.perf_counter() - start
+    return ImageReading(answers[0].sequence, answers[0].match, others, len(found) <= _MOST_SOLUTIONS, seconds)
 
-# %% ../../nbs/599_images.ipynb #a5087f65
+# %% ../../nbs/599_images.ipynb #0cb02bf7
 _QUARTERS = {'top': (0, 0), 'right': (1, 1), 'front': (1, 0)}     # row from above, and column, on a sheet
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from .cells import ReadingError
-from .edges import RoundLine, round_lines, slanted_lines
+from .edges import RoundLine, crossing, round_lines, slanted_lines
 from .levels import PAPER
 from .raster import Raster, Stretch, hidden_stretches, visible_stretches
 
@@ -28,13 +28,14 @@ class Seen:
     stretches : pair of list of Stretch
         Pieces of lines of one x, and of one y, in frame units.
     circles : list of RoundLine
-    slanted : list of (2, 2) float
-        Ends of slanted lines, in frame units.
+    slanted, dashed : list of (2, 2) float
+        Ends of visible and of hidden slanted lines, in frame units.
     """
     raster: Raster
     stretches: tuple[list[Stretch], list[Stretch]] = field(repr=False)
     circles: list[RoundLine]
     slanted: list[np.ndarray] = field(repr=False)
+    dashed: list[np.ndarray] = field(default_factory=list, repr=False)
 
 
 def stretches_of(raster: Raster, axis: int, dark: np.ndarray | None = None) -> list[Stretch]:
@@ -121,7 +122,18 @@ def _solved(measured, weights, equations):
 
 _SURE = 500.                # weight of what was measured in a line along the paper
 
-# %% ../../nbs/584_joint.ipynb #0a2d4af2
+# %% ../../nbs/584_joint.ipynb #711b5608
+_APART = 0.3                # units from any level at which a corner of slanted lines makes one
+
+
+def _corners(views) -> Iterator[tuple[Seen, np.ndarray]]:
+    "Points in which slanted lines of a view meet."
+    for view in views:
+        for a, b in combinations([*view.slanted, *view.dashed], 2):
+            if (point := crossing(a, b)) is None: continue
+            if all(min(math.dist(point, e) for e in line) < 4/view.raster.scale for line in (a, b)): yield view, point
+
+
 class _Unknowns:
     "Numbers of levels and circles, with what was measured, weights, and equations."
     def __init__(self, views):
@@ -133,6 +145,9 @@ class _Unknowns:
             values = [(s.value, (s.high - s.low)*(0.3 if s.hidden else 1)) for v in views for k in (0, 1)
                       if PAPER[v.raster.view][k] == axis for s in v.stretches[k]]
             self.levels[axis] = [self.new(value, 100*(10 + w)) for value, w in _clusters(values)]
+        for view, point in _corners(views):
+            for axis, value in zip(PAPER[view.raster.view], point):
+                if self.nearest(axis, value)[1] > _APART: self.levels[axis].append(self.new(value, 10))
         self.first: dict[int, int] = {}
         for circle in (c for v in views for c in v.circles):
             weight = circle.length*(1. if circle.share > 0.45 else 0.03)

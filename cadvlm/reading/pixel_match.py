@@ -22,6 +22,7 @@ _DASHES = 1.2               # pixels of dashes that may lack in a period
 _PERIOD = 13                # pixels at 512; the dashes of a hidden line repeat after 10
 _LEAST = 0.3                # share of a hidden line that is ink; dashes are 0.6 of it
 _SHARE = 0.98               # of all ink that must agree: the wall of a thin tube is displaced by a fraction of a pixel
+_LIKELY = 0.95              # and that must agree for a part that is not ruled out
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +45,13 @@ class ViewPixels:
     lacking: np.ndarray
 
     @property
+    def is_possible(self) -> bool:
+        "Is no place wrong, though all may be displaced a little?"
+        return self.share >= _LIKELY and not (self.extra.any() or self.missing.any() or self.lacking.any())
+
+    @property
     def agrees(self) -> bool:
-        return self.share >= _SHARE and not (self.extra.any() or self.missing.any() or self.lacking.any())
+        return self.share >= _SHARE and self.is_possible
 
     @property
     def picture(self) -> np.ndarray:
@@ -101,6 +107,11 @@ class PixelMatch:
     def certified(self) -> bool:
         "Does every view agree?"
         return all(v.agrees for v in self.views.values())
+
+    @property
+    def is_possible(self) -> bool:
+        "Do the images not rule the part out?"
+        return all(v.is_possible for v in self.views.values())
 
     @property
     def agreement(self) -> dict[str, dict[str, float]]:

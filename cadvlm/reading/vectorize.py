@@ -14,7 +14,7 @@ import shapely
 from scipy.spatial import cKDTree
 
 from ..cad.polygons import chords
-from .drawn import Curve, Piece, dashed_circles, drawn_pieces, hidden_circles
+from .drawn import Piece, dashed_curves, drawn_pieces, hidden_circles
 from .joint import Seen, see, solve_levels, stretches_of
 from .levels import HIDDEN, PAPER, UNCLEAR, VISIBLE, Lines
 from .raster import GREY, Raster, ink_of
@@ -54,9 +54,11 @@ def _add_hidden(seen: Seen, levels, dashes: bool) -> bool:
     if not dashes:
         circles, lines = hidden_circles(seen, levels, black), _add_dashes(seen, levels, black)
     else:
-        lines, grey = False, np.where(_dilated(black) < 0.5, np.clip(seen.raster.dark - black, 0, None), 0)
+        grey = np.where(_dilated(black) < 0.5, np.clip(seen.raster.dark - black, 0, None), 0)
         grey = np.where(_dilated(_ink(seen.raster, pieces, HIDDEN)) > 0.1, 0, grey).astype(np.float32)
-        circles = dashed_circles(seen, grey, black)
+        circles, slanted = dashed_curves(seen, grey, black)
+        seen.dashed.extend(slanted)
+        lines = bool(slanted)
     seen.circles.extend(circles)
     return bool(circles) or lines
 
