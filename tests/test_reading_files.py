@@ -25,6 +25,7 @@ from cadvlm.reading.redraw import redrawn
 from cadvlm.reading.sheet import mirrored, read_drawing
 from cadvlm.reading.sheet_files import sheet_file
 from cadvlm.reading.strokes import THREE, Stroke
+from cadvlm.reading.understand import understand
 from cadvlm.text.language import decode, encode
 
 EVERY = 26  # of 821 files in order of their ids: 31 with a solid
@@ -108,6 +109,11 @@ def paths_of(folder):
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_shows_no_three_views_is_refused_with_the_reason(shared, name):
     assert error_of(read_drawing, paths_of(shared / "drawings" / name)).reason == REFUSED[name]
+
+
+@pytest.mark.parametrize("name", ["01_qrec_3", "09_solidworks_4", "10_solidworks_3", "20_wireframe_svg"])
+def test_other_peoples_sheets_are_proven(shared, name):
+    assert understand(read_drawing(paths_of(shared / "drawings" / name))).certified
 
 
 @pytest.mark.parametrize("name", READ)

@@ -77,7 +77,7 @@ def _scales(sizes, one_scale):
 _TURNED, _OTHERWISE = (0., 3., 4., 3.), 3.
 _CADQUERY = dict(front=1, back=3, top=0, bottom=2, right=3, left=1)     # right angles, counter-clockwise
 _STYLED = dict(full=0., unknown=1., visible=2.)
-_ASIDE, _MIXED, _FIRST, _BELOW, _OTHER_SIDE, _LEFT, _RESCALED = 5., 4., 0.5, 3., 3., 10., 3.
+_ASIDE, _MIXED, _FIRST, _BELOW, _OTHER_SIDE, _SIDE, _LEFT, _RESCALED = 5., 4., 0.5, 3., 3., 0.2, 10., 3.
 
 
 def _is_beside(a, b, axis, near):
@@ -101,6 +101,12 @@ def _side_cost(shown, above, right):
     angle = {1: 'third', -1: 'first'}[angles.pop()] if len(angles) == 1 else ''
     rare = _OTHER_SIDE*(shown['front'] == 'back') + _BELOW*(shown['top'] == 'bottom')
     return (_FIRST if angle == 'first' else 0. if angle else _MIXED) + rare, angle
+
+
+def _named_cost(trio, shown):
+    "The cost of files that show other sides: much where no word says so, little for a view from some side."
+    others = [view in s.shows for s, (role, view) in zip(trio, shown.items()) if view != role]
+    return sum(_SIDE if named else _OTHER_SIDE for named in others)
 
 # %% ../../nbs/558_sheet.ipynb #9cc6c094
 @dataclass(frozen=True, eq=False)
@@ -154,8 +160,7 @@ def _candidates(found: Sequence[Sight], turns: Sequence[int]) -> Iterator[_Candi
             if off > _AGREE: continue
             for views in product(*map(_possible, trio, THREE)):
                 shown = dict(zip(THREE, views))
-                others = sum(v != role for role, v in shown.items())
-                sides, angle = _side_cost(shown, above, right) if one_sheet else (_OTHER_SIDE*others, '')
+                sides, angle = _side_cost(shown, above, right) if one_sheet else (_named_cost(trio, shown), '')
                 cost = sides + aside + _LEFT*left*one_sheet + _scale_cost(trio, scales)
                 cost += _turn_cost(trio, turn, shown)
                 yield _Candidate(cost, trio, shown, turn, scales, angle, left)
