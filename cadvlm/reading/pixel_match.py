@@ -21,8 +21,7 @@ _INK, _ALONE = 2., 0.8      # pixels of ink in a square that may be wrong, besid
 _DASHES = 1.2               # pixels of dashes that may lack in a period
 _PERIOD = 13                # pixels at 512; the dashes of a hidden line repeat after 10
 _LEAST = 0.3                # share of a hidden line that is ink; dashes are 0.6 of it
-_SHARE = 0.98               # of all ink that must agree: the wall of a thin tube is displaced by a fraction of a pixel
-_LIKELY = 0.95              # and that must agree for a part that is not ruled out
+_SHARE = 0.95               # of all ink that must agree
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +44,9 @@ class ViewPixels:
     lacking: np.ndarray
 
     @property
-    def is_possible(self) -> bool:
-        "Is no place wrong, though all may be displaced a little?"
-        return self.share >= _LIKELY and not (self.extra.any() or self.missing.any() or self.lacking.any())
-
-    @property
     def agrees(self) -> bool:
-        return self.share >= _SHARE and self.is_possible
+        "Is no place wrong? All may be displaced a little."
+        return self.share >= _SHARE and not (self.extra.any() or self.missing.any() or self.lacking.any())
 
     @property
     def picture(self) -> np.ndarray:
@@ -92,7 +87,10 @@ def _compared(raster: Raster, drawing: Drawing) -> ViewPixels:
     share = 1 - min(1., float(extra.sum() + missing.sum())/max(1., float(raster.dark.sum())))
     return ViewPixels(share, raster.dark, wrong, _sum(missing, side) > _INK*unit**2, lacking)
 
-# %% ../../nbs/589_pixel_match.ipynb #b8a2512e
+# %% ../../nbs/589_pixel_match.ipynb #e90ccdc0
+_DOUBT = 0.01               # of the volume that may be wrong
+
+
 @dataclass(frozen=True, eq=False)
 class PixelMatch:
     """How a part agrees with images of it.
@@ -100,18 +98,21 @@ class PixelMatch:
     Attributes
     ----------
     views : dict of ViewPixels
+    doubt : float
+        The share of the volume that may be wrong, as lines may be displaced by a fraction of a pixel.
     """
     views: dict[str, ViewPixels]
-
-    @property
-    def certified(self) -> bool:
-        "Does every view agree?"
-        return all(v.agrees for v in self.views.values())
+    doubt: float
 
     @property
     def is_possible(self) -> bool:
         "Do the images not rule the part out?"
-        return all(v.is_possible for v in self.views.values())
+        return all(v.agrees for v in self.views.values())
+
+    @property
+    def certified(self) -> bool:
+        "Does every view agree, and so well that little of the volume may be wrong?"
+        return self.is_possible and self.doubt < _DOUBT
 
     @property
     def agreement(self) -> dict[str, dict[str, float]]:
@@ -136,4 +137,6 @@ def match_pixels(solid: Solid, rasters: Mapping[str, Raster]) -> PixelMatch:
     GeometryError
         When the part cannot be drawn.
     """
-    return PixelMatch({v: _compared(r, project(solid, cast(ViewName, v))) for v, r in rasters.items()})
+    views = {v: _compared(r, project(solid, cast(ViewName, v))) for v, r in rasters.items()}
+    displaced = max((1 - views[v].share)*r.width/2/r.scale for v, r in rasters.items())
+    return PixelMatch(views, displaced*solid.manifold.surface_area()/solid.manifold.volume())
