@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections import Counter
 from copy import copy
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -32,29 +31,6 @@ SECONDS, MEGABYTES = 1.0, 300
 BUSY = 1.8  # processors that are shared need that much longer for the same work
 OURS = {"too_complex", "too_many_triangles", "size_ratio"}
 PROGRAMS = programs()
-ONCE_SLOW = {  # programs that once took minutes, and why they may be refused
-    "tiny_cut_by_huge(0.0001, 1000000.0, disc, -)": "size_ratio",
-    "tiny_cut_by_huge(0.0001, 1000000.0, arc, -)": "size_ratio",
-    "tiny_beside_disc(0.0001, 1000000.0)": "size_ratio zero_thickness",
-    "rim_of_a_huge_disc(0.0001, 1000000.0)": "size_ratio zero_thickness empty_solid",
-    "doubled(40, 8)": "too_many_triangles self_intersecting_loop",
-    "skew_discs(150, -, 0.5)": "too_complex",
-    "skew_discs(150, +, 0.5)": "too_complex",
-    "random_polyline_in_code(2000, 1)": "too_complex",
-}
-
-
-def kind(name):
-    return name.partition("(")[0]
-
-
-def sample():
-    """Names of the programs that are measured: of each kind the first, the last and every fourth, and those that were
-    once slow; all with CADVLM_CASES=4."""
-    every, names = max(1, 4 // cases(1)), sorted(PROGRAMS, key=kind)
-    kinds = [list(same) for _, same in groupby(names, key=kind)]
-    some = {*ONCE_SLOW, *(name for same in kinds for name in (*same[::every], same[-1]))}
-    return [name for name in PROGRAMS if name in some]
 
 
 def measure(chosen):
@@ -73,7 +49,7 @@ def rows(once):
         pytest.skip("memory is read from /proc")
 
     def make(folder):
-        found = measure(sample())
+        found = measure(PROGRAMS)
         late = [name for name, row in found.items() if max(row["seconds"], beside(row)) > SECONDS * BUSY]
         for name, row in (measure(late) if late else {}).items():
             found[name] = min(found[name], row, key=lambda r: r["seconds"] + beside(r))
@@ -88,8 +64,8 @@ def beside(row):
 
 
 def test_hostile_programs_are_of_many_kinds():
-    kinds = Counter(map(kind, PROGRAMS))
-    assert len(PROGRAMS) >= 400 and len(kinds) >= 40 and set(map(kind, sample())) == set(kinds)
+    kinds = Counter(name.partition("(")[0] for name in PROGRAMS)
+    assert len(PROGRAMS) >= 400 and len(kinds) >= 40
     assert Counter(language for language, _ in PROGRAMS.values()).keys() == {"compact", "cadquery", "vectors"}
 
 
@@ -110,11 +86,23 @@ def test_iou_with_another_solid_takes_under_a_second(rows):
 def test_hostile_program_is_refused_with_a_reason_code(rows):
     assert not {name: row["error"] for name, row in rows.items() if "error" in row}
     reasons = Counter(row.get("reason", "built") for row in rows.values())
-    assert all(reasons[reason] > 0.04 * len(rows) for reason in OURS) and reasons["built"] > 0.08 * len(rows)
+    assert all(reasons[reason] > 20 for reason in OURS) and reasons["built"] > 40
     assert all(len(row["message"]) < 250 for row in rows.values() if row.get("reason") in OURS)
 
 
-@pytest.mark.parametrize("name, reasons", ONCE_SLOW.items())
+@pytest.mark.parametrize(
+    "name, reasons",
+    [
+        ("tiny_cut_by_huge(0.0001, 1000000.0, disc, -)", "size_ratio"),
+        ("tiny_cut_by_huge(0.0001, 1000000.0, arc, -)", "size_ratio"),
+        ("tiny_beside_disc(0.0001, 1000000.0)", "size_ratio zero_thickness"),
+        ("rim_of_a_huge_disc(0.0001, 1000000.0)", "size_ratio zero_thickness empty_solid"),
+        ("doubled(40, 8)", "too_many_triangles self_intersecting_loop"),
+        ("skew_discs(150, -, 0.5)", "too_complex"),
+        ("skew_discs(150, +, 0.5)", "too_complex"),
+        ("random_polyline_in_code(2000, 1)", "too_complex"),
+    ],
+)
 def test_programs_that_once_took_minutes(rows, name, reasons):
     assert rows[name]["reason"] in reasons.split() and rows[name]["seconds"] < SECONDS
 
@@ -122,7 +110,7 @@ def test_programs_that_once_took_minutes(rows, name, reasons):
 def test_hostile_predictions_are_scored(rows):
     "A few of those that can be built, and of those that cannot, by the protocol that measures most."
     truth = as_truth(part(0, 3))
-    chosen = [name for name, row in rows.items() if PROGRAMS[name][0] == "compact"][:: len(rows) // 10]
+    chosen = [name for name, row in rows.items() if PROGRAMS[name][0] == "compact"][::40]
     for name in chosen:
         found = score(PROGRAMS[name][1], "compact", truth)
         assert found["valid"] or found["reason"] not in ("internal_error", "timeout"), (name, found)

@@ -5,7 +5,7 @@ __all__ = ['RoundLine', 'round_lines', 'slanted_lines', 'crossing']
 
 # %% ../../nbs/582_edges.ipynb #b16df8ea
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import contourpy
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..cad.polygons import chords
 from .raster import Raster, sampled
-from .refit import fitted_circle
+from .refit import fitted_circle, longest
 
 # %% ../../nbs/582_edges.ipynb #300cd09e
 _LEVEL = 0.55               # darkness at the edge of a visible line; hidden ones stay below
@@ -67,18 +67,6 @@ def _off_circle(points):
     centre, radius = fitted_circle(points)
     return float(np.abs(np.hypot(*(points - centre).T) - radius).max()) if radius > 1 else math.inf
 
-
-def _longest(points, first, least, fits: Callable):
-    "The last point up to which points fit, from a first one on; the first if not even `least` more do."
-    good, step, end = first, least, len(points) - 1
-    while good + step <= end and fits(points[first:good + step + 1]): good, step = good + step, 2*step
-    if good == first: return first
-    bad = min(good + step, end + 1)
-    while bad - good > 1:
-        middle = (good + bad)//2
-        good, bad = (middle, bad) if fits(points[first:middle + 1]) else (good, middle)
-    return good
-
 # %% ../../nbs/582_edges.ipynb #59dd8f48
 def _bulge(points):
     "Pixels by which points along an arc leave its chord."
@@ -92,8 +80,8 @@ def _along(points) -> Iterator[tuple[bool, np.ndarray]]:
     "`(is it an arc?, points)` along a smooth chain."
     first = 0
     while first < len(points) - 3:
-        line = _longest(points, first, 3, lambda p: _off_line(p) < _OFF[0])
-        arc = _longest(points, first, 5, lambda p: _off_circle(p) < _OFF[1])
+        line = longest(points, first, 3, lambda p: _off_line(p) < _OFF[0])
+        arc = longest(points, first, 5, lambda p: _off_circle(p) < _OFF[1])
         if arc > line + 2 and arc - first >= 6:
             if _bulge(points[first:arc + 1]) > _BULGE: yield True, points[first:arc + 1]
             first = arc

@@ -87,6 +87,7 @@ def see(raster: Raster) -> Seen:
 # %% ../../nbs/584_joint.ipynb #96ffcff1
 _NEAR = 0.06                # units within which measured values are one level
 _FAR = 0.25                 # units by which an equation may move a level
+_SURE = 500.                # weight of what was measured in a line along the paper
 
 
 def _clusters(values: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -118,9 +119,6 @@ def _solved(measured, weights, equations):
         worst = int(np.argmax([moved[list(e.terms)].max() for e in equations]))
         if moved[list(equations[worst].terms)].max() <= _FAR: return found
         equations.pop(worst)
-
-
-_SURE = 500.                # weight of what was measured in a line along the paper
 
 # %% ../../nbs/584_joint.ipynb #711b5608
 _APART = 0.3                # units from any level at which a corner of slanted lines makes one

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from ..cad.bounds import compiled
+from .raster_sheet import darkness
 
 # %% ../../nbs/581_raster.ipynb #7c801c4b
 GREY = 0.502                # darkness of hidden lines: 128 of 255
@@ -65,12 +66,9 @@ def raster_of(image: np.ndarray, view: str, width: float | None = None) -> Raste
     width : float, optional
         Pixels that a visible line is wide; by default 2 at a side of 512, and more on larger images.
     """
-    grey = np.asarray(image)
-    if grey.ndim == 3: grey = cv2.cvtColor(grey[:, :, :3], cv2.COLOR_RGB2GRAY)
-    if grey.ndim != 2 or grey.shape[0] != grey.shape[1]:
-        raise ValueError(f'expected a square image, found an array of shape {grey.shape}')
-    n = len(grey)
-    dark = np.ascontiguousarray((255 - np.flipud(grey).astype(np.float32))/255)
+    dark = np.ascontiguousarray(np.flipud(darkness(image)), dtype=np.float32)
+    n = len(dark)
+    if dark.shape != (n, n): raise ValueError(f'expected a square image, found an array of shape {dark.shape}')
     return Raster(view, dark, n/_CANVAS, np.full(2, n/2), width or n/256)
 
 # %% ../../nbs/581_raster.ipynb #ad9aa2b7

@@ -40,7 +40,7 @@ class Understood:
         Of the views of the hypothesis, which may show the mirror image of the part.
     """
     hypothesis: Hypothesis
-    reading: Reading
+    reading: Reading[Match]
 
     @property
     def sequence(self) -> CadSequence:
