@@ -19,7 +19,7 @@ from cadvlm.files import read_json
 from cadvlm.settings.stages import SCALES
 
 FULL = os.environ.get("CADVLM_FRONT_PAGE") == "full"
-FEWER = {"train": ["--steps", "20", "--turns", "2", "--device", "cpu"]}          # flags behind a command as it stands
+FEWER = {"train": ["--steps", "60", "--turns", "2", "--device", "cpu"]}          # flags behind a command as it stands
 FEWER["demo"] = ["--count", "20", "--workers", "1"]
 # what a shell and pip do, and this test does not
 NOT_OURS = re.compile(r"pip install .*|\. \.venv/bin/activate")

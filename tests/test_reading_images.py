@@ -131,7 +131,8 @@ def test_a_value_and_a_radius_that_are_off_are_found():
 def test_a_search_ends_with_its_budget():
     judged = []
     part = CadSequence(tuple(PARTS["plate with holes"]))
-    adjusted(read_rasters(rasters_of_views(views_of(build(part)))).sequence, lambda p: judged.append(p) or 0.5, Budget(7))
+    read = read_rasters(rasters_of_views(views_of(build(part)))).sequence
+    adjusted(read, lambda p: judged.append(p) or 0.5, Budget(7))
     assert len(judged) == 8  # the part itself as well
 
 
