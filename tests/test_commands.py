@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from cadvlm.app.cli import COMMANDS, GROUPS, load_config, main
+from cadvlm.app.cli import COMMANDS, GROUPS, app, load_config, main
 from cadvlm.app.run import function_of
 from cadvlm.settings.base import choices, ordered
 
@@ -65,6 +65,7 @@ def test_help_lists_every_setting(name, capsys):
     assert all(a.help for a in cls.arguments.values())
     assert "empty-" not in text
     assert cls.group in GROUPS and cls.example.startswith(f"cadvlm {name}")
+    app.parse_args(cls.example.split()[1:], exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
