@@ -69,8 +69,9 @@ def function_of(cls):
 
 
 def say(*lines):
-    "Print what a user should see now."
-    print(*lines, sep='\n', flush=True)
+    "Print what a user should see now; nothing with `-q`."
+    from cadvlm.jobs.progress import is_quiet           # of no use to --help
+    if not is_quiet(): print(*lines, sep='\n', flush=True)
 
 # %% ../../nbs/910_run_all.ipynb #34f9172e
 @command(Run)
