@@ -265,7 +265,7 @@ _AGREES = 0.99              # share of length that has to agree
 _CRUMB = 0.5                # units of the longest chain that need not
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Match:
     """A part and a drawing, compared.
 
@@ -280,6 +280,9 @@ class Match:
     views: dict[str, ViewMatch]
     styles: Styles
     hypothesis: Hypothesis | None = None
+
+    def __repr__(self):
+        return f'<Match: {"they match" if self.certified else "they do not match"}, {", ".join(self.views)}>'
 
     @property
     def agreement(self) -> dict[str, dict[str, float]]:

@@ -26,6 +26,7 @@ from .levels import HIDDEN, PAPER, UNCLEAR, VISIBLE, WELD, lines_of
 from .match import Match, Styles, longest_of, match_views, rows_of, uncovered
 from .pixel_match import PixelMatch
 from .prisms import sequence_of
+from .strokes import THREE
 from ..text.language import decode
 
 # %% ../../nbs/595_reconstruct.ipynb #1d63937c
@@ -160,7 +161,7 @@ _SMALL = '+ z -20 0 R -100 -50 100 50 O 50 0 20\n+ z 0 60 R -100 -50 -80 50\n- x
 def load_kernels() -> None:
     "Load the compiled kernels of this wing, or compile them where that was never done."
     solid = build(decode(_SMALL, 'compact'))
-    reconstruct({v: project(solid, v) for v in PAPER})
+    reconstruct({v: project(solid, v) for v in THREE})
 
 # %% ../../nbs/595_reconstruct.ipynb #32c4efcf
 _TOUCH, _STRAIGHT = 0.05, 0.01      # units between the ends of lines that go on, and off the line
