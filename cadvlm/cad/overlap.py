@@ -100,9 +100,9 @@ def iou(a: Solid, b: Solid, align: Literal['frame', 'inertia'] | None = None) ->
     ----------
     a, b : Solid
     align : {None, 'frame', 'inertia'}
-        None compares them as they lie; code that was decoded lies in its frame. 'frame' after centring each and scaling its longest side to 200 units;
-        'inertia' after moving each to its centre of mass, scaling it by its inertia, and turning it to its principal
-        axes: the best of the four rotations that there are, see `turned_iou`.
+        None compares them as they lie; 'frame' after centring each and scaling its longest side to 200 units, for code
+        that was decoded lies in its frame; 'inertia' after moving each to its centre of mass, scaling it by its
+        inertia, and turning it to its principal axes: the best of the four rotations that there are, see `turned_iou`.
 
     Returns
     -------

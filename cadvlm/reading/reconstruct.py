@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 
 from ..cad.drawing import Drawing, project
+from ..cad.hidden import ViewName
 from ..cad.lines import polylines
 from ..cad.overlap import in_world, iou
 from ..cad.sequence import CadSequence
@@ -26,7 +27,6 @@ from .levels import HIDDEN, PAPER, UNCLEAR, VISIBLE, WELD, lines_of
 from .match import Match, Styles, longest_of, match_views, rows_of, uncovered
 from .pixel_match import PixelMatch
 from .prisms import sequence_of
-from .strokes import THREE
 from ..text.language import decode
 
 # %% ../../nbs/595_reconstruct.ipynb #1d63937c
@@ -161,7 +161,7 @@ _SMALL = '+ z -20 0 R -100 -50 100 50 O 50 0 20\n+ z 0 60 R -100 -50 -80 50\n- x
 def load_kernels() -> None:
     "Load the compiled kernels of this wing, or compile them where that was never done."
     solid = build(decode(_SMALL, 'compact'))
-    reconstruct({v: project(solid, v) for v in THREE})
+    reconstruct({v: project(solid, cast(ViewName, v)) for v in PAPER})
 
 # %% ../../nbs/595_reconstruct.ipynb #32c4efcf
 _TOUCH, _STRAIGHT = 0.05, 0.01      # units between the ends of lines that go on, and off the line
