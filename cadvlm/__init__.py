@@ -10,6 +10,7 @@ The names that people type are here; each is imported when it is first used:
 """
 __version__ = "0.1.0"
 
+import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 _PLACES = dict(read="cad.sequence", build="cad.solid", project="cad.drawing", iou="cad.overlap", show="cad.view",
@@ -41,3 +42,15 @@ def __getattr__(name):
 
 def __dir__():
     return [*_PLACES, "__version__"]
+
+
+def _only_a_module():
+    "`python -m cadvlm.learn.finetune` would do nothing, or end in a traceback where an extra is missing."
+    name = _sys.orig_argv[-len(_sys.argv)].removeprefix("-m")
+    if name.startswith("cadvlm.") and name != "cadvlm.__main__":
+        print(f"cadvlm: {name} is a module, not a program; cadvlm --help lists the commands", file=_sys.stderr)
+        raise SystemExit(2)
+
+
+if _sys.argv[:1] == ["-m"]:          # so it stands there while Python looks for the module that it shall run
+    _only_a_module()

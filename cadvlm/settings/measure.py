@@ -54,7 +54,7 @@ class Compare(Settings):
     "Train the same model on several datasets and test all on the same parts."
     arguments = dict(datasets=Argument(list[Path], 'Datasets of different sizes, the smallest first; fastest when made '
                                                    'with --language compact.'))
-    function, group = 'measure.compare:compare', 'score'
+    function, group, extra = 'measure.compare:compare', 'score', 'train'
     example = 'cadvlm compare data/synthetic_1k data/synthetic_10k --tests data/held_out'
     tests: list[Path] | None = Field(None, description='Datasets to test on, all splits of them.')
     output: Path | None = Field(Path('data/compare'), description='Folder of the runs.')
