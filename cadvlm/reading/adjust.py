@@ -88,7 +88,7 @@ class Budget:
         self.drawings -= 1
         return self.drawings >= 0 and time.process_time() < self.end
 
-
+# %% ../../nbs/596_adjust.ipynb #230610a6
 _STEPS = 0.5, 0.25, 0.12, 0.05      # units
 _BETTER = 1e-4              # of the ink that a move must explain
 
