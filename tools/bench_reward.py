@@ -3,7 +3,8 @@
 The same answers are scored by `cadvlm.reward` in one worker process, and by real CadQuery executed in a child process:
 a fresh one for each answer, and one that stays and has CadQuery loaded. What the child processes do is what published
 rewards do: execute, triangulate, intersect with the mesh of the true part. The answers are the CadQuery programs of
-parts of the reference data, or of synthetic ones where that is missing, with numbers off by one here and there.
+parts of the reference data, or of synthetic ones where that is missing, with numbers off by one here and there; each
+part is asked for four times, as in training.
 """
 import argparse
 import itertools
@@ -28,6 +29,7 @@ from cadvlm.synth.histories import part
 from cadvlm.text.language import decode, encode
 
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
+EACH = 4  # answers to a question
 CODE = ("cad", "text", "jobs", "learn.reward", "learn.choose")
 CHILD = '''
 import sys
@@ -120,8 +122,9 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=40, help="answers (40)")
     count = options.parse_args().count
-    corpus, truths = programs(count)
-    common = about(corpus, count, CODE, ("manifold3d", "numba", "cadquery", "trimesh"))
+    corpus, found = programs(-(-count // EACH))
+    truths = [code for code in found for _ in range(EACH)][:count]
+    common = about(corpus, len(found), CODE, ("manifold3d", "numba", "cadquery", "trimesh"))
     if is_measured("reward", common):
         return
     draw = random.Random(0)
