@@ -49,7 +49,8 @@ def _answered(answer, language):
     "The solid of an answer."
     if len(answer) > MAX_ANSWER:
         raise CodeError('too_long', '', f'expected at most {MAX_ANSWER:,} characters, found {len(answer):,}')
-    return read_solid(extract_code(answer, language)[0], language)
+    try: return read_solid(answer, language)
+    except CodeError: return read_solid(extract_code(answer, language)[0], language)
 
 
 @lru_cache(maxsize=64)
