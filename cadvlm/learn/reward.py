@@ -179,8 +179,8 @@ _SHARD = 8                  # answers that a worker gets at a time
 
 def _score_all(items, timeout, workers):
     "A row for each item `(id, *arguments of score_answer)`, in their order."
-    pool, threads = _pool(workers)
-    task = pickle.dumps((score_answer, timeout, None))
+    from cadvlm.learn import reward as own                  # workers import it by this name, also for a notebook
+    (pool, threads), task = _pool(workers), pickle.dumps((own.score_answer, timeout, None))
     shards = [items[k:k + _SHARD] for k in range(0, len(items), _SHARD)]
     return [row for rows in threads.map(lambda shard: pool.shard(task, timeout, shard), shards) for row in rows]
 
