@@ -1,5 +1,5 @@
-"""Score answers as a worker process does: `{name: [language, answer]}` as JSON in; out a JSON object with the seconds of
-processor time of each, the kinds of results, the megabytes that all of them took at most, and the audit events of
+"""Score answers as a worker process does: `{name: [language, answer]}` as JSON in; out a JSON object with the seconds
+of processor time of each, the kinds of results, the megabytes that all of them took at most, and the audit events of
 Python, such as an execution or an opened file, that are not those of a parser."""
 
 import json

@@ -1,4 +1,5 @@
-"""Rewards that cannot be hurt: hostile, endless and mutated answers cost bounded time and memory, and execute nothing."""
+"""Rewards that cannot be hurt: hostile, endless and mutated answers cost bounded time and memory, and execute
+nothing."""
 
 import json
 import random
@@ -44,6 +45,7 @@ def measured(answers):
 
 
 def check(found):
+    print(f"\n{found['kinds']}, {found['megabytes']:.0f} MB, {max(found['seconds'].values()):.2f} s")
     assert not found["late"] and found["megabytes"] < MEGABYTES, (found["late"], found["megabytes"])
     assert not found["events"] and not found["kinds"].get("internal_error"), (found["events"], found["kinds"])
 
@@ -54,11 +56,10 @@ def test_hostile_answers_cost_little():
     answers = {name: (language, CHATTER.format(code)) for name, (language, code) in programs().items()
                if language != "vectors"}  # fmt: skip
     answers |= {name: ("cadquery", text) for name, (text, _) in HOSTILE.items() if isinstance(text, str)}
-    endless = ["r = r.union(r)\n", "((((", "```\n", "+ z 0 1 O 0 0 1\n", "a b c ", "'''", '"""\n# ', "x = 1\n```python\n"]
+    endless = ["r = r.union(r)\n", "((((", "```\n", "+ z 0 1 O 0 0 1\n", "a b c ", "'''", '"""\n# ', "x = 1\n```py\n"]
     answers |= {f"endless {k} {language}": (language, (text * MAX_ANSWER)[:MAX_ANSWER])
                 for k, text in enumerate(endless) for language in ("cadquery", "compact")}  # fmt: skip
     found = measured(answers)
-    print(f"\n{len(answers)} answers: {found['kinds']}, {found['megabytes']:.0f} MB, {max(found['seconds'].values()):.2f} s")
     check(found)
     assert found["kinds"]["scored"] > 40 and len(found["kinds"]) > 10
 
@@ -73,7 +74,6 @@ def test_mutated_answers_cost_little():
         text = mutated(text, rng)
         answers[str(k)] = (language, CHATTER.format(text) if rng.random() < 0.5 else text)
     found = measured(answers)
-    print(f"\n{len(answers)} answers: {found['kinds']}, {found['megabytes']:.0f} MB, {max(found['seconds'].values()):.2f} s")
     check(found)
     assert found["kinds"]["scored"] > cases(2_000) / 20
 
@@ -100,8 +100,8 @@ def dying(id, names, answer, *arguments):
 
 def test_columns_of_trainers():
     messages = [[dict(role="assistant", content=[dict(type="text", text=f"```\n{PLATE}\n```")])], "no"]
-    found = reward(messages, code=[PLATE, PLATE], language=["compact", "compact"], prompts=["", ""], completion_ids=[[1], [2]],
-                   trainer_state=None, log_extra=None)  # fmt: skip
+    others = dict(prompts=["", ""], completion_ids=[[1], [2]], trainer_state=None, log_extra=None)
+    found = reward(messages, code=[PLATE, PLATE], language=["compact", "compact"], **others)
     assert found == [1.0, 0.0]
     assert reward([], code=[]) == []
     assert Reward("iou", "compact")([PLATE, PLATE], code=[PLATE, "nonsense"]) == [1.0, None]

@@ -5,8 +5,8 @@ a fresh one for each answer, and one that stays and has CadQuery loaded. What th
 rewards do: execute, triangulate, intersect with the mesh of the true part. The answers are the CadQuery programs of
 parts of the reference data, or of synthetic ones where that is missing, with numbers off by one here and there; each
 part is asked for four times, as in training. Reward and warm child process score all of them five times in turn, of
-which the fastest counts, so that other work of the machine does not; the fresh child processes, which take seconds, score
-one answer of each four, once.
+which the fastest counts, so that other work of the machine does not; the fresh child processes, which take seconds,
+score one answer of each four, once.
 """
 import argparse
 import itertools

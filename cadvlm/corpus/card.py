@@ -58,7 +58,8 @@ def _origin(dataset, licence):
 def _deduplication(dataset):
     "What is known of parts that are there more than once."
     mode, leaks = _found(dataset, 'dedup', 'dedup'), _found(dataset, 'dedup', 'leaks')
-    if mode is None: return 'Nobody has looked for duplicates (`cadvlm dedup`): parts of the test set may be in training.'
+    if mode is None:
+        return 'Nobody has looked for duplicates (`cadvlm dedup`): parts of the test set may be in training.'
     removed = sum(1 for _ in _found(dataset, 'dedup', 'removed') or ())
     did = dict(none='none of them were removed', train='those inside the training split were removed',
                across='those inside the training split and across splits were removed')[mode]
@@ -67,8 +68,8 @@ def _deduplication(dataset):
             f'({removed:,} parts). Found across splits: {found or "none"}.')
 
 # %% ../../nbs/395_card.ipynb #75aa30ef
-_CONVENTIONS = '''- A part is centred on its bounding box, and its longest side measures 200 units: coordinates lie in ±100. `frame`
-  holds the centre in metres and the scale, so `metres = code/scale + centre`.
+_CONVENTIONS = '''- A part is centred on its bounding box, and its longest side measures 200 units: coordinates lie in
+  ±100. `frame` holds the centre in metres and the scale, so `metres = code/scale + centre`.
 - z is up. front: seen from -y, x to the right; top: from +z; right: from +x, y to the right; iso: from (1, -1, 1).
 - All views of a part share one scale: 200 units are 80 % of the side of an image.
 - Visible edges are black, hidden edges grey and dashed (ISO 128).'''
@@ -88,7 +89,7 @@ def _made(dataset, about):
 
 def _limits(dataset, about):
     "What is known to be imperfect."
-    yield 'Code is in whole units unless `quantisation_step` says otherwise, so a sample is near its part and not equal.'
+    yield 'Code is in whole units unless `quantisation_step` says otherwise: it is near its part, and not equal.'
     if q := about['quantisation']:
         yield (f"Intersection over union of part and code: median {q['median']:.4f}; {q['lost']:,} of {q['parts']:,} "
                'parts are below 0.9 (column `quantisation_iou`).')

@@ -26,7 +26,7 @@ from ..errors import CadError, CodeError, DatasetError
 from ..jobs.cluster import available_workers
 from ..jobs.workers import WorkerPool
 from .choose import Target, drawn, read_solid
-from ..settings.base import check_count, check_seconds
+from ..settings.base import brief, check_count, check_seconds
 from ..text.language import MAX_ANSWER, extract_code
 
 # %% ../../nbs/785_reward.ipynb #6a7e8a08
@@ -195,7 +195,8 @@ def _column(columns, name, count, default=None):
     value = columns.get(name, default)
     if isinstance(value, str) or value is None: return [value]*count
     if len(value) == count: return list(value)
-    raise DatasetError('bad_column', name, f'it must have a value for each of {count:,} completions, not {len(value):,}')
+    what = f'it must have a value for each of {count:,} completions, not {len(value):,}'
+    raise DatasetError('bad_column', name, what)
 
 
 _NEEDED = dict(iou='code', drawing='images')
@@ -226,6 +227,25 @@ def _weighted(row, weights):
     return None if None in values.values() else float(sum(w*values[name] for name, w in weights.items()))
 
 # %% ../../nbs/785_reward.ipynb #f681e842
+def _items(reward, completions, columns):
+    "What workers get for each completion."
+    n, names = len(completions), tuple(reward.weights)
+    images = _column(columns, 'images', n) if 'drawing' in names else [None]*n
+    given = zip(completions, _column(columns, 'language', n, reward.language), _column(columns, 'code', n),
+                _column(columns, 'view', n, reward.view), images)
+    return [(str(k), names, completion_text(completion)[:MAX_ANSWER + 1], language, code, view,
+             None if image is None else grey_pixels(image, reward.image_folder))
+            for k, (completion, language, code, view, image) in enumerate(given)]
+
+
+def _check_settings(reward):
+    "Raise where a setting makes no sense."
+    if not reward.weights or not reward.weights.keys() <= set(SCORES):
+        raise DatasetError('bad_setting', 'score', f'use some of {", ".join(SCORES)}, not {brief(reward.score)}')
+    check_seconds('timeout', reward.timeout)
+    if reward.workers is not None: check_count('workers', reward.workers, 1, 1024)
+
+# %% ../../nbs/785_reward.ipynb #c35fc3d6
 @dataclass(frozen=True)
 class Reward:
     """A reward for TRL's `GRPOTrainer(reward_funcs=...)`, for ms-swift, or to be called with lists.
@@ -244,11 +264,6 @@ class Reward:
         Seconds of processor time for one answer; a slower one is invalid.
     workers : int, optional
         Processes; by default one for each processor, at most 16, shared by the processes of a training.
-
-    Raises
-    ------
-    DatasetError
-        `bad_setting`.
     """
     score: Score | dict[Score, float] = 'iou'
     language: TextLanguage = 'cadquery'
@@ -257,30 +272,16 @@ class Reward:
     timeout: float = .5
     workers: int | None = None
 
-    def __post_init__(self):
-        unknown = [name for name in self.weights if name not in SCORES]
-        if unknown or not self.weights:
-            raise DatasetError('bad_setting', 'score', f'use some of {", ".join(SCORES)}, not {self.score!r:.60}')
-        check_seconds('timeout', self.timeout)
-        if self.workers is not None: check_count('workers', self.workers, 1, 1024)
+    def __post_init__(self): _check_settings(self)
 
     @property
-    def weights(self) -> dict:
-        return self.score if isinstance(self.score, dict) else {self.score: 1.}
+    def weights(self) -> dict: return self.score if isinstance(self.score, dict) else {self.score: 1.}
 
     @property
-    def __name__(self):                                             # what trainers call it in their logs
-        return '_'.join(['cadvlm', *self.weights])
+    def __name__(self): return '_'.join(['cadvlm', *self.weights])              # what trainers call it in their logs
 
     def __call__(self, completions, **columns) -> list[float | None]:
-        """Score completions.
-
-        Parameters
-        ----------
-        completions : list of str or of list of dict
-            Texts, or messages.
-        **columns
-            Lists of `code`, `language`, `images` or `image`, and `view`; others are ignored.
+        """Score completions, texts or messages, with lists of `code`, `language`, `images` or `image`, and `view`.
 
         Returns
         -------
@@ -294,19 +295,9 @@ class Reward:
         """
         columns = columns | ({} if 'images' in columns else dict(images=columns.get('image')))
         _check_columns(self.weights, columns)
-        rows = _score_all(self._items(completions, columns), self.timeout, self.workers or _spare_processors())
+        rows = _score_all(_items(self, completions, columns), self.timeout, self.workers or _spare_processors())
         _warn(rows)
         return [_weighted(row, self.weights) for row in rows]
-
-    def _items(self, completions, columns):
-        "What workers get for each completion."
-        n, names = len(completions), tuple(self.weights)
-        images = _column(columns, 'images', n) if 'drawing' in names else [None]*n
-        given = zip(completions, _column(columns, 'language', n, self.language), _column(columns, 'code', n),
-                    _column(columns, 'view', n, self.view), images)
-        return [(str(k), names, completion_text(completion)[:MAX_ANSWER + 1], language, code, view,
-                 None if image is None else grey_pixels(image, self.image_folder))
-                for k, (completion, language, code, view, image) in enumerate(given)]
 
 # %% ../../nbs/785_reward.ipynb #efd3e5a7
 def reward(completions, **columns) -> list[float | None]:

@@ -178,7 +178,8 @@ def _write_samples(dataset, rows, views, drawing, settings):
 
     for s, ids in split.items():
         write_json_list(dataset.path/FILES[s], samples_of(ids))
-        write_split(dataset, settings.format, s, samples_of(ids, _with_step), counts[s], settings.language, settings.step)
+        others = samples_of(ids, _with_step)
+        write_split(dataset, settings.format, s, others, counts[s], settings.language, settings.step)
     write_index(dataset, settings.format, counts)
     _sweep_files(dataset, _named_files(dataset, rows.journal), wanted)
 
