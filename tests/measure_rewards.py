@@ -32,12 +32,12 @@ def main():
     truths["cadquery"] = encode(decode(TRUTH, "compact"))
     timeout, seconds, kinds = Reward().timeout, {}, Counter()
     for language, truth in truths.items():  # what is loaded late
-        score_answer("", SCORES, f"```\n{truth}\n```", language, truth, "sheet", image)
+        score_answer("", SCORES, f"```\n{truth}\n```", language, truth, "sheet", image, timeout)
     sys.addaudithook(_listen)
     before, _heard = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
     for name, (language, answer) in json.load(sys.stdin).items():
         start = time.process_time()
-        row = attempt(score_answer, name, SCORES, answer, language, truths[language], "sheet", image, timeout=timeout)
+        row = attempt(score_answer, name, SCORES, answer, language, truths[language], "sheet", image, timeout)
         seconds[name] = time.process_time() - start
         kinds[row.get("reason", "scored")] += 1
     events, _heard = Counter(_heard), None

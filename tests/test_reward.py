@@ -11,11 +11,13 @@ import pytest
 
 from builders import cases, environment
 from cadvlm.cad.normal import normal_form
+from cadvlm.cad.sequence import read
+from cadvlm.errors import CadError
 from cadvlm.learn.reward import Reward, reward, score_answer
 from cadvlm.synth.histories import part
 from cadvlm.text import compact
 from cadvlm.text.cadquery_writer import write
-from cadvlm.text.language import MAX_ANSWER
+from cadvlm.text.language import MAX_ANSWER, encode
 from hostile import programs
 from test_cadquery import HOSTILE, mutated
 
@@ -78,7 +80,20 @@ def test_mutated_answers_cost_little():
     assert found["kinds"]["scored"] > cases(2_000) / 20
 
 
-# --- a worker that is late or dies
+@pytest.mark.slow
+def test_true_code_of_real_parts_has_a_reward_of_one(shared):
+    "In time: the truth and the answer are both built."
+    codes = []
+    for path in sorted((shared / "deepcad" / "cad_json").rglob("*.json"))[:: max(1, 16 // cases(1))]:
+        try:
+            codes.append(encode(read(path)))
+        except CadError:
+            pass
+    found = Reward(workers=1)(codes, code=codes)
+    assert len(codes) > 40 and found.count(0.0) == 0 and all(f is None or f > 0.999 for f in found)
+
+
+# --- a worker that dies
 
 
 def test_a_worker_that_dies_is_an_invalid_answer(monkeypatch):

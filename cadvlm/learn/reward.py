@@ -21,9 +21,10 @@ import numpy as np
 
 from ..cad.drawing import Drawing
 from ..cad.overlap import iou
-from ..corpus.conversation import TextLanguage
+from ..corpus.conversation import AXES, TEXT_LANGUAGES, TextLanguage
 from ..errors import CadError, CodeError, DatasetError
 from ..jobs.cluster import available_workers
+from ..jobs.limits import time_limit
 from ..jobs.workers import WorkerPool
 from .choose import Target, drawn, read_solid
 from ..settings.base import brief, check_count, check_seconds
@@ -53,11 +54,15 @@ def _answered(answer, language):
     except CodeError: return read_solid(extract_code(answer, language)[0], language)
 
 
+_TRUTH_SECONDS = 2.         # for building the true part, which is no work of the answer
+
+
 @lru_cache(maxsize=64)
 def _truth(code, language):
-    "The solid of the true code; or why there is none."
-    try: return read_solid(code, language)
-    except CadError as e: return e
+    "The solid of the true code; None where there is none."
+    try:
+        with time_limit(_TRUTH_SECONDS): return read_solid(code, language)
+    except CadError: return None
 
 # %% ../../nbs/785_reward.ipynb #5b73dd56
 Score = Literal['iou', 'drawing', 'valid']
@@ -82,7 +87,7 @@ def _or_zero(score, *args):
 def _agreement(solid, view, image): return _target(*image).agreement(drawn(solid, view))
 
 
-def score_answer(id, names, answer, language, code, view, image):
+def score_answer(id, names, answer, language, code, view, image, timeout):
     """Scores of one answer, each from 0 to 1.
 
     Parameters
@@ -98,6 +103,8 @@ def score_answer(id, names, answer, language, code, view, image):
         What the image shows, for drawing.
     image : (bytes, int) or None
         Grey pixels, and how many make a side.
+    timeout : float
+        Seconds of processor time for the answer.
 
     Returns
     -------
@@ -106,14 +113,15 @@ def score_answer(id, names, answer, language, code, view, image):
     Raises
     ------
     CadError
-        When the answer has no solid.
+        When the answer has no solid, or takes too long.
     """
-    solid, found = _answered(answer, language), dict(valid=1.)
-    if 'iou' in names:
-        truth = _truth(code, language)
-        found['iou'] = None if isinstance(truth, CadError) else _or_zero(iou, truth, solid)
-    if 'drawing' in names: found['drawing'] = None if image is None else _or_zero(_agreement, solid, view, image)
-    return {name: found[name] for name in names}
+    truth = _truth(code, language) if 'iou' in names else None
+    with time_limit(timeout):
+        solid, found = _answered(answer, language), dict.fromkeys(names)
+        if 'valid' in names: found['valid'] = 1.
+        if truth is not None: found['iou'] = _or_zero(iou, truth, solid)
+        if 'drawing' in names and image: found['drawing'] = _or_zero(_agreement, solid, view, image)
+        return found
 
 # %% ../../nbs/785_reward.ipynb #9237a86a
 def _opened(image, folder):
@@ -180,9 +188,9 @@ _SHARD = 8                  # answers that a worker gets at a time
 def _score_all(items, timeout, workers):
     "A row for each item `(id, *arguments of score_answer)`, in their order."
     from cadvlm.learn import reward as own                  # workers import it by this name, also for a notebook
-    (pool, threads), task = _pool(workers), pickle.dumps((own.score_answer, timeout, None))
+    (pool, threads), task = _pool(workers), pickle.dumps((own.score_answer, timeout + _TRUTH_SECONDS, None))
     shards = [items[k:k + _SHARD] for k in range(0, len(items), _SHARD)]
-    return [row for rows in threads.map(lambda shard: pool.shard(task, timeout, shard), shards) for row in rows]
+    return [row for rows in threads.map(lambda shard: pool.shard(task, timeout + _TRUTH_SECONDS, shard), shards) for row in rows]
 
 
 def _spare_processors():
@@ -227,14 +235,25 @@ def _weighted(row, weights):
     return None if None in values.values() else float(sum(w*values[name] for name, w in weights.items()))
 
 # %% ../../nbs/785_reward.ipynb #f681e842
+_WORDS = dict(language=TEXT_LANGUAGES, view=tuple(AXES))
+
+
+def _words(columns, name, count, default):
+    "The values of a column that has words of a list."
+    found = _column(columns, name, count, default)
+    if wrong := [w for w in found if w not in _WORDS[name]]:
+        raise DatasetError('bad_column', name, f'use one of {", ".join(_WORDS[name])}, not {brief(wrong[0])}')
+    return found
+
+
 def _items(reward, completions, columns):
     "What workers get for each completion."
     n, names = len(completions), tuple(reward.weights)
     images = _column(columns, 'images', n) if 'drawing' in names else [None]*n
-    given = zip(completions, _column(columns, 'language', n, reward.language), _column(columns, 'code', n),
-                _column(columns, 'view', n, reward.view), images)
+    given = zip(completions, _words(columns, 'language', n, reward.language), _column(columns, 'code', n),
+                _words(columns, 'view', n, reward.view), images)
     return [(str(k), names, completion_text(completion)[:MAX_ANSWER + 1], language, code, view,
-             None if image is None else grey_pixels(image, reward.image_folder))
+             None if image is None else grey_pixels(image, reward.image_folder), reward.timeout)
             for k, (completion, language, code, view, image) in enumerate(given)]
 
 
@@ -269,7 +288,7 @@ class Reward:
     language: TextLanguage = 'cadquery'
     view: str = 'sheet'
     image_folder: str | os.PathLike = '.'
-    timeout: float = .5
+    timeout: float = .9
     workers: int | None = None
 
     def __post_init__(self): _check_settings(self)
@@ -286,7 +305,7 @@ class Reward:
         Returns
         -------
         list of float or None
-            0 for an invalid answer; None for a sample whose true code has no solid, or that has no image.
+            0 for an invalid answer; None for a valid one where the true code has no solid, or there is no image.
 
         Raises
         ------
