@@ -188,9 +188,10 @@ _SHARD = 8                  # answers that a worker gets at a time
 def _score_all(items, timeout, workers):
     "A row for each item `(id, *arguments of score_answer)`, in their order."
     from cadvlm.learn import reward as own                  # workers import it by this name, also for a notebook
-    (pool, threads), task = _pool(workers), pickle.dumps((own.score_answer, timeout + _TRUTH_SECONDS, None))
+    (pool, threads), seconds = _pool(workers), timeout + _TRUTH_SECONDS
+    task = pickle.dumps((own.score_answer, seconds, None))
     shards = [items[k:k + _SHARD] for k in range(0, len(items), _SHARD)]
-    return [row for rows in threads.map(lambda shard: pool.shard(task, timeout + _TRUTH_SECONDS, shard), shards) for row in rows]
+    return [row for rows in threads.map(lambda shard: pool.shard(task, seconds, shard), shards) for row in rows]
 
 
 def _spare_processors():
