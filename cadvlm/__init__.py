@@ -6,6 +6,7 @@ The names that people type are here; each is imported when it is first used:
 - `encode`, `decode`: a sequence becomes code, and code a sequence; nothing is executed
 - `iou`, `evaluate`: compare two solids, or a file of predictions with a dataset
 - `match`: compare a part with a drawing of it, in a file or in views; `reconstruct`: read the part from a drawing
+- `reward`: score the answers of a model under training
 - `Dataset`: a dataset folder; `show`: look at a solid in a notebook
 """
 __version__ = "0.1.0"
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 _PLACES = dict(read="cad.sequence", build="cad.solid", project="cad.drawing", iou="cad.overlap", show="cad.view",
                encode="text.language", decode="text.language", Dataset="corpus.dataset", evaluate="measure.evaluate",
-               match="reading.match", reconstruct="reading.understand")
+               match="reading.match", reconstruct="reading.understand", reward="learn.reward")
 __all__ = [*_PLACES]
 
 if _TYPE_CHECKING:
@@ -25,6 +26,7 @@ if _TYPE_CHECKING:
     from .cad.solid import build
     from .cad.view import show
     from .corpus.dataset import Dataset
+    from .learn.reward import reward
     from .measure.evaluate import evaluate
     from .reading.match import match
     from .reading.understand import reconstruct

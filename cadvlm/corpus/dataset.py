@@ -255,7 +255,7 @@ OUTPUTS = dict(extract=('dataset_info.json', 'train_val_split.json', 'cad_json',
                         'logs/not_in_split.txt', 'logs/in_two_splits.txt', 'logs/source_index.json'),
                dedup=('duplicates.json',),
                render=('rendering_metadata.json', 'images'),
-               convert=('tinyllava_metadata.json', *SAMPLES.values(), 'parquet'),
+               convert=('tinyllava_metadata.json', *SAMPLES.values(), 'data', 'llama-factory', 'ms-swift'),
                validate=('validation_report.json',),
                reconstruct=('reconstruction.json', 'predictions.jsonl', 'index.html'))
 
