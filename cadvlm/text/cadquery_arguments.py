@@ -15,7 +15,8 @@ from .cadquery_grammar import MAX_NUMBER, Rejection, spend
 # %% ../../nbs/212_cadquery_arguments.ipynb #b793c90c
 def read_number(value: object) -> float:
     "A number within the limits."
-    if type(value) not in (int, float): raise Rejection('not_a_number', 'a number')
+    if type(value) not in (int, float):
+        raise Rejection('not_a_number', 'a number', unsupported=type(value) not in (str, bool, type(None), tuple, list))
     if -MAX_NUMBER <= value <= MAX_NUMBER: return float(value)
     raise Rejection('out_of_range', f'a number within ±{MAX_NUMBER:,.0f}')
 
@@ -150,7 +151,7 @@ def apply(value: object, name: str, call: ast.Call, scope) -> object:
     if scope.spent['ended']: raise Rejection('not_allowed', 'the part before what is printed with calls', name, call)
     if name in OUTSIDE: raise outside(name, call)
     methods = METHODS.get(type(value), {})
-    if name not in methods: raise Rejection('not_allowed', f'one of {", ".join(methods) or "no method"}', name, call)
+    if name not in methods: raise Rejection('not_allowed', 'a method that is read', name, call)
     function, parameters = methods[name]
     try: return function(value, **_arguments(call, parameters, scope))
     except Rejection as rejection:

@@ -250,13 +250,19 @@ def _extended(solid, others, operation, spent):
 _NEAR = 1e-9                # lengths below this are rounding
 
 
-def _place_above(a, b):
-    "`((x, y), low, high)` of the prism b above the plane of a; None when they do not lie along the same axes."
+def _onto(a, b, spent):
+    "`(profiles, low, high)` of the prism b above the plane of a; None when they do not lie along the same direction."
     p, q = a.sketch.plane, b.sketch.plane
-    if np.abs(np.subtract((p.x_axis, p.y_axis), (q.x_axis, q.y_axis))).max() > _NEAR: return None
-    x, y, height = ([p.x_axis, p.y_axis, p.normal] @ np.subtract(q.origin, p.origin)).tolist()
-    low, high = b.interval
-    return (0. if abs(x) < _NEAR else x, 0. if abs(y) < _NEAR else y), height + low, height + high
+    axes, others = np.array([p.x_axis, p.y_axis, p.normal]), np.array([q.x_axis, q.y_axis, q.normal])
+    turn, (x, y, height) = axes @ others.T, (axes @ np.subtract(q.origin, p.origin)).tolist()
+    if abs(turn[2, 2]) < 1 - _NEAR: return None
+    low, high = sorted(height + turn[2, 2]*v for v in b.interval)
+    by, profiles = (0. if abs(x) < _NEAR else x, 0. if abs(y) < _NEAR else y), b.sketch.profiles
+    if np.abs(turn - np.eye(3)).max() < _NEAR: return moved(profiles, by, spent), low, high
+    spend(spent, 'curves', count_curves(profiles))
+    (c, d), (e, f) = turn[:2, :2].tolist()
+    place = lambda point: (c*point[0] + d*point[1] + by[0], e*point[0] + f*point[1] + by[1])
+    return tuple(profile.mapped(place, flip=c*f < d*e) for profile in profiles), low, high
 
 
 def _heights_fit(operation, low, high, bottom, top):
@@ -268,12 +274,12 @@ def _heights_fit(operation, low, high, bottom, top):
 # %% ../../nbs/220_cadquery_geometry.ipynb #83f96ec9
 def _merged(a, b, spent):
     "The one prism that two make, of which the second is added, cut or intersected."
-    (low, high), place = a.interval, _place_above(a, b)
-    if not place or not _heights_fit(b.operation, low, high, *place[1:]):
+    (low, high), other = a.interval, _onto(a, b, spent)
+    if not other or not _heights_fit(b.operation, low, high, *other[1:]):
         expected = 'a union of prisms in brackets, or prisms of one plane and height'
         raise Rejection('nested_boolean', expected, 'another solid')
-    by, *heights = place
-    regions = united_region(a.sketch.profiles, spent), united_region(moved(b.sketch.profiles, by, spent), spent)
+    profiles, *heights = other
+    regions = united_region(a.sketch.profiles, spent), united_region(profiles, spent)
     profiles = combine_regions(*regions, b.operation, spent)
     if not profiles: raise Rejection('no_area', 'a solid of which something is left', 'nothing')
     if b.operation is not Operation.INTERSECT: return replace(a, sketch=replace(a.sketch, profiles=profiles))
@@ -324,7 +330,11 @@ def joined(a: Prisms, b: Prisms, spent: Counter) -> Prisms:
     if not _is_union(b) and _is_union(a): a, b = b, a
     if _is_union(b): return _extended(a, b, Operation.JOIN, spent)
     found = _one_after_the_other(a, b, spent) or _one_after_the_other(b, a, spent)
-    return found or _extended(a, _as_one_prism(b, spent), Operation.JOIN, spent)
+    if found: return found
+    try: return _extended(a, _as_one_prism(b, spent), Operation.JOIN, spent)
+    except Rejection as rejection:
+        if rejection.reason != 'nested_boolean': raise
+        return _extended(b, _as_one_prism(a, spent), Operation.JOIN, spent)
 
 
 def cut(a: Prisms, b: Prisms, spent: Counter) -> Prisms:

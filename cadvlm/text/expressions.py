@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['MAX_ITEMS', 'MAX_LEVELS', 'MAX_VALUE', 'BUILTINS', 'EXPRESSIONS', 'MODULES', 'SomeText', 'Array', 'Measure',
-           'Unknown', 'checked', 'items', 'Scope', 'expression', 'truth', 'bind', 'Builtin', 'Bound', 'Module']
+           'Unknown', 'checked', 'items', 'Scope', 'expression', 'truth', 'bind', 'Builtin', 'Bound', 'Record',
+           'Module']
 
 # %% ../../nbs/214_expressions.ipynb #fcf72013
 import ast
@@ -350,6 +351,19 @@ class Bound:
         return apply(self.value, self.name, node, scope)
 
 
+class Record:
+    "Values with names, as a class without methods has them; a call makes a copy with some of them changed."
+    def __init__(self, fields): self.fields = fields
+
+    def call(self, node, scope):
+        "The copy that a call makes."
+        positional, named = given_values(node, scope)
+        changed = dict(zip(self.fields, (v for v, _ in positional))) | {k: v for k, (v, _) in named.items()}
+        if len(changed) == len(positional) + len(named) and changed.keys() <= self.fields.keys():
+            return Record(self.fields | changed)
+        raise Rejection('bad_arguments', f'the arguments {", ".join(self.fields) or "none"}', node=node)
+
+
 def _on_numbers(function):
     def call(scope, *args):
         if all(type(a) in _NUMBERS for a in args): return function(*args)
@@ -431,7 +445,8 @@ BUILTINS |= dict(
     all=Builtin(lambda scope, value: all(map(truth, items(value, scope.spent)))),
     int=_cast(int), float=_cast(float), bool=_cast(bool), str=Builtin(_text), len=Builtin(_length),
     list=_listed(list), tuple=_listed(tuple), reversed=_listed(lambda found: found[::-1]), sorted=Builtin(_sorted),
-    enumerate=Builtin(lambda scope, value, start=0: [*enumerate(items(value, scope.spent), start)]), zip=Builtin(_zipped))
+    enumerate=Builtin(lambda scope, value, start=0: [*enumerate(items(value, scope.spent), start)]), zip=Builtin(_zipped),
+    dict=Builtin(lambda scope, **named: named))
 
 # %% ../../nbs/214_expressions.ipynb #2c8a4a88
 def _appended(value, scope, new): value.append(new)
@@ -461,9 +476,9 @@ def _method(value, node, scope):
     "The result of a method of a value."
     name = node.func.attr
     if type(value) is Module: return _called(_attribute_of(value, name), node, scope)
-    if type(value) in (Measure, Unknown): return _called(_attribute_of(value, name), node, scope)
-    if type(value) in (Measure, Unknown): return _called(_attribute_of(value, name), node, scope)
-    if type(value) in (Measure, Unknown): return _called(_attribute_of(value, name), node, scope)
+    if type(value) in (Measure, Unknown, Record): return _called(_attribute_of(value, name), node, scope)
+    if type(value) in (Measure, Unknown, Record): return _called(_attribute_of(value, name), node, scope)
+    if type(value) in (Measure, Unknown, Record): return _called(_attribute_of(value, name), node, scope)
     if type(value) is Bound: return apply(value.value, f'{value.name}.{name}', node, scope)
     if type(value) in _CONTAINERS: return _of_container(value, name, node, scope)
     return apply(value, name, node, scope)
@@ -486,6 +501,7 @@ def _attribute_of(value, name):
     if type(value) is Measure or type(value) is Unknown and value.name in _HARMLESS: return value
     if type(value) is Measure or type(value) is Unknown and value.name in _HARMLESS: return value
     if type(value) is CqVector and name in ('x', 'y', 'z'): return value['xyz'.index(name)]
+    if type(value) is Record and name in value.fields: return value.fields[name]
     if name in METHODS.get(type(value), {}): return Bound(value, name)
     raise Rejection('not_allowed', 'an attribute that is read', name)
 

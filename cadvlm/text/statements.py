@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from .cadquery_arguments import given_values
 from .cadquery_grammar import Rejection, spend
-from .expressions import Measure, Scope, bind, items, truth
+from .expressions import EXPRESSIONS, Measure, Record, Scope, bind, items, truth
 
 # %% ../../nbs/216_statements.ipynb #54e4e9a6
 _PER_STATEMENT = 2          # microseconds of work
@@ -136,9 +136,11 @@ class Function:
     "A function of the program."
     def __init__(self, node, scope):
         a = node.args
-        if node.decorator_list or a.vararg or a.kwarg:
+        if getattr(node, 'decorator_list', ()) or a.vararg or a.kwarg:
             raise Rejection('not_allowed', 'a function of named arguments', node=node)
-        self.body, self.scope = node.body, scope
+        short = type(node) is ast.Lambda
+        self.body = [ast.copy_location(ast.Return(node.body), node.body)] if short else node.body
+        self.scope = scope
         self.names = [p.arg for p in (*a.posonlyargs, *a.args)]
         self.all_names = {*self.names, *(p.arg for p in a.kwonlyargs)}
         self.defaults = dict(zip(self.names[len(self.names) - len(a.defaults):], map(scope.value, a.defaults)))
@@ -161,6 +163,19 @@ class Function:
 
 @statement(ast.FunctionDef)
 def _define(node, scope): scope.assign(node.name, Function(node, scope))
+
+
+EXPRESSIONS[ast.Lambda] = Function
+
+
+@statement(ast.ClassDef)
+def _record(node, scope):
+    "A class that is a list of values, with or without `@dataclass`."
+    inner = Scope(scope)
+    kinds = {type(n) for n in node.body} - {ast.Assign, ast.AnnAssign, ast.Expr, ast.Pass}
+    if node.bases or node.keywords or kinds: raise Rejection('not_allowed', 'a class of values alone', node=node)
+    carry_out(node.body, inner)
+    scope.assign(node.name, Record(dict(inner)))
 
 
 @statement(ast.Expr)
