@@ -608,7 +608,7 @@ def test_evaluation_summary_counts_causes_of_invalid_predictions(sequences, data
         in_metres(IDS[2]),
         in_metres(IDS[3]),
         code[IDS[4]] + "r = r.edges('|Z').fillet(2)",
-        "for i in range(3): print(i)",
+        "with open('a') as f: print(f)",
         code[IDS[6]][:-15],
         "I cannot read this drawing.",
         "",
@@ -618,9 +618,9 @@ def test_evaluation_summary_counts_causes_of_invalid_predictions(sequences, data
     predictions = written(tmp_path / "said.jsonl", [dict(id=i, code=c, language="cadquery") for i, c in zip(IDS, said)])
     table = evaluate(predictions, dataset.path, workers=1).set_index("id")
     made = summarize(table.reset_index())
-    assert made["invalid"] == dict(outside_the_language=2, broken=2, not_answered=2) and made["taken_from"] == dict(
-        fence=1, text=1
-    )
+    assert made["invalid"] == dict(not_read=1, broken=2, not_answered=2) and made["outside_language"] == 1
+    assert made["invalid_ratio"] == sum(made["invalid"].values()) / made["samples"] == 5 / 12
+    assert made["taken_from"] == dict(fence=1, text=1)
     assert table.unsupported.fillna(False).tolist() == [False] * 4 + [True] * 2 + [
         False
     ] * 6 and table.taken_from.dropna().tolist() == ["fence", "text"]

@@ -278,11 +278,12 @@ def _facts(made):
     "What one screen can show of a summary."
     ratio = '–' if made['invalid_ratio'] is None else f'{100*made["invalid_ratio"]:.1f} %'
     percent = made['invalid_ratio_interval'] and [100*v for v in made['invalid_ratio_interval']]
-    invalid = made['samples'] - made['valid']
+    invalid = sum(made['invalid'].values())
     first = next(iter(made['measures']), None)
     facts = dict(protocol=f'{made["protocol"]}: {made["about"]}',
                  IR=f'{ratio}{_ends(percent)} · {invalid:,} of {made["samples"]:,} samples of {made["parts"]:,} parts')
     if invalid: facts['invalid'] = ', '.join(f'{n:,} {kind.replace("_", " ")}' for kind, n in made['invalid'].items())
+    if made['outside_language']: facts['outside language'] = f'{made["outside_language"]:,}, not invalid: fillets and the like'
     facts |= {m: _measure_line(found, ratio) for m, found in made['measures'].items()}
     return facts | dict(extrudes=' · '.join(_extrude_line(made['extrudes'], first)))
 

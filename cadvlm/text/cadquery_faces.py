@@ -123,10 +123,9 @@ _UNDER = 1e-6               # of the size of a prism
 _PLAIN = (Operation.NEW, Operation.JOIN)
 
 
-def _pay(solid, spent, points=1):
-    "Pay for looking at some points of a solid."
-    curves = sum(count_curves(e.sketch.profiles) for e in solid)
-    spend(spent, 'work', points*(len(solid)*8 + curves//2) + 2*curves)
+def _pay(solid, spent):
+    "Pay for looking at each prism of a solid once."
+    spend(spent, 'work', sum(6 + count_curves(e.sketch.profiles)//2 for e in solid))
 
 
 def reach(solid: Prisms, direction: Vector, spent: Counter) -> float:
