@@ -50,7 +50,8 @@ def human(rng):
         pipe = a.cut(b).rotate((0, 0, 0), (1, 0, 0), 90).translate((0, 0, {c}))
         flange = cadquery.Workplane('XY').circle({b}).extrude({c})
         for k in range({n}):
-            pin = cadquery.Workplane('XY').center({b}*0.75, 0).circle({d}).extrude({c}).rotate((0,0,0), (0,0,1), k*360/{n})
+            pin = cadquery.Workplane('XY').center({b}*0.75, 0).circle({d}).extrude({c})
+            pin = pin.rotate((0,0,0), (0,0,1), k*360/{n})
             flange = flange.cut(pin)
         flange = flange.cut(cadquery.Workplane('XY').circle({b}/8).extrude({c}))
         r = pipe.union(flange)
@@ -60,7 +61,8 @@ def human(rng):
         pcb = cq.Workplane().box({a}, {b}, 1.6)
         chip = cq.Workplane().box({a}/5, {b}/4, {t}).translate(({a}/10, 0, 1.6/2 + {t}/2))
         result = pcb + chip
-        result -= cq.Workplane().pushPoints([({a}/2 - 4, {b}/2 - 4), (-{a}/2 + 4, {b}/2 - 4)]).circle(1.6).extrude(4, both=True)
+        holes = [({a}/2 - 4, {b}/2 - 4), (-{a}/2 + 4, {b}/2 - 4)]
+        result -= cq.Workplane().pushPoints(holes).circle(1.6).extrude(4, both=True)
         """,
         f"""
         import cadquery as cq
@@ -70,7 +72,8 @@ def human(rng):
         """,
         f"""
         from cadquery import *
-        r = Workplane("XY").polygon({n + 3}, {b}).extrude({c}).faces(">Z").workplane().polygon({n + 3}, {b}*0.6).cutThruAll()
+        r = Workplane("XY").polygon({n + 3}, {b}).extrude({c})
+        r = r.faces(">Z").workplane().polygon({n + 3}, {b}*0.6).cutThruAll()
         """,
         f"""
         import cadquery as cq
@@ -86,7 +89,8 @@ def human(rng):
         """,
         f"""
         import cadquery as cq
-        r = cq.Workplane("XY").moveTo(0, 0).lineTo({a}, 0).threePointArc(({a} + {c}, {b}/2), ({a}, {b})).lineTo(0, {b}).close().extrude({c})
+        r = cq.Workplane("XY").moveTo(0, 0).lineTo({a}, 0).threePointArc(({a} + {c}, {b}/2), ({a}, {b}))
+        r = r.lineTo(0, {b}).close().extrude({c})
         r = r.faces("<Y").workplane(offset=-{c}/2).circle({c}/4).cutBlind(-{b}/2)
         """,
         f"""
@@ -113,7 +117,9 @@ def human(rng):
         """,
         f"""
         import cadquery as cq
-        result = cq.Workplane("front").box({a}, {b}, {c}).faces("<Z").workplane(invert=True).transformed(offset=(0, {d}, 0), rotate=(0, 0, {n * 10})).rect({a}/3, {b}/4).cutBlind({c}/2)
+        plane = cq.Workplane("front").box({a}, {b}, {c}).faces("<Z").workplane(invert=True)
+        plane = plane.transformed(offset=(0, {d}, 0), rotate=(0, 0, {n * 10}))
+        result = plane.rect({a}/3, {b}/4).cutBlind({c}/2)
         """,
         f"""
         import cadquery as cq
@@ -193,7 +199,8 @@ def coder(rng):
         bracket = (
             bracket.faces(">X").workplane(centerOption="ProjectedOrigin").circle(wall / 4).cutBlind(-length / 4)
         )
-        bracket = bracket.faces(">Z").workplane().pushPoints([(wall / 2, width / 4), (wall / 2, -width / 4)]).hole(wall / 2)
+        holes = [(wall / 2, width / 4), (wall / 2, -width / 4)]
+        bracket = bracket.faces(">Z").workplane().pushPoints(holes).hole(wall / 2)
         result = bracket
         """,
         """
@@ -260,7 +267,8 @@ def coder(rng):
         """,
         """
         tube = cq.Workplane("YZ").circle(width / 2).circle(width / 2 - wall).extrude(length)
-        foot = cq.Workplane("XY").workplane(offset=-width / 2 - wall).rect(length, width, centered=(False, True)).extrude(wall * 2)
+        foot = cq.Workplane("XY").workplane(offset=-width / 2 - wall)
+        foot = foot.rect(length, width, centered=(False, True)).extrude(wall * 2)
         result = tube.union(foot)
         """,
         """
@@ -412,15 +420,19 @@ def frontier(rng):
         thick, leg, width = {wall + 1}, {w}, {d}
         profile = (
             cq.Workplane("XZ")
-            .moveTo(0, 0).lineTo(leg, 0).lineTo(leg, thick).lineTo(thick, thick).lineTo(thick, leg).lineTo(0, leg).close()
+            .moveTo(0, 0).lineTo(leg, 0).lineTo(leg, thick).lineTo(thick, thick)
+            .lineTo(thick, leg).lineTo(0, leg).close()
             .extrude(width / 2, both=True)
         )
         gusset = (
-            cq.Workplane("XZ").polyline([(thick, thick), (leg / 2, thick), (thick, leg / 2)]).close().extrude(thick, both=True)
+            cq.Workplane("XZ").polyline([(thick, thick), (leg / 2, thick), (thick, leg / 2)])
+            .close().extrude(thick, both=True)
         )
         bracket = profile.union(gusset)
-        holes_bottom = cq.Workplane("XY").pushPoints([(leg * 0.75, width / 4), (leg * 0.75, -width / 4)]).circle({bolt} / 2).extrude(thick)
-        holes_back = cq.Workplane("YZ").pushPoints([(width / 4, leg * 0.75), (-width / 4, leg * 0.75)]).circle({bolt} / 2).extrude(thick)
+        bottom = [(leg * 0.75, width / 4), (leg * 0.75, -width / 4)]
+        holes_bottom = cq.Workplane("XY").pushPoints(bottom).circle({bolt} / 2).extrude(thick)
+        back = [(y, x) for x, y in bottom]
+        holes_back = cq.Workplane("YZ").pushPoints(back).circle({bolt} / 2).extrude(thick)
         result = bracket.cut(holes_bottom).cut(holes_back)
         ''',
         f'''
@@ -483,7 +495,8 @@ def frontier(rng):
         b = cq.Workplane("XY").tag("origin").rect({w}, {d}).extrude({h})
         b = b.faces(">X").workplane(centerOption="CenterOfMass").circle({h / 4}).cutBlind(-{wall})
         b = b.workplaneFromTagged("origin").center({w / 4}, 0).circle({bolt}).cutThruAll()
-        b = b.faces(">Y").workplane().transformed(offset=(0, {h / 2}, 0), rotate=(0, 0, 45)).rect({h / 4}, {h / 4}).extrude({wall})
+        b = b.faces(">Y").workplane().transformed(offset=(0, {h / 2}, 0), rotate=(0, 0, 45))
+        b = b.rect({h / 4}, {h / 4}).extrude({wall})
         result = b
         ''',
     ]

@@ -561,7 +561,8 @@ def posts_on_posts(n):
 
 
 def turned_in_a_loop(n, verb, angle):
-    return looped(n, f"r.{verb}(cq.Workplane('YZ').slot2D(150, 9).extrude(90, both=True).rotate((0, 0, 0), (1, 2, 3), i*{angle}))")
+    slot = "cq.Workplane('YZ').slot2D(150, 9).extrude(90, both=True)"
+    return looped(n, f"r.{verb}({slot}.rotate((0, 0, 0), (1, 2, 3), i*{angle}))")
 
 
 def mirrored_and_turned(n):
@@ -570,13 +571,15 @@ def mirrored_and_turned(n):
 
 
 def polar_patterns(n, m):
-    return looped(n, f"r.faces('>Z').workplane().polarArray(20 + i*70/{n}, i*3, 360, {m}).rect(9, 2).cutThruAll()", ".circle(100).extrude(9)")
+    places = f"r.faces('>Z').workplane().polarArray(20 + i*70/{n}, i*3, 360, {m})"
+    return looped(n, f"{places}.rect(9, 2).cutThruAll()", ".circle(100).extrude(9)")
 
 
 def listed_outline(n, turns):
     "A long outline that a comprehension makes."
     point = f"((20 + 70*i/{n})*math.cos(i*{turns}), (20 + 70*i/{n})*math.sin(i*{turns}))"
-    return "cadquery", f"import math\n{START}p = [{point} for i in range({n})]\nr = cq.Workplane('XY').polyline(p).close().extrude(9)"
+    lines = f"p = [{point} for i in range({n})]", "r = cq.Workplane('XY').polyline(p).close().extrude(9)"
+    return code(["import math", *lines])
 
 
 def hostile_rows(n, kind, seed=0):

@@ -496,7 +496,10 @@ HOSTILE = {
     "a sum of a long range": ("x = sum(range(10**12))", "too_complex"),
     "a long range": ("x = list(range(10**12))", "too_complex"),
     "a range of ranges": ("x = [i*j*k for i in range(4999) for j in range(4999) for k in range(4999)]", "too_complex"),
-    "loops in loops": ("".join(" " * k + f"for x{k} in range(4999):\n" for k in range(50)) + " " * 50 + "pass", "too_complex"),
+    "loops in loops": (
+        "".join(" " * k + f"for x{k} in range(4999):\n" for k in range(50)) + " " * 50 + "pass",
+        "too_complex",
+    ),
     "ifs in ifs": ("".join(" " * k + "if 1:\n" for k in range(95)) + " " * 95 + "pass", "no_solid"),
     "one elif after the other": ("if 0: pass\n" + "elif 0: pass\n" * 1900 + "else: pass", "too_deep"),
     "a function that calls itself": ("def f(n): return f(n + 1)\nx = f(0)", "too_deep"),
@@ -514,7 +517,10 @@ HOSTILE = {
     "a number in words": ("x = float('1e999')", "out_of_range"),
     "a numpy array": ("import numpy as np\nx = np.zeros((10**6, 10**6))", "not_allowed"),
     "many places of numpy": ("import numpy as np\nx = np.linspace(0, 1, 10**9)", "too_complex"),
-    "holes in a loop": (W + ".box(9, 9, 9)\nfor i in range(4999): r = r.faces('>Z').workplane().hole(1)", "too_complex too_many_extrudes"),
+    "holes in a loop": (
+        W + ".box(9, 9, 9)\nfor i in range(4999): r = r.faces('>Z').workplane().hole(1)",
+        "too_complex too_many_extrudes",
+    ),
     "patterns of patterns": (W + "\nfor i in range(99): r = r.rarray(1, 1, 70, 70)", "too_many_curves"),
     "a large pattern": (W + ".rarray(1, 1, 99999, 99999)", "too_many_curves"),
     "a polygon of a million sides": (W + ".polygon(1000000, 5)", "too_many_curves"),
@@ -870,7 +876,9 @@ UNSUPPORTED = {
 }
 OUTSIDE = {
     "a fillet": W + ".box(9, 9, 9).edges('|Z').fillet(1)",
-    "a chamfer of a selection that is not read": W + ".box(9, 9, 9).edges(cq.selectors.BoxSelector((0, 0, 0), (9, 9, 9))).chamfer(1)",
+    "a chamfer of a selection that is not read": (
+        W + ".box(9, 9, 9).edges(cq.selectors.BoxSelector((0, 0, 0), (9, 9, 9))).chamfer(1)"
+    ),
     "a taper": W + ".circle(5).extrude(1, taper=5)",
     "a countersink": W + ".box(9, 9, 9).faces('>Z').workplane().cskHole(1, 2, 82)",
     "a revolved body": W + ".rect(1, 1).revolve(360, (5, 0), (5, 1))",

@@ -37,7 +37,8 @@ for text in json.load(sys.stdin):
     part = names.get('result') or (names['r'] if isinstance(names.get('r'), cadquery.Workplane) else None)
     part = part or (shown or solids)[-1]
     boxes = [s.BoundingBox(1e-6) for s in part.vals()]
-    low, high = ([f(getattr(b, axis + end) for b in boxes) for axis in 'xyz'] for f, end in ((min, 'min'), (max, 'max')))
+    low = [min(getattr(b, axis + 'min') for b in boxes) for axis in 'xyz']
+    high = [max(getattr(b, axis + 'max') for b in boxes) for axis in 'xyz']
     row = [sum(s.Volume() for s in part.vals()), sum(s.Area() for s in part.vals()), part.solids().size(), *low, *high]
     print(json.dumps([round(v, 6) for v in row]), flush=True)
 """
@@ -103,5 +104,6 @@ def test_cadquery_builds_what_the_file_says(known):
 
 if __name__ == "__main__":
     texts = programs()
-    rows = {name: [digest(text), *row] for (name, text), row in zip(texts.items(), executed([*texts.values()]), strict=True)}
+    built = executed([*texts.values()])
+    rows = {name: [digest(text), *row] for (name, text), row in zip(texts.items(), built, strict=True)}
     KNOWN.write_text("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in rows.items()) + "\n}\n")

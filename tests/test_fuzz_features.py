@@ -9,6 +9,7 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ def shift(rng):
 
 
 def plane(rng):
-    turned = '"XY", origin=(1,2,3)', '"XZ", origin=(0,-3,1)', "cq.Plane((1,0,2),(1,1,0),(0,0,1))", "cq.Plane.YZ((1,2,0))"
+    moved = '"XY", origin=(1,2,3)', '"XZ", origin=(0,-3,1)'
+    turned = "cq.Plane((1,0,2),(1,1,0),(0,0,1))", "cq.Plane.YZ((1,2,0))", *moved
     return rng.choice(('"XY"', '"XY"', '"XZ"', '"YZ"', '"front"', '"top"', '"left"', '"ZX"', '"back"', *turned))
 
 
@@ -137,8 +139,8 @@ def motion(rng):
 
 
 def program(rng):
-    lines = ["import cadquery as cq", f"w, h = {rng.randint(6, 20)}, {rng.randint(2, 9)}", f"d = {rng.choice((1, 1.5, 2))}"]
-    lines.append("r = " + prism(rng))
+    numbers = f"w, h, d = {rng.randint(6, 20)}, {rng.randint(2, 9)}, {rng.choice((1, 1.5, 2))}"
+    lines = ["import cadquery as cq", numbers, "r = " + prism(rng)]
     for _ in range(rng.choice((1, 1, 2, 3))):
         other, verb = prism(rng), rng.choice(("union", "union", "cut", "cut", "intersect"))
         step = f".translate((i*{size(rng)}, 0, {shift(rng)}))"
@@ -148,7 +150,7 @@ def program(rng):
                 [f"r = r{feature(rng)}"],
                 [f"r = r{feature(rng)}{feature(rng)}"],
                 [f"r = r{motion(rng)}"],
-                [f"for i in range({rng.randint(2, 3)}):", f"    r = r.{verb.replace('intersect', 'cut')}({other}{step})"],
+                [f"for i in range({rng.randint(2, 3)}):", f"    r = r.{verb}({other}{step})"],
                 [f"p = {other}{feature(rng)}", f"r = r.{verb}(p)"],
                 [f"p = {other}{motion(rng)}", f"r = r.{verb}(p)"],
             )
@@ -175,7 +177,8 @@ def built(text):
     exec(text, names)
     part = shapes(names['r'])
     boxes = [s.BoundingBox(1e-6) for s in part]
-    low, high = ([f(getattr(b, axis + end) for b in boxes) for axis in 'xyz'] for f, end in ((min, 'min'), (max, 'max')))
+    low = [min(getattr(b, axis + 'min') for b in boxes) for axis in 'xyz']
+    high = [max(getattr(b, axis + 'max') for b in boxes) for axis in 'xyz']
     return dict(volume=sum(s.Volume() for s in part), area=sum(s.Area() for s in part), box=low + high)
 
 for text in json.load(sys.stdin):
@@ -226,7 +229,7 @@ def judged(theirs, mine):
 def test_random_programs_with_features_match_cadquery():
     texts = [program(random.Random(SEED + k)) for k in range(COUNT)]
     verdicts = [judged(theirs, ours(text)) for theirs, text in zip(executed(texts), texts, strict=True)]
-    print(f"\n{COUNT} programs: { {v: verdicts.count(v) for v in sorted(set(verdicts), key=verdicts.count, reverse=True)} }")
+    print(f"\n{COUNT} programs: {dict(Counter(verdicts).most_common())}")
     wrong = "another solid", "built what CadQuery does not build"
     assert not {SEED + k: (v, t) for k, (v, t) in enumerate(zip(verdicts, texts)) if v in wrong}
     assert verdicts.count("equal") > COUNT / 4

@@ -283,7 +283,7 @@ def _facts(made):
     facts = dict(protocol=f'{made["protocol"]}: {made["about"]}',
                  IR=f'{ratio}{_ends(percent)} · {invalid:,} of {made["samples"]:,} samples of {made["parts"]:,} parts')
     if invalid: facts['invalid'] = ', '.join(f'{n:,} {kind.replace("_", " ")}' for kind, n in made['invalid'].items())
-    if made['outside_language']: facts['outside language'] = f'{made["outside_language"]:,}, not invalid: fillets and the like'
+    if beyond := made['outside_language']: facts['outside language'] = f'{beyond:,}, not invalid: fillets and the like'
     facts |= {m: _measure_line(found, ratio) for m, found in made['measures'].items()}
     return facts | dict(extrudes=' · '.join(_extrude_line(made['extrudes'], first)))
 

@@ -139,7 +139,8 @@ def _kinds(scored):
     broken = _invalid(scored) & ~silent & ~unread
     elsewhere = scored.iou_aligned.dropna()
     invalid = dict(not_read=unread, broken=broken, not_answered=silent)
-    return dict(outside_language=int(outside_language(scored).sum()), invalid={k: int(v.sum()) for k, v in invalid.items()},
+    return dict(outside_language=int(outside_language(scored).sum()),
+                invalid={k: int(v.sum()) for k, v in invalid.items()},
                 taken_from={k: int((scored.taken_from == k).sum()) for k in ('fence', 'text')},
                 another_frame=dict(samples=len(elsewhere),
                                    iou_aligned=float(elsewhere.mean()) if len(elsewhere) else None))

@@ -9,11 +9,12 @@ __all__ = ['OUTSIDE', 'METHODS', 'read_number', 'read_count', 'read_depth', 'CqV
 import ast
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from .cadquery_grammar import MAX_NUMBER, Rejection, spend
 
 # %% ../../nbs/212_cadquery_arguments.ipynb #b793c90c
-def read_number(value: object) -> float:
+def read_number(value: Any) -> float:
     "A number within the limits."
     if type(value) not in (int, float):
         raise Rejection('not_a_number', 'a number', unsupported=type(value) not in (str, bool, type(None), tuple, list))
@@ -21,13 +22,13 @@ def read_number(value: object) -> float:
     raise Rejection('out_of_range', f'a number within ±{MAX_NUMBER:,.0f}')
 
 
-def read_count(value: object) -> int:
+def read_count(value: Any) -> int:
     "A whole number of at least 1."
     if type(value) is int and 1 <= value <= MAX_NUMBER: return value
     raise Rejection('not_a_number', 'a whole number of at least 1')
 
 
-def read_depth(value: object) -> float | None:
+def read_depth(value: Any) -> float | None:
     "A number, or None where there is no limit."
     return None if value is None else read_number(value)
 
@@ -42,7 +43,7 @@ def _numbers(value, n):
     return tuple(map(read_number, numbers))
 
 
-def read_point(value: object) -> tuple[float, ...]:
+def read_point(value: Any) -> tuple[float, ...]:
     "A point on a workplane."
     if not isinstance(value, (tuple, list)) or len(value) != 3: return _numbers(value, 2)
     *point, height = _numbers(value, 3)
@@ -50,18 +51,18 @@ def read_point(value: object) -> tuple[float, ...]:
     return tuple(point)
 
 
-def read_point3(value: object) -> tuple[float, ...]:
+def read_point3(value: Any) -> tuple[float, ...]:
     "A point in space."
     return _numbers(value, 3)
 
 
-def read_points(value: object) -> list[tuple[float, ...]]:
+def read_points(value: Any) -> list[tuple[float, ...]]:
     "Points on a workplane in a list."
     if type(value) in (list, tuple): return list(map(read_point, value))
     raise Rejection('not_a_point', 'a list of points')
 
 # %% ../../nbs/212_cadquery_arguments.ipynb #f014956b
-def read_flag(value: object) -> bool:
+def read_flag(value: Any) -> bool:
     "True or False."
     if type(value) is bool: return value
     raise Rejection('bad_arguments', 'True or False')
@@ -95,7 +96,7 @@ def outside(found: str, node: ast.expr | None = None) -> Rejection:
     return Rejection('outside_language', 'extrudes of lines and arcs', found, node)
 
 
-def read_no_taper(value: object) -> None:
+def read_no_taper(value: Any) -> None:
     "No taper: 0 or None."
     if value not in (0, None): raise outside('slanted walls')
 
@@ -145,7 +146,7 @@ def _arguments(call, parameters, scope):
     return {name: _checked(parameters[name], *pair) for name, pair in given.items()}
 
 # %% ../../nbs/212_cadquery_arguments.ipynb #adc89510
-def apply(value: object, name: str, call: ast.Call, scope) -> object:
+def apply(value: Any, name: str, call: ast.Call, scope) -> Any:
     "The result of the method `name` of a value, called as `call`."
     spend(scope.spent, 'calls')
     if scope.spent['ended']: raise Rejection('not_allowed', 'the part before what is printed with calls', name, call)

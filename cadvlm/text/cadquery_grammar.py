@@ -31,8 +31,8 @@ _LIMITS = {                 # what is counted: limit, reason, name
     'steps': (MAX_EXTRUDES, 'too_many_extrudes', 'extrudes in unions and cuts')}
 
 # %% ../../nbs/210_cadquery_grammar.ipynb #8c8ff27c
-_UNSUPPORTED = {'not_allowed', 'outside_language', 'nested_boolean', 'too_long', 'too_deep', 'too_complex', 'too_many_calls',
-                'too_many_curves', 'too_many_extrudes', 'too_many_nested'}
+_UNSUPPORTED = {'not_allowed', 'outside_language', 'nested_boolean', 'too_long', 'too_deep', 'too_complex',
+                'too_many_calls', 'too_many_curves', 'too_many_extrudes', 'too_many_nested'}
 
 
 def _error(reason, where, message, unsupported=None):
@@ -96,7 +96,8 @@ _WORDS = re.compile(rf"""(?: [ \t\r\n]++ | \\\r?\n
     | (?! (?:{'|'.join(_REFUSED)})\b | not\s+not\b) [A-Za-z_]\w{{0,59}}+ (?![\w'"])                   # a name
     | (?: \d[\d_]{{0,19}}+(?:\.\d{{0,20}}+)? | \.\d{{1,20}}+ ) (?:[eE][-+]?\d{{1,3}}+)? (?![\w.])     # a number
     | \"{{3}}[\w\s]*+\"{{3}} | '{{3}}[\w\s]*+'{{3}} | '[\w .:/<>|#+-]*+' | "[\w .:/<>|#+-]*+"       # a string
-    | [-+](?!\s*[-+]\s*[-+]) | [*/]{{1,2}} | [<>=!]= | [=<>%|&;@] | :(?!=) | [().,\[\]{{}}] )*+""", re.ASCII | re.VERBOSE)
+    | [-+](?!\s*[-+]\s*[-+]) | [*/]{{1,2}} | [<>=!]= | [=<>%|&;@] | :(?!=) | [().,\[\]{{}}] )*+""",
+    re.ASCII | re.VERBOSE)
 _TOKENS, _BRACKETS = re.compile(r'[\n(\[{,=+*/:<>%|&;-]|\.(?=[A-Za-z_])'), re.compile(r'[()\[\]{}]')
 
 

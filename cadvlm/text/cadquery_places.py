@@ -18,7 +18,8 @@ from .expressions import Measure
 
 # %% ../../nbs/234_cadquery_places.ipynb #132c724e
 _AXES = {'X': (1., 0., 0.), 'Y': (0., 1., 0.), 'Z': (0., 0., 1.)}
-_ENDS = {f'{sign}{name}': tuple(v if sign == '>' else -v for v in axis) for name, axis in _AXES.items() for sign in '<>'}
+_ENDS = {f'{sign}{name}': tuple(v if sign == '>' else -v for v in axis)
+         for name, axis in _AXES.items() for sign in '<>'}
 
 
 @dataclass(frozen=True)
@@ -176,18 +177,6 @@ def _from_tagged(work, name: read_name):
     if name not in work.context.tags: raise Rejection('unknown_name', 'a tag that was given')
     found = work.context.tags[name]
     return replace(found, solid=found.solid if is_solid(found) else work.solid, named=False, parent=work)
-
-@method(CqWorkplane, 'val')
-def _val(work): return Measure()
-
-@method(CqWorkplane, 'vals')
-def _vals(work): return Measure()
-
-@method(CqWorkplane, 'val')
-def _val(work): return Measure()
-
-@method(CqWorkplane, 'vals')
-def _vals(work): return Measure()
 
 @method(CqWorkplane, 'val')
 def _val(work): return Measure()

@@ -122,7 +122,8 @@ _OUTPUTS = {*_SHOWS, 'debug', 'print', 'display', 'export', 'log'}
 _SHOWN = 'what is shown'
 _MEASURES = {               # methods and functions that draw nothing
     'val', 'vals', 'Volume', 'Area', 'Center', 'BoundingBox', 'isValid', 'ShapeType', 'faces', 'edges', 'vertices',
-    'solids', 'size', 'len', 'round', 'str', 'repr', 'format', 'join', 'sum', 'abs', 'min', 'max', 'float', 'int', 'type'}
+    'solids', 'size', 'len', 'round', 'str', 'repr', 'format', 'join', 'sum', 'abs', 'min', 'max', 'float', 'int',
+    'type'}
 
 
 def _is_output(call, scope):
@@ -156,16 +157,6 @@ def _expression(node, scope):
     if type(node.value) not in (ast.Constant, ast.Name): scope.value(node.value)
 
 # %% ../../nbs/240_cadquery_reader.ipynb #ab826aa8
-def _named(scope, name, value):
-    "Assign a value; names lie in the order in which they were assigned last."
-    scope.pop(name, None)
-    scope[name] = value
-    if type(value) is CqWorkplane: value.named = True
-
-
-Scope.assign = _named
-
-
 def _part(scope):
     "The solid that a program makes."
     shown = scope.get(_SHOWN)

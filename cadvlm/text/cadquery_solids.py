@@ -7,7 +7,8 @@ __all__ = ['read_combine', 'with_solid', 'base', 'combined', 'read_until']
 import math
 
 from ..cad.curves import Circle, Loop, Profile
-from .cadquery_arguments import method, read_depth, read_flag, read_flags, read_no_taper, read_number, read_one_of
+from .cadquery_arguments import (method, read_depth, read_flag, read_flags, read_no_taper, read_number,
+                                            read_one_of)
 from .cadquery_faces import reach, reaches
 from .cadquery_geometry import (Prisms, Region, box_loop, cut, extruded, intersected, joined, moved,
                                            nested_profiles, positive, shared_prism)

@@ -270,7 +270,7 @@ def _closed(work, curves):
 def _close(work):
     curves, current = work.context.curves, _current_point(work)
     if not curves or current != curves[-1].end: raise Rejection('open_loop', 'an outline before close()', 'none')
-    if work.context.on != (work.plane, work.origin[2]): raise Rejection('mixed_heights', 'an outline on one plane', 'two')
+    if work.context.on != (work.plane, work.origin[2]): raise Rejection('mixed_heights', 'an outline', 'two planes')
     if math.dist(current, curves[0].start) > _SAME: curves.append(Line(current, curves[0].start))
     else: curves[-1] = replace(curves[-1], end=curves[0].start)
     return _closed(work, curves)
@@ -280,7 +280,7 @@ def _close(work):
 def _wire(work):
     curves = work.context.curves
     if not curves: return work
-    if math.dist(curves[0].start, curves[-1].end) > _SAME: raise Rejection('open_loop', 'a closed outline', 'an open one')
+    if math.dist(curves[0].start, curves[-1].end) > _SAME: raise Rejection('open_loop', 'a closed outline')
     return _close(work)
 
 # %% ../../nbs/230_cadquery_workplane.ipynb #5a0c9b30

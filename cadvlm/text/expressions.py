@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from .cadquery_arguments import METHODS, CqVector, apply, given_values
 from .cadquery_grammar import Rejection, spend
@@ -53,7 +54,7 @@ class Unknown:
         raise Rejection('not_allowed', 'a function that is read', node=node)
 
 # %% ../../nbs/214_expressions.ipynb #20f78896
-def checked(value: object) -> object:
+def checked(value: Any) -> Any:
     "The value, when it is no number beyond the limits and no list that is too long."
     if type(value) in (int, float):
         if -MAX_VALUE <= value <= MAX_VALUE: return value
@@ -64,7 +65,7 @@ def checked(value: object) -> object:
     return value
 
 
-def items(value: object, spent: Counter) -> list:
+def items(value: Any, spent: Counter) -> list:
     "The items of a list, tuple, dictionary or range."
     if type(value) not in (list, tuple, range, dict, Array):
         raise Rejection('not_allowed', 'a list, or a range of numbers')
@@ -80,7 +81,7 @@ class Scope(dict):
     def __init__(self, outer: 'Scope | None' = None, spent: Counter | None = None):
         self.outer, self.spent = outer, outer.spent if outer is not None else Counter() if spent is None else spent
 
-    def lookup(self, name: str) -> object:
+    def lookup(self, name: str) -> Any:
         "The value of a name."
         scope: Scope | None = self
         while scope is not None:
@@ -90,11 +91,17 @@ class Scope(dict):
         known = hasattr(builtins, name)
         raise Rejection('not_allowed' if known else 'unknown_name', 'cq.Workplane(...) or a name that was assigned')
 
+    def assign(self, name: str, value: Any) -> None:
+        "Give a value to a name. Names lie in the order in which they were assigned last; an object learns of its name."
+        self.pop(name, None)
+        self[name] = value
+        if hasattr(value, 'named'): value.named = True
+
     def items_of(self, node: ast.expr) -> list:
         "The items of the value of an expression."
         return items(self.value(node), self.spent)
 
-    def value(self, node: ast.expr) -> object:
+    def value(self, node: ast.expr) -> Any:
         "The value of an expression: of its beginning, and then of one method after the other."
         if type(node) is ast.Constant: return _constant(node)
         calls = []
@@ -114,8 +121,9 @@ class Scope(dict):
         "The result of a function of a node, one level further down."
         spend(self.spent, 'work', _PER_NODE)
         self.spent['level'] += 1
-        if self.spent['level'] > MAX_LEVELS: raise Rejection('too_deep', f'at most {MAX_LEVELS} levels', 'more', args[-1])
-        try: return function(*args, self)
+        try:
+            if self.spent['level'] > MAX_LEVELS: raise Rejection('too_deep', f'at most {MAX_LEVELS} levels', 'more')
+            return function(*args, self)
         except Rejection as rejection:
             rejection.node = rejection.node or args[-1]
             raise
@@ -219,9 +227,10 @@ def _unary(node, scope):
     return -value if type(node.op) is ast.USub else +value
 
 # %% ../../nbs/214_expressions.ipynb #1ca4fd9e
-def truth(value: object) -> bool:
+def truth(value: Any) -> bool:
     "Does Python take a value for true?"
-    if isinstance(value, (SomeText, Measure, Unknown)): raise Rejection('not_allowed', 'a value that is known', 'one that is not')
+    if isinstance(value, (SomeText, Measure, Unknown)):
+        raise Rejection('not_allowed', 'a value that is known', 'one that is not')
     return bool(value) if type(value) in (*_SCALARS, list, tuple, dict, range) else True
 
 
@@ -283,7 +292,7 @@ def _item(node, scope):
     return made
 
 # %% ../../nbs/214_expressions.ipynb #a043c50e
-def bind(target: ast.expr, value: object, scope: Scope) -> None:
+def bind(target: ast.expr, value: Any, scope: Scope) -> None:
     "Give a value to a name, or the items of a list to as many names."
     if type(target) is ast.Name: return scope.assign(target.id, value)
     if type(target) not in (ast.Tuple, ast.List): raise Rejection('not_allowed', 'a name to assign to', node=target)
@@ -291,15 +300,6 @@ def bind(target: ast.expr, value: object, scope: Scope) -> None:
     if len(parts) != len(target.elts):
         raise Rejection('bad_arguments', f'{len(target.elts)} values', f'{len(parts)}', target)
     for name, part in zip(target.elts, parts): bind(name, part, scope)
-
-
-def _assign(scope, name, value):
-    "Assign a value; names lie in the order in which they were assigned last."
-    scope.pop(name, None)
-    scope[name] = value
-
-
-Scope.assign = _assign
 
 
 def _rounds(generators, scope):
@@ -445,8 +445,8 @@ BUILTINS |= dict(
     all=Builtin(lambda scope, value: all(map(truth, items(value, scope.spent)))),
     int=_cast(int), float=_cast(float), bool=_cast(bool), str=Builtin(_text), len=Builtin(_length),
     list=_listed(list), tuple=_listed(tuple), reversed=_listed(lambda found: found[::-1]), sorted=Builtin(_sorted),
-    enumerate=Builtin(lambda scope, value, start=0: [*enumerate(items(value, scope.spent), start)]), zip=Builtin(_zipped),
-    dict=Builtin(lambda scope, **named: named))
+    enumerate=Builtin(lambda scope, value, start=0: [*enumerate(items(value, scope.spent), start)]),
+    zip=Builtin(_zipped), dict=Builtin(lambda scope, **named: named))
 
 # %% ../../nbs/214_expressions.ipynb #2c8a4a88
 def _appended(value, scope, new): value.append(new)

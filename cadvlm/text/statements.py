@@ -102,7 +102,7 @@ def _rounds(node, scope):
         for value in (found := items(walked, scope.spent)):
             bind(node.target, value, scope)
             yield
-            if len(walked) != len(found): raise Rejection('not_allowed', 'a list that stays as long as it is', node=node)
+            if len(walked) != len(found): raise Rejection('not_allowed', 'a list that stays as it is', node=node)
     else:
         while truth(scope.value(node.test)): yield
 
