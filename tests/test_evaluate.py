@@ -633,6 +633,22 @@ def test_evaluation_summary_counts_causes_of_invalid_predictions(sequences, data
     assert "--protocol cadrille" in capsys.readouterr().out
 
 
+@pytest.mark.occ
+def test_answers_outside_of_the_language_are_executed_on_request(sequences, dataset, tmp_path):
+    pytest.importorskip("cadquery", reason="needs CadQuery: pip install cadvlm[cad]")
+    code = encode(sequences[IDS[0]])
+    said = [code + "r = r.edges().fillet(0.01)", code + "r = r.edges().fillet(1e6)", code + "open('/etc/passwd')"]
+    rows = [dict(id=i, code=c, language="cadquery") for i, c in zip(IDS, said)]
+    for execute in (False, True):
+        table = evaluate(rows, dataset.path, workers=1, only_answered=True, execute=execute)
+        table = table.set_index("id").loc[IDS[:3]]
+        made = summarize(table.reset_index())
+        assert (made["outside_language"], made["executed"]) == ((0, 2) if execute else (2, 0))
+        assert table.executed.fillna(False).tolist() == [execute, execute, False]
+    assert table.valid.tolist() == [True, False, False] and table.iou[IDS[0]] > 0.9
+    assert table.reason[IDS[1]] == "execution_failed"
+
+
 def test_lone_surrogate_is_an_invalid_prediction(sequences, dataset, tmp_path):
     good = dict(id=IDS[0], code=encode(sequences[IDS[0]]), language="cadquery")
     lines = [

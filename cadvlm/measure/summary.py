@@ -17,8 +17,8 @@ from .protocols import PROTOCOLS
 CURVES = ('lines', 'arcs', 'circles')
 _COUNTS = ('extrudes', 'vectors', *CURVES)
 _TEXTS = ('id', 'part', 'protocol', 'language', 'reason', 'message', 'taken_from', 'reads_as', 'no_truth')
-_COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'unsupported', 'taken_from', 'reads_as',
-            'iou_aligned', 'size_ratio', 'no_truth', *_COUNTS)
+_COLUMNS = ('id', 'part', 'protocol', 'language', 'valid', 'reason', 'message', 'unsupported', 'executed', 'taken_from',
+            'reads_as', 'iou_aligned', 'size_ratio', 'no_truth', *_COUNTS)
 
 
 def score_table(scores, protocol):
@@ -38,7 +38,7 @@ def score_table(scores, protocol):
     """
     measures = PROTOCOLS[protocol].measures
     kinds = dict.fromkeys(_COUNTS, 'Int64') | dict.fromkeys(_TEXTS, 'string') | dict.fromkeys(measures, float)
-    kinds |= dict(valid=bool, unsupported='boolean', iou_aligned=float, size_ratio=float)
+    kinds |= dict(valid=bool, unsupported='boolean', executed='boolean', iou_aligned=float, size_ratio=float)
     rows = [s | dict(protocol=protocol) for s in scores]
     return pd.DataFrame(rows, columns=[*_COLUMNS, *measures]).astype(kinds)
 
@@ -139,7 +139,8 @@ def _kinds(scored):
     broken = _invalid(scored) & ~silent & ~unread
     elsewhere = scored.iou_aligned.dropna()
     invalid = dict(not_read=unread, broken=broken, not_answered=silent)
-    return dict(outside_language=int(outside_language(scored).sum()),
+    executed = int(scored.executed.fillna(False).sum())
+    return dict(outside_language=int(outside_language(scored).sum()), executed=executed,
                 invalid={k: int(v.sum()) for k, v in invalid.items()},
                 taken_from={k: int((scored.taken_from == k).sum()) for k in ('fence', 'text')},
                 another_frame=dict(samples=len(elsewhere),
@@ -165,7 +166,7 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> dict:
     -------
     dict
         The protocol, numbers of samples, `invalid_ratio` with `reasons` and the kinds of `invalid` answers,
-        beside them the number `outside_language`, where
+        beside them the numbers `outside_language` and `executed`, where
         code was `taken_from`, answers in `another_frame`, `measures` with means, medians and intervals, and all by
         number of `extrudes`.
     """
