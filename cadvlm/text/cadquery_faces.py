@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 
 from ..cad.curves import Arc, Circle, Curve, Line, Point, Profile
-from ..cad.sequence import Extrude, Operation, Vector
+from ..cad.sequence import Operation, Vector
 from .cadquery_geometry import Prisms, count_curves
 from .cadquery_grammar import Rejection, spend
 
@@ -202,18 +202,22 @@ def middle_of_region(profiles: tuple[Profile, ...]) -> Point:
     return x, y
 
 # %% ../../nbs/225_cadquery_faces.ipynb #35dc0d7b
+def _one_profile(solid):
+    "The prism that a solid is, when it has one profile: the middle of others is not worked out."
+    if len(solid) > 1: raise Rejection('not_allowed', 'one prism, whose centre of mass is known', 'a union or a cut')
+    if len(solid[0].sketch.profiles) == 1: return solid[0]
+    raise Rejection('not_allowed', 'one profile, whose centre is known', 'several')
+
+
 def middle_of_solid(solid: Prisms) -> Vector:
     "The centre of mass of a solid that is one prism."
-    if len(solid) > 1: raise Rejection('not_allowed', 'one prism, whose centre of mass is known', 'a union or a cut')
-    low, high = solid[0].interval
-    profiles = solid[0].sketch.profiles
-    if len(profiles) > 1: raise Rejection('not_allowed', 'one profile, whose centre is known', 'several')
-    return solid[0].sketch.plane.to_world(middle_of_region(profiles), (low + high)/2)
+    prism = _one_profile(solid)
+    return prism.sketch.plane.to_world(middle_of_region(prism.sketch.profiles), sum(prism.interval)/2)
 
 
 def middle_of_face(solid: Prisms, direction: Vector, boxed: bool = False) -> Vector:
     "The centre of the flat face in which one prism ends, or of the box around it."
-    middle, prism = middle_of_solid(solid), solid[0]
+    prism = _one_profile(solid)
     plane, profile, (low, high) = prism.sketch.plane, prism.sketch.profiles[0], prism.interval
     u, v, w = ([plane.x_axis, plane.y_axis, plane.normal] @ np.array(direction)).tolist()
     if abs(w) > 1 - _NEAR:

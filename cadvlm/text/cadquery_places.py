@@ -4,7 +4,6 @@
 __all__ = ['read_centre', 'Selection', 'read_selector', 'read_mirror', 'read_name']
 
 # %% ../../nbs/234_cadquery_places.ipynb #5eda908b
-import math
 from dataclasses import dataclass, replace
 
 from ..cad.sequence import Plane, Vector

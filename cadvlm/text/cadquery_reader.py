@@ -16,7 +16,8 @@ from .cadquery_arguments import METHODS, OUTSIDE, CqVector, method, outside, rea
 from .cadquery_grammar import Rejection, parse
 from .cadquery_sketches import CqSketch
 from .cadquery_workplane import CqContext, CqWorkplane, is_solid
-from .expressions import MODULES, Bound, Module, Scope, Unknown
+from .expressions import Scope, Unknown
+from .functions import MODULES, Bound, Module
 from .statements import Function, carry_out, statement
 
 # %% ../../nbs/240_cadquery_reader.ipynb #b53dee05

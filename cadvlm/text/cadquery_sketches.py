@@ -7,7 +7,7 @@ __all__ = ['read_mode']
 from ..cad.curves import Circle, Line, Loop, Profile
 from ..cad.sequence import Operation
 from .cadquery_arguments import (method, read_count, read_number, read_one_of, read_point, read_points)
-from .cadquery_geometry import (Region, arc_through, box_loop, chained, check_box, checked_curve,
+from .cadquery_geometry import (arc_through, box_loop, chained, check_box, checked_curve,
                                            closed_loops, combine_regions, moved, nested_profiles, positive, turned,
                                            united_region)
 from .cadquery_grammar import Rejection, spend

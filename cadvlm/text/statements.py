@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from .cadquery_arguments import given_values
 from .cadquery_grammar import Rejection, spend
-from .expressions import EXPRESSIONS, Measure, Record, Scope, bind, items, truth
+from .expressions import EXPRESSIONS, Measure, Scope, bind, items, truth
+from .functions import Record
 
 # %% ../../nbs/216_statements.ipynb #54e4e9a6
 _PER_STATEMENT = 2          # microseconds of work
@@ -31,8 +32,8 @@ def carry_out(statements: list[ast.stmt], scope: Scope) -> tuple | None:
     scope.spent['level'] += 1
     for node in statements:
         spend(scope.spent, 'work', _PER_STATEMENT)
+        if type(node) not in STATEMENTS: raise Rejection('not_allowed', 'assignments, calls, loops, functions', node=node)
         try: ending = STATEMENTS[type(node)](node, scope)
-        except KeyError: raise Rejection('not_allowed', 'assignments, calls, loops and functions', node=node) from None
         except Rejection as rejection:
             rejection.node = rejection.node or node
             raise
