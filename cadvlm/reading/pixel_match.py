@@ -115,6 +115,12 @@ class PixelMatch:
         return self.is_possible and self.doubt < _DOUBT
 
     @property
+    def share(self) -> float:
+        "Of the ink of all views, what agrees."
+        ink = {v: float(m.dark.sum()) for v, m in self.views.items()}
+        return sum(m.share*ink[v] for v, m in self.views.items())/max(1., sum(ink.values()))
+
+    @property
     def agreement(self) -> dict[str, dict[str, float]]:
         "The share of ink that agrees, by view."
         return {view: dict(ink=v.share) for view, v in self.views.items()}
