@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from .cadquery_arguments import METHODS, CqVector, apply, given_values
 from .cadquery_grammar import Rejection
-from .expressions import (BUILTINS, HARMLESS, NUMBERS, Array, Measure, SomeText, Unknown, checked, expression,
-                                     items, key_of, power, truth)
+from .expressions import (BUILTINS, HARMLESS, NUMBERS, Array, Measure, SomeText, Unknown, checked,
+                                     expression, items, key_of, power, truth)
 
 # %% ../../nbs/215_functions.ipynb #ecd60326
 _WRONG = (TypeError, ValueError, ZeroDivisionError, OverflowError, LookupError)

@@ -32,7 +32,7 @@ def carry_out(statements: list[ast.stmt], scope: Scope) -> tuple | None:
     scope.spent['level'] += 1
     for node in statements:
         spend(scope.spent, 'work', _PER_STATEMENT)
-        if type(node) not in STATEMENTS: raise Rejection('not_allowed', 'assignments, calls, loops, functions', node=node)
+        if type(node) not in STATEMENTS: raise Rejection('not_allowed', 'assignments, loops or functions', node=node)
         try: ending = STATEMENTS[type(node)](node, scope)
         except Rejection as rejection:
             rejection.node = rejection.node or node
