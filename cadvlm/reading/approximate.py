@@ -18,7 +18,7 @@ from ..cad.curves import Loop, Profile
 from ..cad.sequence import CadSequence, Extrude, Operation
 from ..cad.solid import build
 from ..errors import GeometryError
-from .adjust import Judge, adjusted, agreement
+from .adjust import Budget, Judge, adjusted, agreement
 from .cells import DEPTH, ReadingError
 from .levels import HIDDEN, PAPER, VISIBLE, Lines
 from .pixel_match import PixelMatch, match_pixels
@@ -215,7 +215,7 @@ def _with_cut(part, view, cut, shadows):
     return None if any(smaller) else longer
 
 # %% ../../nbs/598_approximate.ipynb #c9e340b9
-def with_cuts(part: CadSequence, cuts: list[tuple[str, Extrude]], judge: Judge, seconds: float) -> CadSequence:
+def with_cuts(part: CadSequence, cuts: list[tuple[str, Extrude]], judge: Judge, budget: Budget) -> CadSequence:
     """A part with the cuts that make its drawing agree best, one at a time.
 
     Parameters
@@ -225,15 +225,14 @@ def with_cuts(part: CadSequence, cuts: list[tuple[str, Extrude]], judge: Judge, 
         Candidates, with the view whose region each cuts.
     judge : callable
         How well a part agrees.
-    seconds : float
-        Of processor time, after which no other cut is tried.
+    budget : Budget
     """
-    end, best, shadows = time.process_time() + seconds, judge(part), _shadows(build(part))
+    best, shadows = judge(part), _shadows(build(part))
     while cuts:
         tried = []
         for cut in cuts:
-            if time.process_time() > end: break
             if (made := _with_cut(part, *cut, shadows)) is None: continue
+            if not budget.allows(): break
             tried.append((judge(made), made, cut))
         tried.sort(key=lambda t: -t[0])
         if not tried or tried[0][0] < best + _GAIN*(1 - best): break
@@ -246,7 +245,7 @@ _ENOUGH = 0.985             # of all ink; what agrees so well needs no cuts
 
 
 def approximate(rasters: Mapping[str, Raster], lines: Mapping[str, Lines], parts: Iterable[CadSequence] = (),
-                seconds: float = 3.) -> Answer[PixelMatch]:
+                drawings: int = 150) -> Answer[PixelMatch]:
     """A part whose drawing agrees with images as far as cuts and moved numbers can make it.
 
     Parameters
@@ -257,8 +256,8 @@ def approximate(rasters: Mapping[str, Raster], lines: Mapping[str, Lines], parts
         That were found; their levels are used.
     parts : iterable of CadSequence
         That were read, and may be nearly right.
-    seconds : float
-        Of processor time for cuts, and for numbers.
+    drawings : int
+        That are judged in search of cuts, and of numbers.
 
     Raises
     ------
@@ -270,7 +269,9 @@ def approximate(rasters: Mapping[str, Raster], lines: Mapping[str, Lines], parts
     found, levels = enclosed(rasters, lines)
     best, part = max(((agreement(p, rasters), p) for p in (hull(found), *parts)), key=lambda pair: pair[0])
     small = {v: halved(r) for v, r in rasters.items()}
-    if best < _ENOUGH: part = with_cuts(part, [*cuts_of(found, levels)], partial(agreement, rasters=small), seconds)
-    part = adjusted(part, partial(agreement, rasters=rasters), seconds)
+    if best < _ENOUGH:
+        cuts = [*cuts_of(found, levels)]
+        part = with_cuts(part, cuts, partial(agreement, rasters=small), Budget(drawings))
+    part = adjusted(part, partial(agreement, rasters=rasters), Budget(drawings))
     solid = build(part)
     return Answer(part, solid, match_pixels(solid, rasters))

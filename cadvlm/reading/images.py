@@ -52,9 +52,9 @@ def _determined(answer):
     return found.certified and len(different([answer, Answer(found.sequence, build(found.sequence), found.match)])) == 1
 
 
-def _approximation(views, lines, answers, error, start):
+def _approximation(views, lines, answers, error, drawings, start):
     "The reading where no answer is proven: the best of them and of the hull, made to agree better."
-    try: answers = [*answers, approximate(views, lines, [a.sequence for a in answers[:_BEST]])]
+    try: answers = [*answers, approximate(views, lines, [a.sequence for a in answers[:_BEST]], drawings)]
     except CadError as e: error = error or e
     if not answers: raise error
     best = max(answers, key=_merit)
@@ -62,12 +62,14 @@ def _approximation(views, lines, answers, error, start):
     return Reading(best.sequence, best.match, (), unique, time.perf_counter() - start)
 
 # %% ../../nbs/599_images.ipynb #4e12e8a2
-def read_rasters(rasters: Mapping[str, Raster]) -> Reading[PixelMatch]:
+def read_rasters(rasters: Mapping[str, Raster], drawings: int = 150) -> Reading[PixelMatch]:
     """Read a part from images of its front, top and right view.
 
     Parameters
     ----------
     rasters : dict of Raster
+    drawings : int
+        That are judged in search of an approximation, where no answer is proven.
 
     Returns
     -------
@@ -94,7 +96,8 @@ def read_rasters(rasters: Mapping[str, Raster]) -> Reading[PixelMatch]:
         if any(a.match.certified for a in answers): break
         if time.perf_counter() - start > _PATIENCE: break
     answers.sort(key=_merit, reverse=True)
-    if not answers or not answers[0].match.certified: return _approximation(views, lines, answers, error, start)
+    if not answers or not answers[0].match.certified:
+        return _approximation(views, lines, answers, error, drawings, start)
     possible = different([a for a in answers if a.match.is_possible])
     others, seconds = tuple(a.sequence for a in possible[1:]), time.perf_counter() - start
     unique = len(found) <= _MOST_SOLUTIONS and not others
