@@ -34,6 +34,9 @@ class Evaluate(Pooled):
                           'NAME_PROTOCOL.')
     seed: Seed = Field(0, description='Determines where points fall on surfaces, and the intervals.')
     timeout: Seconds = Field(3., description='Seconds for reading and building one prediction.')
+    execute: Flag = Field(
+        False, description='Run answers that extrudes cannot hold (fillets and the like) with CadQuery, in a process '
+                           'of its own with little time and memory: code of a network, with your rights.')
 
 # %% ../../nbs/800_measure_settings.ipynb #469a9172
 class Stats(Pooled):
