@@ -220,9 +220,10 @@ def test_proven_sheets_and_those_of_another_part():
     assert reading.certified
     rasters, _ = rasters_of(read_raster_sheet(draw_sheet(build(BLIND))))
     inks = {view: parted(r) for view, r in rasters.items()}
-    deeper = replace(BLIND, extrudes=(*BLIND.extrudes[:2], Extrude.between(Loop.circle(14, 90, 40), 8, 40, Operation.CUT)))
     filled = replace(BLIND, extrudes=BLIND.extrudes[::2])
-    larger = replace(BLIND, extrudes=(*BLIND.extrudes[:2], Extrude.between(Loop.circle(15, 90, 40), 10, 40, Operation.CUT)))
+    deeper, larger = (
+        replace(BLIND, extrudes=(*BLIND.extrudes[:2], Extrude.between(Loop.circle(r, 90, 40), z, 40, Operation.CUT)))
+        for r, z in ((14, 8), (15, 10)))
     assert match_sheet(build(BLIND), inks).certified
     assert not any(match_sheet(build(p), inks).certified for p in (deeper, filled, larger))
     assert all(likeness(build(p), inks) < likeness(build(BLIND), inks) for p in (deeper, filled, larger))

@@ -51,7 +51,7 @@ def measured(path):
     (code, certified), truth = row["value"], load_step(path.with_suffix(".step"))
     solid = build(decode(code, "cadquery"))
     found = {name: iou(truth, solid, align=align) for name, align in (("iou", "inertia"), ("iou_frame", "frame"))}
-    return common | found | dict(certified=certified)
+    return common | found | dict(certified=bool(certified))
 
 
 def summed(rows):
@@ -84,7 +84,8 @@ def main():
         if given.rows:
             with open(given.rows, "ab") as file:
                 for r in rows:
-                    file.write(orjson.dumps(dict(corpus=corpus) | r, option=orjson.OPT_APPEND_NEWLINE))
+                    row = dict(corpus=corpus) | r
+                    file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
         append("ortho2cad", [common | summed(rows)])
 
 

@@ -285,10 +285,9 @@ def _style(visible, hidden, counts, dark, beside):
     count = int(counts.sum())
     if not count: return (0 if np.median(dark) < 0.12 else UNCLEAR), 0
     if visible[counts].mean() >= 0.7: return VISIBLE, count
-    free = counts & ~beside
-    if free.sum() < 0.3*count: return UNCLEAR, count
-    share = hidden[free].mean()
+    share = hidden[counts].mean()
     if share >= 0.6: return HIDDEN, count
+    if (counts & ~beside).sum() < 0.3*count: return UNCLEAR, count
     return (UNCLEAR if max(share, visible[counts].mean()) > 0.3 else 0), count
 
 
@@ -308,11 +307,12 @@ def _line_pieces(curve, cuts, raster, axis, flags, dark) -> Iterator[Piece]:
     for low, high, style in zip(cuts[:-1], cuts[1:], styles): yield Piece(curve, float(low), float(high), style)
 
 
-def _pieces_along(ink, axis, net, black) -> Iterator[Piece]:
-    "Pieces of the lines of one axis; `black` is the visible ink of circles and slanted lines."
+def _pieces_along(ink, axis, net, black, beside) -> Iterator[Piece]:
+    "Pieces of the lines of one axis; `black` is the visible ink of circles and slanted lines, `beside` as below."
     raster, solid, dark = ink.raster, ink.solid[axis], ink.raster.across(axis)
     black = black if axis else np.ascontiguousarray(black.T)
-    rows, close = ink.dotted[axis] > 0.3, cv2.dilate(solid, np.ones((5, 1), np.uint8)) > 0.3
+    rows = ink.dotted[axis] > 0.3
+    close = cv2.dilate(np.maximum(solid, ink.dotted[axis]), np.ones((beside, 1), np.uint8)) > 0.3
     values, others = net.levels[axis], net.levels[1 - axis]
     middles = values*raster.scale + raster.middle[axis]
     for group in neighbours(middles, 1.5*raster.width + 0.3):
@@ -356,7 +356,7 @@ def _circle_pieces(ink, circle, angles, dots, other) -> list[Piece]:
     return [Piece(curve, float(a), float(b), style) for a, b, style in zip(ends[:-1], ends[1:], styles)]
 
 
-def _drawn(ink, seen, levels):
+def _drawn(ink, seen, levels, beside):
     "The pieces of all curves of a view with their styles, and the corners in which curves meet."
     raster, paper, dots = ink.raster, PAPER[ink.raster.view], cv2.dilate(ink.rest, _SQUARE)
     net = net_of(seen, (levels[paper[0]], levels[paper[1]]))
@@ -366,14 +366,15 @@ def _drawn(ink, seen, levels):
     curves = (Curve('slanted', (*a.tolist(), *b.tolist())) for a, b in net.slanted)
     slanted = [Piece(c, 0., 1., style) for c, style in zip(curves, net.styles)]
     black = visible(rounds(np.zeros_like(raster.dark)) + slanted)
-    lines = [p for axis in (0, 1) for p in _pieces_along(ink, axis, net, black)]
+    lines = [p for axis in (0, 1) for p in _pieces_along(ink, axis, net, black, beside)]
     return lines + rounds(visible(lines + slanted)) + slanted, net.corners
 
 # %% ../../nbs/591_dotted.ipynb #f5c36245
 _NEAR = 0.25                # units within which measured values are one level
 
 
-def dotted_lines(inks: Iterable[Ink], half: np.ndarray) -> tuple[dict[str, Lines], list[np.ndarray]]:
+def dotted_lines(inks: Iterable[Ink], half: np.ndarray,
+                 beside: int = 5) -> tuple[dict[str, Lines], list[np.ndarray]]:
     """The lines of three views in which hidden lines are dotted.
 
     Parameters
@@ -382,6 +383,8 @@ def dotted_lines(inks: Iterable[Ink], half: np.ndarray) -> tuple[dict[str, Lines
         Front, top and right.
     half : (3,) float
         Half the size of the part, in frame units.
+    beside : int
+        Rows of pixels around a line in which another line is unclear.
 
     Returns
     -------
@@ -391,4 +394,4 @@ def dotted_lines(inks: Iterable[Ink], half: np.ndarray) -> tuple[dict[str, Lines
     inks = list(inks)
     views = [seen_in(i, half) for i in inks]
     levels = [np.unique(np.clip(l, -h, h)) for l, h in zip(solve_levels(views, _NEAR), half)]
-    return {i.raster.view: joined_lines(*_drawn(i, v, levels)) for i, v in zip(inks, views)}, levels
+    return {i.raster.view: joined_lines(*_drawn(i, v, levels, beside)) for i, v in zip(inks, views)}, levels

@@ -70,7 +70,7 @@ def match_sheet(solid: Solid, inks: Mapping[str, Ink]) -> PixelMatch:
     """
     views = {v: _compared(i, project(solid, cast(ViewName, v))) for v, i in inks.items()}
     displaced = max((1 - views[v].share)*i.raster.width/2/i.raster.scale for v, i in inks.items())
-    return PixelMatch(views, displaced*solid.manifold.surface_area()/solid.manifold.volume())
+    return PixelMatch(views, float(displaced*solid.manifold.surface_area()/solid.manifold.volume()))
 
 # %% ../../nbs/598_sheet_image.ipynb #c3a9a890
 def _unlikeness(ink: Ink, drawing: Drawing) -> float:
@@ -91,18 +91,21 @@ def likeness(solid: Solid, inks: Mapping[str, Ink]) -> float:
     return 1 - float(np.mean([_unlikeness(i, project(solid, cast(ViewName, v))) for v, i in inks.items()]))
 
 # %% ../../nbs/598_sheet_image.ipynb #6c7b8380
-_WELDS = 0.002, 0.02, 0.08  # units within which coordinates are one, tried in turn
+# rows around a line in which another one is unclear, and units within which coordinates are one, tried in turn
+_ATTEMPTS = (5, (0.002, 0.02, 0.08)), (7, (0.002,)), (5, (0.7,))
 _GAP = 0.6                  # units that an end may stop short
-_MOST_SOLUTIONS = 6
-_SECONDS = 8.               # of processor time for the answers of the solver
+_MOST_SOLUTIONS, _MOST_EXTRUDES = 6, 24     # a compromise of more extrudes is nobody's part, and slow to build
+_SECONDS, _ENOUGH = 8., 3.  # of processor time for the answers of the solver, and after which no others are sought
 _GOOD, _BROKEN = 0.93, 0.015    # likeness that needs no other answer, and what a compromise counts less
+_WORST = 0.3                # what the worst view's share of ink counts beside likeness
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    "A part, how much it looks like the sheet, and whether all lines agree with it."
+    "A part, how much it looks like the sheet, how good it is beside others, and whether all lines agree with it."
     answer: Answer[PixelMatch]
     likeness: float
+    rank: float
     whole: bool
 
     @property
@@ -111,33 +114,41 @@ class _Candidate:
 
 def _candidate(sequence, inks, whole):
     solid = build(sequence)
-    seen = likeness(solid, inks) - (0 if whole else _BROKEN)
-    return _Candidate(Answer(sequence, solid, match_sheet(solid, inks)), seen, whole)
+    seen, match = likeness(solid, inks), match_sheet(solid, inks)
+    worst = min(v.share for v in match.views.values())
+    return _Candidate(Answer(sequence, solid, match), seen, seen + _WORST*worst - (0 if whole else _BROKEN), whole)
 
 
-def _solved(lines, inks) -> Iterator[_Candidate]:
-    "Parts that the solver finds; more of them the further apart coordinates may be that are one."
-    for weld in _WELDS:
-        count = 0
-        with suppress(ReadingError):
-            cells = Cells(lines, weld, gap=_GAP)
-            for solution in islice(solutions(cells), _MOST_SOLUTIONS + 1):
-                with suppress(CadError):
-                    yield _candidate(sequence_of(cells, solution.material), inks, not solution.unexplained)
-                    count += 1
-        if count: return
+def _solved(lines, inks, weld) -> Iterator[_Candidate]:
+    "Parts that the solver finds where coordinates that are so far apart are one."
+    with suppress(ReadingError):
+        cells = Cells(lines, weld, gap=max(_GAP, weld))
+        for solution in islice(solutions(cells), _MOST_SOLUTIONS + 1):
+            with suppress(CadError):
+                sequence, whole = sequence_of(cells, solution.material), not solution.unexplained
+                if whole or len(sequence.extrudes) <= _MOST_EXTRUDES: yield _candidate(sequence, inks, whole)
 
 
-def _candidates(inks, half) -> list[_Candidate]:
-    "All answers for a sheet, the best first."
-    found, levels = [], [np.array((-h, h)) for h in half]
+def _is_good(found): return any(c.whole and c.likeness > _GOOD for c in found)
+
+
+def _candidates(inks, half) -> tuple[list[_Candidate], bool]:
+    "`(all answers for a sheet, the best first; was the solver heard out?)`"
+    found, levels, start = [], [np.array((-h, h)) for h in half], time.process_time()
+    complete = False
     with suppress(CadError), time_limit(_SECONDS):
-        lines, levels = dotted_lines(inks.values(), half)
-        for candidate in _solved(lines, inks): found.append(candidate)
-    if max((c.likeness for c in found), default=0.) < _GOOD:
+        for beside, welds in _ATTEMPTS:
+            if _is_good(found) or found and time.process_time() - start > _ENOUGH: break
+            lines, levels = dotted_lines(inks.values(), half, beside)
+            for weld in welds:
+                before = len(found)
+                for candidate in _solved(lines, inks, weld): found.append(candidate)
+                if len(found) > before: break
+        complete = True
+    if not _is_good(found):
         with suppress(CadError):
             found.append(_candidate(hull({v: i.raster for v, i in inks.items()}, half, levels), inks, False))
-    return sorted(found, key=lambda c: (c.certified, c.likeness), reverse=True)
+    return sorted(found, key=lambda c: (c.certified, c.rank), reverse=True), complete
 
 # %% ../../nbs/598_sheet_image.ipynb #6fbfec37
 _SIDE = 800                 # pixels of the side of a sheet for which lines and dots are understood
@@ -176,11 +187,11 @@ def read_sheet_image(image: Any) -> tuple[Reading[PixelMatch], RasterSheet]:
     start, sheet = time.perf_counter(), read_raster_sheet(_at_size(image))
     rasters, half = rasters_of(sheet)
     inks = {v: parted(r) for v, r in rasters.items()}
-    found = _candidates(inks, half)
+    found, complete = _candidates(inks, half)
     if not found: raise ReadingError('contradictory_views', '', 'no part has these three views')
     best = found[0]
     possible = different([c.answer for c in found if c.whole and c.answer.match.is_possible])
     others = tuple(a.sequence for a in possible if a.sequence is not best.answer.sequence) if best.certified else ()
-    unique = best.whole and not others and len(found) <= _MOST_SOLUTIONS
+    unique = complete and best.whole and not others and len(found) <= _MOST_SOLUTIONS
     seconds = time.perf_counter() - start
     return Reading(best.answer.sequence, best.answer.match, others, unique, seconds), sheet

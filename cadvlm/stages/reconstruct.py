@@ -168,7 +168,7 @@ def _read_images(dataset, id):
     reading = read_rasters(_rasters_of(dataset, id))
     return reading.sequence, reading, reading.alternatives, dict(seconds=reading.seconds)
 
-
+# %% ../../nbs/695_reconstruct_command.ipynb #85f1a695
 def _read_image(files):
     "What `_read_files` returns for an image of a sheet; None for other files."
     if len(files) > 1 or files[0].suffix.lower() not in _PIXELS: return None
