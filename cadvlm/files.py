@@ -6,6 +6,7 @@ __all__ = ['is_id', 'check_id', 'shard_path', 'parse_json', 'read_json', 'read_j
            'write_json_list']
 
 # %% ../nbs/010_files.ipynb #424cb487
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -138,8 +139,10 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
     try:
         with open(part, 'xb') as f: yield f
         os.replace(part, path)
-    except BaseException:
+    except BaseException as e:
         part.unlink(missing_ok=True)
+        if isinstance(e, OSError) and (e.errno in (errno.ENOSPC, errno.EDQUOT) or e.filename == str(part)):
+            e.filename = str(path)                          # which one was to be written
         raise
 
 # %% ../nbs/010_files.ipynb #137048e5

@@ -1,6 +1,7 @@
 """What the tests share: folders that are made once, real parts that are read and built once; and how tests that run
 side by side are shared out."""
 
+import gc
 import os
 import shutil
 from functools import lru_cache
@@ -40,6 +41,12 @@ def group(nodeid):
 def pytest_collection_modifyitems(items):
     place = {name: k - len(FIRST) for k, name in enumerate(FIRST)}
     items.sort(key=lambda item: item.path.stem in APART or place.get(group(item.nodeid), 0))
+
+
+def pytest_collection_finish():
+    "What has been imported stays: a collection of garbage that looks at all of it takes half a second."
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -543,6 +543,45 @@ def shelves(n, m):
     )
 
 
+# --- short programs with loops ---
+
+
+def looped(n, step, start=".box(200, 200, 20)"):
+    "One step again and again."
+    return code([f"r = cq.Workplane('XY'){start}", f"for i in range({n}):", f"    r = {step}"])
+
+
+def holes_in_a_loop(n, m):
+    return looped(n, f"r.faces('>Z').workplane().center(i*0.37, 0).rarray(180/{m}, 180/{m}, {m}, {m}).hole(90/{m})")
+
+
+def posts_on_posts(n):
+    "Each on the highest face of those before."
+    return looped(n, "r.faces('>Z').workplane().rarray(9, 9, 3, 3).circle(4 - i*0.01).extrude(2)")
+
+
+def turned_in_a_loop(n, verb, angle):
+    slot = "cq.Workplane('YZ').slot2D(150, 9).extrude(90, both=True)"
+    return looped(n, f"r.{verb}({slot}.rotate((0, 0, 0), (1, 2, 3), i*{angle}))")
+
+
+def mirrored_and_turned(n):
+    "Solids that double."
+    return looped(n, "r.rotate((9, 3, 1), (1, 2, 3), 17).mirror('XZ', union=True)", ".polygon(30, 90).extrude(9)")
+
+
+def polar_patterns(n, m):
+    places = f"r.faces('>Z').workplane().polarArray(20 + i*70/{n}, i*3, 360, {m})"
+    return looped(n, f"{places}.rect(9, 2).cutThruAll()", ".circle(100).extrude(9)")
+
+
+def listed_outline(n, turns):
+    "A long outline that a comprehension makes."
+    point = f"((20 + 70*i/{n})*math.cos(i*{turns}), (20 + 70*i/{n})*math.sin(i*{turns}))"
+    lines = f"p = [{point} for i in range({n})]", "r = cq.Workplane('XY').polyline(p).close().extrude(9)"
+    return code(["import math", *lines])
+
+
 def hostile_rows(n, kind, seed=0):
     "Tables of DeepCAD."
     rng, rows = random.Random(seed), []
@@ -664,5 +703,11 @@ def programs():
     add(woven, (10,), (40,), (100,), (240,))
     add(rods, (10, 30, 50, 0.4), (25, -45, 54.7, 0.2), (38, 30, 50, 0.4), (38, -45, 54.7, 0.2))
     add(shelves, (10, 4), (20, 8), (40, 5), (300, 2))
+    add(holes_in_a_loop, (5, 10), (40, 4), (200, 1), (3, 40), (300, 3))
+    add(posts_on_posts, (10,), (50,), (400,))
+    add(turned_in_a_loop, *[(n, v, a) for n in (10, 60, 240) for v in ("union", "cut") for a in (0.01, 7)])
+    add(mirrored_and_turned, (2,), (4,), (8,), (60,))
+    add(polar_patterns, (3, 24), (20, 24), (100, 5), (2, 1000))
+    add(listed_outline, (100, 0.3), (1000, 0.02), (2000, 0.31), (4999, 0.01))
     add(hostile_rows, *[(n, k) for n in (10, 28) for k in ("circles", "skew", "lines", "arcs")])
     return made

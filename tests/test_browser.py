@@ -82,17 +82,50 @@ def address(site):
 
 
 @pytest.fixture(scope="session")
-def browser():
+def playwright():
     with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
+        yield playwright
 
 
-def watched(browser, address, viewport=DESKTOP, **options):
+def browser_with(playwright, *flags):
+    chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *flags])
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture(scope="session")
+def flat(playwright):
+    "A browser without 3-D, which lays out a page in half the time."
+    yield from browser_with(playwright, "--disable-gpu")
+
+
+@pytest.fixture(scope="session")
+def solid(playwright):
+    "A browser with 3-D, drawn by the processor."
+    yield from browser_with(playwright, "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+def opened(browser):
+    "`open(**options)`: a page that is closed when the test ends; a scene in it would be drawn on and on."
+    pages = []
+    yield lambda **options: pages.append(browser.new_page(**dict(viewport=DESKTOP) | options)) or pages[-1]
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def flat_page(flat):
+    yield from opened(flat)
+
+
+@pytest.fixture
+def solid_page(solid):
+    yield from opened(solid)
+
+
+def watched(page, address):
     "A page, and the list of what goes wrong in it: errors, and requests to other hosts."
-    page, troubles = browser.new_page(viewport=viewport, **options), []
+    troubles = []
     page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
     page.on("console", lambda m: m.type == "error" and troubles.append(f"console: {m.text} {m.location}"))
     ours = (address, "data:", "blob:", "about:")
@@ -142,16 +175,26 @@ def changed(a, b):
 # Texts of a page that are too faint on what lies behind them: contrast below 4.5 (WCAG 2), opacity included.
 FAINT = r"""() => {
     const pen = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});
+    const known = new Map(), behind = new Map([[null, {paper: [255, 255, 255], opacity: 1}]]);
     const channels = color => {
+        if (known.has(color)) return known.get(color);
         pen.clearRect(0, 0, 1, 1);
         pen.fillStyle = color;
         pen.fillRect(0, 0, 1, 1);
         const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data;
-        return [r, g, b, a / 255];
+        known.set(color, [r, g, b, a / 255]);
+        return known.get(color);
     };
     const over = (top, below) => below.map((x, i) => top[3] * top[i] + (1 - top[3]) * x);
     const light = color => color.map(x => (x /= 255) <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4)
         .reduce((sum, x, i) => sum + x * [.2126, .7152, .0722][i], 0);
+    const under = element => {
+        if (behind.has(element)) return behind.get(element);
+        const above = under(element.parentElement), style = getComputedStyle(element);
+        const paper = over(channels(style.backgroundColor), above.paper);
+        behind.set(element, {paper, opacity: above.opacity * style.opacity});
+        return behind.get(element);
+    };
     const found = {}, texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
         const node = texts.currentNode, element = node.parentElement, range = document.createRange();
@@ -159,10 +202,7 @@ FAINT = r"""() => {
         const box = range.getBoundingClientRect();
         const shown = element.checkVisibility({checkVisibilityCSS: true, checkOpacity: true});
         if (!node.textContent.trim() || !box.width || !box.height || !shown) continue;
-        const above = [];
-        for (let e = element; e; e = e.parentElement) above.unshift(getComputedStyle(e));
-        let paper = [255, 255, 255], opacity = 1;
-        for (const style of above) { paper = over(channels(style.backgroundColor), paper); opacity *= +style.opacity; }
+        const {paper, opacity} = under(element);
         const name = element instanceof SVGElement ? 'fill' : 'color', own = getComputedStyle(element)[name];
         const ink = channels(own);
         const a = light(over([...ink.slice(0, 3), ink[3] * opacity], paper)), b = light(paper);
@@ -176,61 +216,67 @@ FAINT = r"""() => {
 SHADE = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0) / 3"
 
 
-def test_every_page_loads_by_itself_and_fits_a_phone(site, address, browser, screenshots):
-    page, troubles = watched(browser, address)
+def is_of(scheme, page):
+    return page.evaluate(SHADE) > 230 if scheme == "light" else page.evaluate(SHADE) < 70
+
+
+def test_every_page_loads_by_itself_and_fits_a_phone(site, address, flat_page, solid_page, screenshots):
     names = sorted(p.relative_to(site).as_posix() for p in site.rglob("*.html"))
     assert {"index.html", "start.html", "validation.html", "explore.html", "api.html"} <= set(names)
     scenes = [name for name in names if name.startswith("scenes/")]
-    names = [name for name in names if name not in scenes[2:]]  # all are the same page around another part
+    page, troubles = watched(flat_page(viewport=PHONE), address)
     wide = []
-    for name in names:
-        page.set_viewport_size(DESKTOP)
+    for name in sorted(set(names) - set(scenes)):
         page.goto(f"{address}/{name}", wait_until="load")
-        if name not in scenes:
-            page.set_viewport_size(PHONE)
-            if page.evaluate("document.documentElement.scrollWidth") > PHONE["width"] + 1:
-                wide.append(name)
+        if page.evaluate("document.documentElement.scrollWidth") > PHONE["width"] + 1:
+            wide.append(name)
         if name in ("index.html", "explore.html", "drawing.html"):
             page.screenshot(path=screenshots / f"{name.removesuffix('.html')}_phone.png")
     assert not wide and not troubles
+    page, troubles = watched(solid_page(), address)
+    for name in scenes[:2]:  # all are the same page around another part
+        page.goto(f"{address}/{name}", wait_until="load")
+    assert not troubles
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out(address, browser, screenshots, scheme):
-    page, faint = browser.new_page(viewport=DESKTOP, color_scheme=scheme, reduced_motion="reduce"), {}
+def test_text_stands_out(address, flat_page, screenshots):
+    page, faint = flat_page(reduced_motion="reduce"), {}
+    page, troubles = watched(page, address)
     for name in ("index", "start", "my_drawing", "my_model", "evaluate", "page", "explore", "validation", "api"):
         page.goto(f"{address}/{name}.html", wait_until="load")
-        page.screenshot(path=screenshots / f"{name}_{scheme}.png")
-        assert page.evaluate(SHADE) > 230 if scheme == "light" else page.evaluate(SHADE) < 70
-        if found := page.evaluate(FAINT):
-            faint[name] = found
-    assert not faint
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.screenshot(path=screenshots / f"{name}_{scheme}.png")
+            assert is_of(scheme, page)
+            if found := page.evaluate(FAINT):
+                faint[name, scheme] = found
+    assert not faint and not troubles
 
 
-def test_faint_text_is_found(browser):
-    page = browser.new_page()
+def test_faint_text_is_found(flat_page):
+    page = flat_page()
     drawn = "<svg width=99 height=99><text y=20 fill='#ccc'>drawn</text><text y=50>dark</text></svg>"
     written = "<p style='color: #777; background: #888'>faint</p><p style='opacity: .3'>pale</p><p>clear</p>"
     page.set_content(written + drawn)
     assert [line.rpartition(": ")[2] for line in page.evaluate(FAINT)] == ["faint", "pale", "drawn"]
 
 
-def test_code_of_the_front_page_is_all_in_sight(address, browser):
-    page = browser.new_page(viewport=DESKTOP)
+def test_code_of_the_front_page_is_all_in_sight(address, flat_page):
+    page = flat_page()
     page.goto(f"{address}/index.html", wait_until="load")
     hidden = "[...document.querySelectorAll('pre')].filter(pre => pre.scrollWidth > pre.clientWidth + 1).length"
     assert page.locator("pre").count() > 5 and page.evaluate(hidden) == 0
 
 
-def test_the_scheme_can_be_switched(address, browser):
-    page = browser.new_page(viewport=DESKTOP, color_scheme="light")
+def test_the_scheme_can_be_switched(address, flat_page):
+    page = flat_page(color_scheme="light")
     page.goto(f"{address}/index.html")
     page.locator(".quarto-color-scheme-toggle:visible").first.click()
-    assert page.evaluate(SHADE) < 70
+    assert is_of("dark", page)
 
 
-def test_search_finds_project(address, browser, screenshots):
-    page, troubles = watched(browser, address)
+def test_search_finds_project(address, flat_page, screenshots):
+    page, troubles = watched(flat_page(), address)
     page.goto(f"{address}/index.html", wait_until="load")
     opener = page.locator("#quarto-search button:visible, .aa-DetachedSearchButton:visible")
     if opener.count():
@@ -244,8 +290,8 @@ def test_search_finds_project(address, browser, screenshots):
     assert not troubles
 
 
-def test_scene_of_the_site_can_be_turned(address, browser, screenshots):
-    page, troubles = watched(browser, address)
+def test_scene_of_the_site_can_be_turned(address, solid_page, screenshots):
+    page, troubles = watched(solid_page(), address)
     page.goto(f"{address}/explore.html", wait_until="load")
     frame = page.locator("iframe.scene").first
     frame.scroll_into_view_if_needed()
@@ -269,25 +315,27 @@ def pages(tmp_path_factory):
     return {name: folder / f"{name}.html" for name in ("demo/index", "report", "read/index")}
 
 
-@pytest.mark.parametrize("viewport, scheme", [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")])
 @pytest.mark.parametrize("name", ["demo/index", "report", "read/index"])
-def test_pages_of_commands_can_be_read_everywhere(pages, browser, screenshots, name, viewport, scheme):
-    page, troubles = watched(browser, "file:", viewport, color_scheme=scheme, reduced_motion="reduce")
+def test_pages_of_commands_can_be_read_everywhere(pages, flat_page, screenshots, name):
+    page, troubles = watched(flat_page(reduced_motion="reduce"), "file:")
     page.goto(pages[name].as_uri(), wait_until="load")
-    page.screenshot(path=screenshots / f"{name.partition('/')[0]}_{viewport['width']}_{scheme}.png", full_page=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"] + 1
-    assert page.evaluate(SHADE) > 230 if scheme == "light" else page.evaluate(SHADE) < 70
-    assert page.locator("img:visible, svg:visible").count() > 2 and page.locator("h2").count() > 1
-    assert not page.evaluate(FAINT) and not troubles
+    for viewport, scheme in ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")):
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=scheme)
+        page.screenshot(path=screenshots / f"{name.partition('/')[0]}_{viewport['width']}_{scheme}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"] + 1
+        assert is_of(scheme, page) and not page.evaluate(FAINT), (viewport, scheme)
+        assert page.locator("img:visible, svg:visible").count() > 2 and page.locator("h2").count() > 1
+    assert not troubles
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_of_a_chart_stands_out(browser, screenshots, scheme):
+def test_text_of_a_chart_stands_out(flat_page, screenshots, scheme):
     "The curves of a training are on the report of a dataset on which a model was trained."
     from cadvlm.app.page import chart
     from cadvlm.app.page import page as page_of
 
-    page = browser.new_page(viewport=PHONE, color_scheme=scheme)
+    page = flat_page(viewport=PHONE, color_scheme=scheme)
     levels = {"shuffled images": [2.8] * 3, "n-gram": [2.9] * 3}
     curves = {"training": [2.5, 1.5, 1.2], "validation": [2.7, 1.9, 1.7]} | levels
     page.set_content(page_of("Training", "A chart.", chart(curves, "loss by epoch, nats/token")))
@@ -335,8 +383,8 @@ def lab(root, tmp_path):
         server.wait(20)
 
 
-def test_lab_shows_a_part_in_3d(lab, browser, screenshots):
-    page, errors = browser.new_page(viewport=DESKTOP), []
+def test_lab_shows_a_part_in_3d(lab, solid_page, screenshots):
+    page, errors = solid_page(), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto(f"{lab}/lab/tree/part.ipynb")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=30000)

@@ -608,7 +608,7 @@ def test_evaluation_summary_counts_causes_of_invalid_predictions(sequences, data
         in_metres(IDS[2]),
         in_metres(IDS[3]),
         code[IDS[4]] + "r = r.edges('|Z').fillet(2)",
-        "for i in range(3): print(i)",
+        "with open('a') as f: print(f)",
         code[IDS[6]][:-15],
         "I cannot read this drawing.",
         "",
@@ -618,9 +618,9 @@ def test_evaluation_summary_counts_causes_of_invalid_predictions(sequences, data
     predictions = written(tmp_path / "said.jsonl", [dict(id=i, code=c, language="cadquery") for i, c in zip(IDS, said)])
     table = evaluate(predictions, dataset.path, workers=1).set_index("id")
     made = summarize(table.reset_index())
-    assert made["invalid"] == dict(outside_the_language=2, broken=2, not_answered=2) and made["taken_from"] == dict(
-        fence=1, text=1
-    )
+    assert made["invalid"] == dict(not_read=1, broken=2, not_answered=2) and made["outside_language"] == 1
+    assert made["invalid_ratio"] == sum(made["invalid"].values()) / made["samples"] == 5 / 12
+    assert made["taken_from"] == dict(fence=1, text=1)
     assert table.unsupported.fillna(False).tolist() == [False] * 4 + [True] * 2 + [
         False
     ] * 6 and table.taken_from.dropna().tolist() == ["fence", "text"]
@@ -631,6 +631,22 @@ def test_evaluation_summary_counts_causes_of_invalid_predictions(sequences, data
     )
     assert main(["evaluate", str(predictions), str(dataset.path), "--workers", "1"]) in (0, None)
     assert "--protocol cadrille" in capsys.readouterr().out
+
+
+@pytest.mark.occ
+def test_answers_outside_of_the_language_are_executed_on_request(sequences, dataset, tmp_path):
+    pytest.importorskip("cadquery", reason="needs CadQuery: pip install cadvlm[cad]")
+    code = encode(sequences[IDS[0]])
+    said = [code + "r = r.edges().fillet(0.01)", code + "r = r.edges().fillet(1e6)", code + "open('/etc/passwd')"]
+    rows = [dict(id=i, code=c, language="cadquery") for i, c in zip(IDS, said)]
+    for execute in (False, True):
+        table = evaluate(rows, dataset.path, workers=1, only_answered=True, execute=execute)
+        table = table.set_index("id").loc[IDS[:3]]
+        made = summarize(table.reset_index())
+        assert (made["outside_language"], made["executed"]) == ((0, 2) if execute else (2, 0))
+        assert table.executed.fillna(False).tolist() == [execute, execute, False]
+    assert table.valid.tolist() == [True, False, False] and table.iou[IDS[0]] > 0.9
+    assert table.reason[IDS[1]] == "execution_failed"
 
 
 def test_lone_surrogate_is_an_invalid_prediction(sequences, dataset, tmp_path):

@@ -65,7 +65,7 @@ PLACES = [
     "duplicates.json",
     "failures.jsonl",
     "SHA256SUMS",
-    "parquet/mine.parquet",
+    "data/mine.parquet",
     "cad_json/a/b.json",
     f"cad_json/0000/{ID}.json",
     "logs/extraction.log",
@@ -133,7 +133,7 @@ STAGES = {
             "val.json",
             "test.json",
             "tinyllava_metadata.json",
-            "parquet/train-00000-of-00001.parquet",
+            "data/train-00000-of-00001.parquet",
             "logs/conversion.jsonl",
         ],
     ),
@@ -214,14 +214,14 @@ def test_only_recorded_files_are_removed(dataset, corpus):
         f"cad_json/0001/{first}.json",
         "cad_json/0000/notes.json",
         "cad_json/mine.json",
-        "parquet/mine.parquet",
+        "data/mine.parquet",
         "images/0000/holiday_front.png.0123abcd.part",
         "cad_json/0000/99999999.json.0123abcd.part",
         "report.part",
         "logs/mine.txt",
     )
     for flags in (
-        ["--train-size", "3", "--views", "front", "iso", "--format", "parquet"],
+        ["--train-size", "3", "--views", "front", "iso", "--format", "messages"],
         ["--train-size", "8", "--views", "top", "sheet", "--size", "80"],
         ["--train-size", "8", "--seed", "3"],
     ):
@@ -246,7 +246,7 @@ def test_only_recorded_files_are_removed(dataset, corpus):
     assert (
         sum(n.endswith(".png") for n in own) == 3 * 10
         and sum(n.startswith("cad_json") for n in own) == 10
-        and not any(n.startswith("parquet") for n in own)
+        and not any(n.startswith("data/") for n in own)
     )
 
 
@@ -261,8 +261,8 @@ def test_foreign_part_or_image_stops_the_stage(dataset, corpus):
     path.unlink()
     (image,) = plant(dataset.path, f"images/0000/{dataset.ids[0]}_iso.png")
     assert reason(render, dataset.path, views=("front", "iso"), **TINY) == "not_ours" and image.read_bytes() == MINE
-    (table,) = plant(dataset.path, "parquet/train-00000-of-00001.parquet")
-    assert reason(convert, dataset.path, format="parquet", workers=1) == "not_ours" and table.read_bytes() == MINE
+    (table,) = plant(dataset.path, "data/train-00000-of-00001.parquet")
+    assert reason(convert, dataset.path, format="messages", workers=1) == "not_ours" and table.read_bytes() == MINE
     assert render(dataset.path, **TINY).made == 10 and image.read_bytes() == MINE
 
 

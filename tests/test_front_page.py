@@ -14,9 +14,10 @@ import cv2
 import pandas as pd
 import pytest
 
-from cadvlm.app.cli import main
+from cadvlm.app.cli import app, main, shipped
 from cadvlm.files import read_json
 from cadvlm.settings.stages import SCALES
+from conftest import ROOT
 
 FULL = os.environ.get("CADVLM_FRONT_PAGE") == "full"
 FEWER = {"train": ["--steps", "60", "--turns", "2", "--device", "cpu"]}          # flags behind a command as it stands
@@ -159,6 +160,28 @@ def test_pages_name_tests_that_are_there(root):
     pages = [*(root / "nbs").glob("*.ipynb"), root / "CONTRIBUTING.md", root / "Makefile"]
     named = {(page.name, name) for page in pages for name in re.findall(r"\btest_\w+\.py", page.read_text("utf-8"))}
     assert named and not [pair for pair in named if not (root / "tests" / pair[1]).is_file()]
+
+
+def typed_on(page):
+    "Words behind `cadvlm`, or behind `-m cadvlm`, of the commands on a page; a prompt and a comment are none."
+    cells = json.loads(page.read_text("utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    lines = [line for line in commands(text) if re.match(r"cadvlm |.* -m cadvlm", line) and "…" not in line]
+    return [re.sub(r"^(cadvlm|.* -m cadvlm) ", "", line).split() for line in lines]
+
+
+PAGES = sorted(page for page in (ROOT / "nbs").glob("*.ipynb") if typed_on(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_on_a_page_can_be_typed(page):
+    "Each names a command, its arguments and flags that there are."
+    for words in typed_on(page):
+        if "--config" in words:
+            k = words.index("--config")
+            assert shipped(words[k + 1]).is_file() or words[k + 1] == "settings.yaml", words
+            words = words[:k] + words[k + 2:]
+        app.parse_args(words, exit_on_error=False, print_error=False)
 
 
 ANSWERS = {"likeliest": "the likeliest text", "chosen of 16": "the best of 16 by its drawing",

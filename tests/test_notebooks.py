@@ -24,7 +24,8 @@ def module(path):
 
 
 def chapters():
-    for path in sorted(nbglob(get_config().nbs_path, as_path=True)):
+    "The last ones first: they take longest, and in the end no process waits for another."
+    for path in sorted(nbglob(get_config().nbs_path, as_path=True), reverse=True):
         yield pytest.param(path, id=path.stem, marks=() if module(path) in LIGHT else pytest.mark.slow)
 
 

@@ -172,8 +172,8 @@ def check_difficult(rows):
     expected = {  # the reason code, and what the message says of the cause
         "0005": ("crashed", "3"),
         "0009": ("crashed", "SIGSEGV"),
-        "0013": ("timeout", "1 s"),  # four times the limit, when it is alone
-        "0021": ("timeout", "1 s"),
+        "0013": ("timeout", "0.4 s"),  # four times the limit, when it is alone
+        "0021": ("timeout", "0.4 s"),
         "0022": ("internal_error", "ValueError: a mistake of ours"),
     }
     assert {r["id"]: r["reason"] for r in rows.failures} == {id: code for id, (code, _) in expected.items()}
@@ -189,7 +189,7 @@ IDS = [f"{i:04}" for i in range(30)]
 
 def test_part_that_crashes_or_hangs_is_one_failure(tmp_path, capfd):
     with Journal(tmp_path / "run.jsonl", {}) as journal:
-        check_difficult(run(name, IDS, journal, workers=2, timeout=0.25))
+        check_difficult(run(name, IDS, journal, workers=2, timeout=0.1))
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -304,7 +304,7 @@ def test_sleeping_part_meets_a_wall_clock_limit(tmp_path, workers):
 @pytest.mark.cluster
 def test_part_that_crashes_or_hangs_on_a_cluster(scheduler, tmp_path):
     with Journal(tmp_path / "run.jsonl", {}) as journal:
-        check_difficult(run(name, IDS, journal, timeout=0.25, scheduler=scheduler))
+        check_difficult(run(name, IDS, journal, timeout=0.1, scheduler=scheduler))
 
 
 def test_worker_killed_once_loses_no_part(tmp_path):

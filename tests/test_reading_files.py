@@ -26,6 +26,7 @@ from cadvlm.reading.sheet import mirrored, read_drawing
 from cadvlm.reading.sheet_files import sheet_file
 from cadvlm.reading.strokes import THREE, Stroke
 from cadvlm.reading.understand import understand
+from cadvlm.synth.histories import part as synthetic_part
 from cadvlm.text.language import decode, encode
 
 EVERY = 26  # of 821 files in order of their ids: 31 with a solid
@@ -366,6 +367,17 @@ def test_commands_draw_and_match(real_parts, tmp_path, capsys):
     assert main(["match", str(other), str(one)]) == 2
     shown = capsys.readouterr()
     assert "they match" in shown.out and "they do not match" in shown.out and "unknown_suffix" in shown.err
+    assert shown.out.count("left view in first angle") == 2
+
+
+@pytest.mark.parametrize("angle, how", [("first", "left view in first angle"), ("third", "right view in third angle")])
+def test_part_that_does_not_match_is_compared_in_the_most_probable_way(angle, how, tmp_path):
+    "Two plates of nearly one size: other ways to understand the sheets agree as little."
+    plates = [synthetic_part(seed=0, index=k) for k in (18, 61)]
+    for one, other in (plates, plates[::-1]):
+        (tmp_path / "sheet.svg").write_bytes(sheet_file(lay_out(build(one), angle=angle), ".svg"))
+        found = match(other, tmp_path / "sheet.svg")
+        assert not found.certified and str(found.hypothesis).endswith(how)
 
 
 def test_a_step_file_matches_its_drawing(shared, tmp_path):

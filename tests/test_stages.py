@@ -200,14 +200,14 @@ def opened(folder, cache):
 def test_load_dataset_opens_the_folder(dataset, monkeypatch, tmp_path, capsys):
     "The card says which files are which split, is one of the dataset's own files, and says no more than is known."
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert main(["convert", str(dataset.path), "--format", "parquet", "--workers", "1"]) == 0
+    assert main(["convert", str(dataset.path), "--format", "messages", "--workers", "1"]) == 0
     loaded, card = opened(dataset.path, tmp_path / "cache"), (dataset.path / "README.md").read_text()
     assert {k: len(v) for k, v in loaded.items()} == dict(train=15, validation=3, test=6)
     for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
         samples = conversations(dataset)[name]
         assert loaded[split]["id"] == [s["id"] for s in samples]
-        assert loaded[split]["conversations"] == [s["conversations"] for s in samples]
-    assert loaded["test"][0]["image"].size == (512, 512)
+        assert loaded[split]["code"] == [s["conversations"][1]["value"] for s in samples]
+    assert loaded["test"][0]["images"][0].size == (512, 512)
     header = yaml.safe_load(card.split("---\n")[1])
     assert header["license"] == "unknown" and header["size_categories"] == ["n<1K"]
     assert header["pretty_name"] == dataset.name and dataset.metadata("extract")["source"]["name"] in card
@@ -222,7 +222,7 @@ def test_load_dataset_opens_the_folder(dataset, monkeypatch, tmp_path, capsys):
 @pytest.mark.slow
 def test_dataset_card_leaves_out_empty_splits(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    folder, choice = tmp_path / "some: parts #1", ["--test-size", "0", "--size", "64", "--format", "parquet"]
+    folder, choice = tmp_path / "some: parts #1", ["--test-size", "0", "--size", "64", "--format", "messages"]
     assert main(["run", str(corpus), str(folder), *choice, "--workers", "1"]) == 0
     loaded = opened(folder, tmp_path / "cache")
     assert {k: len(v) for k, v in loaded.items()} == dict(train=15, validation=3)
@@ -232,23 +232,23 @@ def test_dataset_card_leaves_out_empty_splits(corpus, tmp_path, monkeypatch):
 @pytest.mark.parametrize("theirs", ["# My notes\n", "", "edited", "binary", "folder"])
 def test_readme_of_another_program_is_kept(dataset, theirs):
     path = dataset.path / "README.md"
-    convert(dataset.path, format="parquet", workers=1)
+    convert(dataset.path, format="messages", workers=1)
     edited = path.read_bytes().replace(b"license: unknown", b"license: cc-by-4.0")
     kept = dict(edited=edited, binary=bytes(range(256))).get(theirs, theirs.encode())
     path.unlink()
     path.mkdir() if theirs == "folder" else path.write_bytes(kept)
-    for format in ("parquet", "json"):
+    for format in ("messages", "llava"):
         notes = convert(dataset.path, format=format, workers=1).notes
-        assert any("README.md" in n for n in notes) == (format == "parquet")
+        assert any("README.md" in n for n in notes) == (format == "messages")
         assert path.is_dir() or path.read_bytes() == kept
     assert main(["validate", str(dataset.path), "--workers", "1"]) == 0
 
 
 @pytest.mark.slow
-def test_dataset_card_comes_and_goes_with_parquet(dataset):
-    made = convert(dataset.path, format="parquet", workers=1)
+def test_dataset_card_comes_and_goes_with_the_table(dataset):
+    made = convert(dataset.path, format="messages", workers=1)
     first = (dataset.path / "README.md").read_bytes()
-    again = convert(dataset.path, format="parquet", workers=1)
+    again = convert(dataset.path, format="messages", workers=1)
     assert (dataset.path / "README.md").read_bytes() == first
     assert not any("README" in n for n in made.notes + again.notes)
     convert(dataset.path, workers=1)
@@ -260,18 +260,18 @@ def test_load_dataset_opens_the_parquet_files(dataset, monkeypatch, tmp_path):
     "With Hugging Face's own library: three splits, images decoded, and the same conversations."
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
-    assert main(["convert", str(dataset.path), "--format", "parquet", "--workers", "1"]) == 0
-    loaded = datasets.load_dataset("parquet", data_dir=str(dataset.path / "parquet"), cache_dir=str(tmp_path / "cache"))
+    assert main(["convert", str(dataset.path), "--format", "messages", "--workers", "1"]) == 0
+    loaded = datasets.load_dataset("parquet", data_dir=str(dataset.path / "data"), cache_dir=str(tmp_path / "cache"))
     assert {k: len(v) for k, v in loaded.items()} == dict(train=15, validation=3, test=6)
     row, sample = loaded["train"][4], conversations(dataset)["train"][4]
     assert (
-        row["image"].size == (512, 512)
-        and row["image"].mode == "RGB"
-        and row["conversations"] == sample["conversations"]
+        row["images"][0].size == (512, 512)
+        and row["images"][0].mode == "RGB"
+        and row["code"] == sample["conversations"][1]["value"]
         and row["id"] == sample["id"]
     )
     assert main(["validate", str(dataset.path), "--workers", "1"]) == 0
-    next((dataset.path / "parquet").glob("test*")).unlink()
+    next((dataset.path / "data").glob("test*")).unlink()
     assert main(["validate", str(dataset.path), "--workers", "1"]) == 1
 
 

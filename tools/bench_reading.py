@@ -33,7 +33,7 @@ from cadvlm.reading.reconstruct import reconstruct
 from cadvlm.reading.sheet import read_drawing
 from cadvlm.reading.understand import understand
 from cadvlm.stages.synthesize import synthesize
-from cadvlm.text.language import encode
+from cadvlm.text.language import decode, encode
 
 sys.path.insert(0, str(ROOT / "tests"))
 from drawing_files import VIEWS, write_views
@@ -124,6 +124,14 @@ def code_ratio(found, truth, frame):
         return None
 
 
+def code_iou(sequence, frame, solid):
+    "IoU of a part with the code of a sequence on whole units; 0 where whole units keep it not."
+    try:
+        return iou(build(decode(encode(sequence, frame=frame))), solid, align="frame")
+    except CadError:
+        return 0.0
+
+
 def measured(kind, path):
     "What is measured of one part; None where it cannot be drawn."
     try:
@@ -142,11 +150,13 @@ def measured(kind, path):
         start = time.process_time()
         row = attempt(lambda id: (read(id),), path.stem, timeout=IMAGE_LIMIT if kind == "images" else LIMIT)
     common = dict(id=path.stem, seconds=time.process_time() - start, iou=0.0, certified=False)
+    common |= dict(code_iou=0.0, truth_code_iou=code_iou(sequence, solid.frame, solid))
     common |= dict(one_axis=is_one_axis(sequence), memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     if "value" not in row:
         return common | dict(reason=row["reason"], message=row["message"])
     found, reading = row["value"][0]
     return common | dict(iou=iou(build(found), solid, align="frame"), certified=reading.certified,
+                         code_iou=code_iou(found, IDENTITY, solid),
                          ambiguous=reading.ambiguous, fewer=len(found.extrudes) <= len(sequence.extrudes),
                          ratio=code_ratio(found, sequence, solid.frame))
 
@@ -165,6 +175,7 @@ def summed(rows):
     sure = [r for r in rows if r["certified"]]
     axes = {True: [r for r in rows if r["one_axis"]], False: [r for r in rows if not r["one_axis"]]}
     ratios = [r["ratio"] for r in rows if r.get("ratio")]
+    codes = [round(float(np.mean([r[name] for r in rows])), 4) for name in ("code_iou", "truth_code_iou")]
     return dict(mean_iou=round(float(ious.mean()), 4), above_99=share(r["iou"] > RIGHT for r in rows),
                 certified=share(r["certified"] for r in rows),
                 lowest_certified_iou=round(min((r["iou"] for r in sure), default=0.0), 5),
@@ -175,7 +186,8 @@ def summed(rows):
                 seconds_most=round(max(seconds), 1), memory_mb=round(max(r["memory"] for r in rows)),
                 extrudes_no_more_one_axis=share(r.get("fewer", False) for r in axes[True]),
                 extrudes_no_more_several_axes=share(r.get("fewer", False) for r in axes[False]),
-                code_length_ratio=round(float(np.median(ratios)), 3) if ratios else "")
+                code_length_ratio=round(float(np.median(ratios)), 3) if ratios else "",
+                mean_iou_whole_units=codes[0], mean_iou_whole_units_truth=codes[1])
 
 
 def spread(paths, count):

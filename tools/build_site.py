@@ -7,6 +7,7 @@ MathML, a 3-D output becomes a page of its own beside one script for all, and a 
 another host ends the build.
 """
 
+import gc
 import html
 import inspect
 import json
@@ -249,6 +250,7 @@ def main():
     nbdev.processors._do_eval, nbdev.processors.exec_show_docs = must_run, ShowDocs
     nbdev.doclinks._lineno = line_of
     check_endings(config.nbs_path)
+    gc.disable()  # looking for garbage among a million objects of libraries takes a quarter of the time
     folder = stage(config)
     render(folder)
     forget_fonts(folder / "_docs")

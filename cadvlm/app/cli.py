@@ -190,7 +190,7 @@ def _with_config(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyp
     command = next((t for t in tokens if not t.startswith('-')), None)
     app.config = (Dict({command: load_config(config, command)}, source=str(config)) if config and command in COMMANDS
                   else ())
-    if quiet or verbose:
+    if command in COMMANDS:
         from cadvlm.jobs.progress import set_verbosity
         set_verbosity(quiet, verbose)
     return app(tokens, exit_on_error=False, print_error=False)
@@ -201,7 +201,7 @@ def _carried_out(tokens):
     result = app.meta(tokens, exit_on_error=False, print_error=False, result_action='return_value')
     if isinstance(result, int): return result
     results = result if isinstance(result, list) else [result]
-    if result is not None and not isinstance(result, list) and not {'-q', '--quiet'} & set(tokens): say(result)
+    if result is not None and not isinstance(result, list): say(result)
     return max((bool(getattr(r, 'problems', ())) for r in results), default=0)
 
 

@@ -5,6 +5,7 @@ __all__ = ['split_sizes', 'settings_of', 'function_of', 'say', 'run']
 
 # %% ../../nbs/910_run_all.ipynb #b9741742
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import DatasetError
@@ -48,9 +49,7 @@ def _plan(source, output, settings):
     return [(stage, places, settings_of(stage, settings, **changes)) for stage, places in stages]
 
 # %% ../../nbs/910_run_all.ipynb #59168a79
-_EXTRAS = dict(torch='train', torchvision='train', transformers='train', tokenizers='train', peft='train',
-               accelerate='train', interegular='train', distributed='cluster', dask='cluster', OCP='cad',
-               ezdxf='drawings', svgelements='drawings')
+_LIBRARIES = dict(train=('torch', 'torchvision', 'transformers', 'tokenizers', 'peft', 'accelerate', 'interegular'))
 
 
 def function_of(cls):
@@ -61,18 +60,18 @@ def function_of(cls):
     DatasetError
         `missing_extra` when a library is not installed that only some commands need.
     """
+    for library in _LIBRARIES.get(cls.extra, ()):
+        if find_spec(library): continue
+        what = f"it needs {library}, which is not installed: pip install 'cadvlm[{cls.extra}]'"
+        raise DatasetError('missing_extra', cls.command(), f"{what}, or '.[{cls.extra}]' in a checkout")
     module, name = cls.function.split(':')
-    try: return getattr(import_module(f'cadvlm.{module}'), name)
-    except ModuleNotFoundError as e:
-        extra = _EXTRAS.get((e.name or '').partition('.')[0])
-        if not extra: raise
-        what = f"it needs {e.name}, which is not installed: pip install 'cadvlm[{extra}]'"
-        raise DatasetError('missing_extra', cls.command(), what) from None
+    return getattr(import_module(f'cadvlm.{module}'), name)
 
 
 def say(*lines):
-    "Print what a user should see now."
-    print(*lines, sep='\n', flush=True)
+    "Print what a user should see now; nothing with `-q`."
+    from cadvlm.jobs.progress import is_quiet           # of no use to --help
+    if not is_quiet(): print(*lines, sep='\n', flush=True)
 
 # %% ../../nbs/910_run_all.ipynb #34f9172e
 @command(Run)

@@ -28,7 +28,7 @@ from .bounds import compiled
 from .hidden import VIEWS, ViewName, drawn_edges, hidden_lines
 from .lines import merge_collinear, narrowest_strip, polylines
 from .solid import Solid
-from ..errors import GeometryError
+from ..errors import GeometryError, expect
 
 # %% ../../nbs/165_drawing.ipynb #e7696b4b
 @dataclass(frozen=True)
@@ -273,6 +273,7 @@ def project(solid: Solid, view: ViewName | Literal['sheet'], style: Style = 'lin
     GeometryError
         `blank` when nothing is to be seen, `too_complex` when too much is behind something.
     """
+    expect(solid, Solid, 'cadvlm.build(sequence) gives one')
     if style not in STYLES: raise ValueError(f'style must be one of {", ".join(STYLES)}, not {style!r}')
     if view == 'sheet': return _sheet(solid, style, angle)
     if view not in VIEWS: raise ValueError(f'view must be one of {", ".join(VIEWS)} or sheet, not {view!r}')

@@ -10,7 +10,7 @@ import numpy as np
 from manifold3d import Manifold
 
 from .solid import Solid, mesh_of
-from ..errors import GeometryError
+from ..errors import GeometryError, expect
 from .polygons import IDENTITY
 
 # %% ../../nbs/135_overlap.ipynb #c274e3a8
@@ -100,9 +100,9 @@ def iou(a: Solid, b: Solid, align: Literal['frame', 'inertia'] | None = None) ->
     ----------
     a, b : Solid
     align : {None, 'frame', 'inertia'}
-        None compares them as they lie; 'frame' after centring each and scaling its longest side to 200 units;
-        'inertia' after moving each to its centre of mass, scaling it by its inertia, and turning it to its principal
-        axes: the best of the four rotations that there are, see `turned_iou`.
+        None compares them as they lie; 'frame' after centring each and scaling its longest side to 200 units, for code
+        that was decoded lies in its frame; 'inertia' after moving each to its centre of mass, scaling it by its
+        inertia, and turning it to its principal axes: the best of the four rotations that there are, see `turned_iou`.
 
     Returns
     -------
@@ -114,6 +114,7 @@ def iou(a: Solid, b: Solid, align: Literal['frame', 'inertia'] | None = None) ->
     GeometryError
         `too_complex` when the surfaces meet too often, `empty_solid` when neither has a volume.
     """
+    for solid in (a, b): expect(solid, Solid, 'cadvlm.build(sequence) gives one')
     if align == 'inertia': return turned_iou(a, b)
     if align not in (None, 'frame'): raise ValueError(f"align must be None, 'frame' or 'inertia', not {align!r}")
     other, growth = b.manifold, 1.

@@ -18,7 +18,7 @@ from .contact import AXIS_TURNS, in_shared_axes, keep_areas, share_corners, turn
 from .curves import Circle, Line, Profile
 from .polygons import FRAME_SIZE, NOISE, Frame, Mesh, chords, polygon, polygon_area, predecessors, weld
 from .sequence import CadSequence, Extrude, Operation, Plane
-from ..errors import GeometryError
+from ..errors import GeometryError, expect
 
 # %% ../../nbs/130_solid.ipynb #7d2f9e53
 _FEW_CHORDS = 100
@@ -436,6 +436,7 @@ def build(sequence: CadSequence) -> Solid:
         `zero_thickness`, `no_area`, `self_intersecting_loop`, `not_manifold` or `empty_solid`, with the number of the
         extrude; `size_ratio`, `too_many_triangles` or `too_complex` for what is out of bounds.
     """
+    expect(sequence, CadSequence, 'cadvlm.read(file) and cadvlm.decode(code) give one')
     frame, rough = _rough_frame(sequence), None
     _check_sequence(sequence, frame)
     sequence = keep_areas(in_shared_axes(sequence), frame.scale)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import orjson
 
@@ -165,7 +165,7 @@ class Part:
 class Dataset(_Contents):
     """A dataset folder, and the parts in it.
 
-    `len(dataset)`, `dataset['00000007']`, `dataset[0]`, `for part in dataset.parts('test')`.
+    `len(dataset)`, `dataset['00000007']`, `dataset[0]`, `dataset[:8]`, `for part in dataset.parts('test')`.
 
     Parameters
     ----------
@@ -186,7 +186,12 @@ class Dataset(_Contents):
     def __contains__(self, id: object) -> bool:
         return id in self._split_of
 
-    def __getitem__(self, id: str | int) -> Part:
+    @overload
+    def __getitem__(self, id: str | int) -> Part: ...
+    @overload
+    def __getitem__(self, id: slice) -> list[Part]: ...
+    def __getitem__(self, id):
+        if isinstance(id, slice): return [self[i] for i in self.ids[id]]
         if isinstance(id, int): id = self.ids[id]
         if id in self._split_of: return Part(id, self._split_of[id], self)
         raise DatasetError('unknown_id', self.name, f'there is no part {id!r:.80} in this dataset')
@@ -250,7 +255,7 @@ OUTPUTS = dict(extract=('dataset_info.json', 'train_val_split.json', 'cad_json',
                         'logs/not_in_split.txt', 'logs/in_two_splits.txt', 'logs/source_index.json'),
                dedup=('duplicates.json',),
                render=('rendering_metadata.json', 'images'),
-               convert=('tinyllava_metadata.json', *SAMPLES.values(), 'parquet'),
+               convert=('tinyllava_metadata.json', *SAMPLES.values(), 'data', 'llama-factory', 'ms-swift'),
                validate=('validation_report.json',),
                reconstruct=('reconstruction.json', 'predictions.jsonl', 'index.html'))
 

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -26,11 +27,19 @@ def _causes(error):
     while error := error.__cause__: yield error
 
 
+def _compiling():
+    "Is numba compiling a kernel, or loading one?"
+    module = sys.modules.get('numba.core.compiler_lock')
+    return module is not None and module.global_compiler_lock.is_locked()
+
+
 @contextmanager
 def _alarm(clock, number, seconds, what):
     "Raise `CadError('timeout')` in the block after so many seconds of a clock; an alarm set around it goes on."
     late = CadError('timeout', '', f'it takes more than {seconds:g} s{what}')
-    def ring(*_): raise late
+    def ring(*_):
+        if not _compiling(): raise late
+        signal.setitimer(clock, seconds)
     left = signal.getitimer(clock)[0]
     if left and left < seconds:                        # the outer one rings first
         yield

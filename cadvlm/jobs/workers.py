@@ -10,11 +10,13 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
+import types
 from collections import deque
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import forkserver, resource_tracker
 
 from ..errors import DatasetError
@@ -104,14 +106,23 @@ def _uninterrupted():
     if caught: before(*caught[0])
 
 # %% ../../nbs/430_workers.ipynb #b6d80a4d
+@contextmanager
+def _script_hidden():
+    "What starts in the block does not import the script that runs."
+    script = sys.modules['__main__']
+    sys.modules['__main__'] = types.ModuleType('__main__')
+    try: yield
+    finally: sys.modules['__main__'] = script
+
+
 class _Worker:
     "A worker process and the pipe to it."
-    def __init__(self):
+    def __init__(self, imports_script=True):
         start_fork_server()
         context = _context()
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_worker_main, args=(theirs,), daemon=True)
-        with _uninterrupted(): self.process.start()
+        with _uninterrupted(), nullcontext() if imports_script else _script_hidden(): self.process.start()
         theirs.close()
         self.ready = self._receive() == 'ready'
 
@@ -151,8 +162,8 @@ def crash_row(id: str, timeout: float | None, causes: list[str]) -> dict:
 # %% ../../nbs/430_workers.ipynb #d2950822
 class _Workers:
     "The processes of a pool: idle ones, all of them, and how one is had."
-    def __init__(self):
-        self.idle, self.all, self.closed = [], set(), False
+    def __init__(self, imports_script=True):
+        self.idle, self.all, self.closed, self.imports_script = [], set(), False, imports_script
 
     def take(self):
         "A process that has nothing to do, or a new one."
@@ -167,7 +178,7 @@ class _Workers:
         raise DatasetError('no_workers', '', f'worker processes could not start; {remedy}')
 
     def _spawn(self):
-        worker = _Worker()
+        worker = _Worker(self.imports_script)
         self.all.add(worker)
         if self.closed: worker.kill()                                   # too late for `close` to see it
         return worker

@@ -15,7 +15,6 @@ import numpy as np
 from ..text.compact import GRAMMAR
 from ..cad.regions import MAX_NESTED
 from ..errors import CodeError
-from .constrain import expression
 
 # %% ../../nbs/755_vocabulary.ipynb #5b8e1e7a
 WHOLE = 200                             # whole numbers up to this have a token of their own
@@ -111,6 +110,7 @@ _FAR = 10**6
 # %% ../../nbs/755_vocabulary.ipynb #7570104d
 def _moves():
     "`([{character: state}], final states)`, states numbered as they are reached: alike in every process."
+    from cadvlm.learn.constrain import expression        # loads torch, of no use to the processes that draw sheets
     machine = interegular.parse_pattern(expression(_TOKEN_GRAMMAR)).to_fsm().reduce()
     order, moves = [machine.initial], []
     for state in order:

@@ -29,11 +29,12 @@ from ..jobs.cluster import available_workers
 from ..jobs.journal import Journal
 from ..jobs.limits import time_limit
 from ..jobs.run import run
-from .protocols import as_truth, score, solid_truth
+from .execute import check_cadquery, executed
+from .protocols import as_truth, score, score_solid, solid_truth
 from .summary import hints, score_table, summarize
 from ..settings.base import command
 from ..settings.measure import Evaluate
-from ..text.language import LANGUAGES
+from ..text.language import LANGUAGES, extract_code
 from ..text.vectors import load_vectors
 
 # %% ../../nbs/840_evaluate.ipynb #2e5e0b5b
@@ -192,7 +193,7 @@ def _read_truth(path, language):
     return as_truth(repair(as_read), language, as_read)
 
 
-def _score(dataset, protocol, seed, timeout, usual, id, part, answer):
+def _score(dataset, chosen, usual, id, part, answer):
     "The row of a sample; `answer` is `(code, language)`, or None."
     code, language = answer or (None, usual)
     row = dict(part=part, language=language, valid=False)
@@ -202,14 +203,25 @@ def _score(dataset, protocol, seed, timeout, usual, id, part, answer):
     except CadError as e: return row | dict(no_truth=e.reason, message=e.message[:300])
     row |= truth.counts
     if answer is None: return row | dict(reason='no_prediction', message='the file has no prediction for this sample')
-    return row | score(code, language, truth, protocol, int(hash_uniform(id, seed)*2**53), timeout)
+    seed = int(hash_uniform(id, chosen.seed)*2**53)
+    found = score(code, language, truth, chosen.protocol, seed, chosen.timeout)
+    if chosen.execute and found.get('reason') == 'outside_language':
+        found = _score_executed(extract_code(code, language)[0], truth, chosen.protocol, seed)
+    return row | found
+
+
+def _score_executed(code, truth, protocol, seed):
+    "What is found of an answer that CadQuery has to make."
+    try: return score_solid(executed(code), truth, protocol, seed) | dict(executed=True)
+    except CadError as e: return dict(valid=False, reason=e.reason, message=str(e)[:300], executed=True)
 
 # %% ../../nbs/840_evaluate.ipynb #73b73006
 def _score_all(dataset, request, settings):
     "The table of a request."
+    if settings.execute: check_cadquery()
     answers, samples = request.predictions, request.samples
     usual = next((language for _, language in answers.values()), 'cadquery')
-    one = partial(_score, dataset, settings.protocol, settings.seed, settings.timeout, usual)
+    one = partial(_score, dataset, settings, usual)
     _read_truth.cache_clear()                                  # files may have changed
 
     def row(r):
@@ -278,11 +290,13 @@ def _facts(made):
     "What one screen can show of a summary."
     ratio = '–' if made['invalid_ratio'] is None else f'{100*made["invalid_ratio"]:.1f} %'
     percent = made['invalid_ratio_interval'] and [100*v for v in made['invalid_ratio_interval']]
-    invalid = made['samples'] - made['valid']
+    invalid = sum(made['invalid'].values())
     first = next(iter(made['measures']), None)
     facts = dict(protocol=f'{made["protocol"]}: {made["about"]}',
                  IR=f'{ratio}{_ends(percent)} · {invalid:,} of {made["samples"]:,} samples of {made["parts"]:,} parts')
     if invalid: facts['invalid'] = ', '.join(f'{n:,} {kind.replace("_", " ")}' for kind, n in made['invalid'].items())
+    if beyond := made['outside_language']: facts['outside language'] = f'{beyond:,}, not invalid: fillets and the like'
+    if made['executed']: facts['executed'] = f'{made["executed"]:,}, by CadQuery'
     facts |= {m: _measure_line(found, ratio) for m, found in made['measures'].items()}
     return facts | dict(extrudes=' · '.join(_extrude_line(made['extrudes'], first)))
 

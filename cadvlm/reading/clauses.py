@@ -177,7 +177,7 @@ def _clear(made, style, names, before):
 
 # %% ../../nbs/568_clauses.ipynb #9ca6bf9e
 _CONFLICTS = 200_000        # that the solver may meet
-_CONFLICTS_SOFT = 50_000    # that it may meet in search of a compromise, all in all
+_SOFT = 0.25                # of these that it may meet in search of a compromise, all in all
 _MOST_SOFT = 100_000        # clauses beyond which no compromise is sought
 
 
@@ -202,9 +202,9 @@ def _full(model, clauses):
 
 class _Bounded(RC2):
     "A MaxSAT solver that stops when it has met too many conflicts: a signal does not reach it while it thinks."
-    def __init__(self, formula):
+    def __init__(self, formula, conflicts):
         super().__init__(formula)
-        self.oracle.conf_budget(_CONFLICTS_SOFT)
+        self.oracle.conf_budget(conflicts)
 
     def _call_oracle(self, assumptions=(), expect_interrupt=False):
         answer = super()._call_oracle(assumptions, expect_interrupt)
@@ -212,7 +212,7 @@ class _Bounded(RC2):
         return answer
 
 
-def _compromise(cells):
+def _compromise(cells, conflicts):
     """The solution that breaks the least length of lines; None where there is none.
 
     Raises
@@ -224,7 +224,7 @@ def _compromise(cells):
     if len(clauses.clauses) > _MOST_SOFT: return None
     for c in clauses.clauses: formula.append(c)
     for v, length in clauses.weights.items(): formula.append([v], weight=max(1, round(100*length)))
-    with _Bounded(formula) as solver: model = solver.compute()
+    with _Bounded(formula, conflicts) as solver: model = solver.compute()
     return None if model is None else _solution(cells, clauses, _full(model, clauses))
 
 # %% ../../nbs/568_clauses.ipynb #a30db1e6
@@ -236,8 +236,14 @@ def _thick(cells):
     return np.unique(cells.classes[(cells.classes > 0) & (cells.depth > _THICK)]).tolist()
 
 
-def solutions(cells: Cells) -> Iterator[Solution]:
+def solutions(cells: Cells, conflicts: int = _CONFLICTS) -> Iterator[Solution]:
     """Material and void that the lines allow, each way once; one compromise where they contradict each other.
+
+    Parameters
+    ----------
+    cells : Cells
+    conflicts : int
+        That the solver may meet in search of a solution: some seconds for the default.
 
     Raises
     ------
@@ -248,7 +254,7 @@ def solutions(cells: Cells) -> Iterator[Solution]:
     free, found = [clauses.variables[c] for c in _thick(cells)], 0
     with Glucose4(bootstrap_with=clauses.clauses) as solver:
         while True:
-            solver.conf_budget(_CONFLICTS)
+            solver.conf_budget(conflicts)
             answer = solver.solve_limited()
             if answer is None: raise ReadingError('too_many_cells', '', 'the solver finds no answer within its budget')
             if not answer: break
@@ -257,5 +263,5 @@ def solutions(cells: Cells) -> Iterator[Solution]:
             if not free: return
             solver.add_clause([-v if model[v - 1] > 0 else v for v in free])
     if found: return
-    if (compromise := _compromise(cells)) is not None: yield compromise
+    if (compromise := _compromise(cells, round(_SOFT*conflicts))) is not None: yield compromise
     else: raise ReadingError('contradictory_views', '', 'no part has these three views')

@@ -5,7 +5,6 @@ __all__ = ['inside_of', 'outline_of', 'hull']
 
 # %% ../../nbs/592_hull.ipynb #15c3a0f2
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import contourpy
 import cv2
@@ -14,10 +13,10 @@ import shapely
 from shapely.affinity import affine_transform
 
 from ..cad.curves import Loop, Profile
-from ..cad.sequence import CadSequence, Extrude, Operation, Sketch
+from ..cad.sequence import CadSequence, Extrude, Operation
 from .cells import DEPTH, ReadingError
 from .levels import PAPER
-from .prisms import PLANES
+from .prisms import extruded
 from .raster import Raster
 
 # %% ../../nbs/592_hull.ipynb #85c1ee65
@@ -122,10 +121,8 @@ def _profiles(outline):
 
 def _swept(view, outline, half, operation):
     "The extrude of an outline through the whole box."
-    axis, plane = DEPTH[view][0], PLANES[view]
-    low, high = -float(half[axis]), float(half[axis])
-    return Extrude(Sketch(replace(plane, origin=plane.to_world((0., 0.), low)), _profiles(outline)),
-                   high - low, operation)
+    depth = float(half[DEPTH[view][0]])
+    return extruded(view, _profiles(outline), -depth, depth, operation)
 
 
 def hull(rasters: Mapping[str, Raster], half: np.ndarray, levels: Sequence[np.ndarray]) -> CadSequence:

@@ -10,39 +10,66 @@ from itertools import islice
 
 import numpy as np
 
+from ..cad.drawing import project
 from ..cad.solid import build
 from ..errors import CadError
+from .approximate import approximate
 from .cells import Cells, ReadingError
 from .clauses import solutions
 from .levels import PAPER
 from .pixel_match import PixelMatch, match_pixels
 from .prisms import sequence_of
 from .raster import Raster, raster_of
-from .reconstruct import Answer, Reading, different
+from .reconstruct import Answer, Reading, different, reconstruct
 from .vectorize import vectorize
 
-# %% ../../nbs/599_images.ipynb #f2c7d958
+# %% ../../nbs/599_images.ipynb #ae22f73b
 _MOST_SOLUTIONS = 12
 _WELDS = 0.002, 0.02, 0.08  # units within which coordinates are one, tried in turn; most lines meet exactly
 _GAP = 0.4                  # units that an end may stop short
+_CONFLICTS = 10_000         # that the solver may meet; lines that pixels broke can keep it busy for ever
+_BEST = 4                   # answers that an approximation begins with
+_PATIENCE = 8.              # seconds after which coordinates are not taken apart differently
 
 
 def _answers(rasters, cells) -> Iterator[Answer[PixelMatch] | CadError]:
     "Parts whose cells fit the lines, or why there is none."
-    for solution in islice(solutions(cells), _MOST_SOLUTIONS + 1):
+    for solution in islice(solutions(cells, _CONFLICTS), _MOST_SOLUTIONS + 1):
         try:
             sequence = sequence_of(cells, solution.material)
             solid = build(sequence)
             yield Answer(sequence, solid, match_pixels(solid, rasters))
         except CadError as e: yield e
 
-# %% ../../nbs/599_images.ipynb #2e691b26
-def read_rasters(rasters: Mapping[str, Raster]) -> Reading[PixelMatch]:
+# %% ../../nbs/599_images.ipynb #0abe484c
+def _merit(answer): return answer.match.certified, answer.match.share
+
+
+def _determined(answer):
+    "Is a part the only one with its drawing?"
+    try: found = reconstruct({v: project(answer.solid, v) for v in PAPER})
+    except CadError: return False
+    return found.certified and len(different([answer, Answer(found.sequence, build(found.sequence), found.match)])) == 1
+
+
+def _approximation(views, lines, answers, error, drawings, start):
+    "The reading where no answer is proven: the best of them and of the hull, made to agree better."
+    try: answers = [*answers, approximate(views, lines, [a.sequence for a in answers[:_BEST]], drawings)]
+    except CadError as e: error = error or e
+    if not answers: raise error
+    best = max(answers, key=_merit)
+    unique = best.match.certified and _determined(best)
+    return Reading(best.sequence, best.match, (), unique, time.perf_counter() - start)
+
+# %% ../../nbs/599_images.ipynb #4e12e8a2
+def read_rasters(rasters: Mapping[str, Raster], drawings: int = 150) -> Reading[PixelMatch]:
     """Read a part from images of its front, top and right view.
 
     Parameters
     ----------
     rasters : dict of Raster
+    drawings : int
+        That are judged in search of an approximation, where no answer is proven.
 
     Returns
     -------
@@ -67,14 +94,16 @@ def read_rasters(rasters: Mapping[str, Raster]) -> Reading[PixelMatch]:
         error = error or next((e for e in found if isinstance(e, CadError)), None)
         answers += [a for a in found if isinstance(a, Answer)]
         if any(a.match.certified for a in answers): break
-    if not answers: raise error or ReadingError('contradictory_views', '', 'no part has these lines')
-    answers.sort(key=lambda a: (a.match.certified, a.worst), reverse=True)
-    possible = different([a for a in answers if a.match.is_possible]) if answers[0].match.certified else []
+        if time.perf_counter() - start > _PATIENCE: break
+    answers.sort(key=_merit, reverse=True)
+    if not answers or not answers[0].match.certified:
+        return _approximation(views, lines, answers, error, drawings, start)
+    possible = different([a for a in answers if a.match.is_possible])
     others, seconds = tuple(a.sequence for a in possible[1:]), time.perf_counter() - start
     unique = len(found) <= _MOST_SOLUTIONS and not others
     return Reading(answers[0].sequence, answers[0].match, others, unique, seconds)
 
-# %% ../../nbs/599_images.ipynb #2fccf1e1
+# %% ../../nbs/599_images.ipynb #b3a491ec
 _QUARTERS = {'top': (0, 0), 'right': (1, 1), 'front': (1, 0)}     # row from above, and column, on a sheet
 
 

@@ -265,7 +265,7 @@ _AGREES = 0.99              # share of length that has to agree
 _CRUMB = 0.5                # units of the longest chain that need not
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Match:
     """A part and a drawing, compared.
 
@@ -280,6 +280,9 @@ class Match:
     views: dict[str, ViewMatch]
     styles: Styles
     hypothesis: Hypothesis | None = None
+
+    def __repr__(self):
+        return f'<Match: {"they match" if self.certified else "they do not match"}, {", ".join(self.views)}>'
 
     @property
     def agreement(self) -> dict[str, dict[str, float]]:
@@ -710,12 +713,15 @@ def _attempts(part, sheet, rotated):
         for position in positions(rotated):
             matrix = np.diag(hypothesis.mirror) @ position
             if _has_size(hypothesis, np.abs(matrix) @ solid.size): yield attempt(matrix, hypothesis)
-    if not drawn: yield attempt(np.diag(hypothesis.mirror), next(sheet.hypotheses()))
+    if drawn: return
+    hypothesis = next(sheet.hypotheses())
+    yield attempt(np.diag(hypothesis.mirror), hypothesis)
 
 
 def _closeness(found):
-    "What is better agrees in more: the least share, and the length that does not agree."
-    return found.certified, min(s for shares in found.agreement.values() for s in shares.values()), -found.longest
+    "How well a way to understand a drawing agrees, in whole percent: a less probable one has to be clearly better."
+    shares = [s for of_view in found.agreement.values() for s in of_view.values()]
+    return found.certified, round(100*min(shares)), round(100*sum(shares) / len(shares))
 
 
 _MOST_ATTEMPTS = 1000
@@ -744,7 +750,7 @@ def match(part: CadSequence | Solid, drawing: Mapping[str, Drawing] | Sheet | st
     Returns
     -------
     Match
-        The first that is certified, or else the one that agrees best.
+        The first that is certified, or else the one that agrees best; of equals, the most probable way.
 
     Raises
     ------

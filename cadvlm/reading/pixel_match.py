@@ -118,6 +118,11 @@ class PixelMatch:
         return self.is_possible and self.doubt < _DOUBT
 
     @property
+    def share(self) -> float:
+        "Of the ink of a view, what agrees, in the mean of the views: the end of a needle says as much as its side."
+        return float(np.mean([m.share for m in self.views.values()]))
+
+    @property
     def agreement(self) -> dict[str, dict[str, float]]:
         "The share of ink that agrees, by view."
         return {view: dict(ink=v.share) for view, v in self.views.items()}

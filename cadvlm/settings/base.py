@@ -139,6 +139,7 @@ class Settings(BaseModel):
     arguments: ClassVar[dict[str, Argument]] = {}
     function: ClassVar[str] = ''              # 'stages.render:render'
     group: ClassVar[str] = ''
+    extra: ClassVar[str] = ''                 # of the installation, without which there is no such command
     example: ClassVar[str] = ''
 
     def __init__(self, **given):

@@ -74,7 +74,7 @@ class Train(Training):
     arguments = dict(
         dataset=Argument(Path, 'Folder of a dataset that `cadvlm convert` has been through.'),
         output=Argument(Path | None, 'Folder of the run; by default training/ in the dataset.', None))
-    function, group = 'learn.commands:train', 'train'
+    function, group, extra = 'learn.commands:train', 'train', 'train'
     example = 'cadvlm train data/synthetic_1k runs/first'
     turns: Annotated[int, Field(ge=1, le=48)] | None = Field(
         None, description=f'Transformer: positions in which each part is drawn; by default {_TURNS}.')
@@ -122,7 +122,7 @@ class Predict(Settings):
         dataset=Argument(Path, 'Folder of a dataset that `cadvlm convert` has been through.'),
         output=Argument(Path | None, 'JSON lines with id, code and language; by default predictions_SPLIT.jsonl beside '
                                      'the checkpoint.', None))
-    function, group = 'learn.commands:predict', 'train'
+    function, group, extra = 'learn.commands:predict', 'train', 'train'
     example = 'cadvlm predict runs/first data/synthetic_1k --candidates 16 --choose drawing'
     split: Split = Field(
         'test', description='The split whose drawings are read.')
@@ -167,7 +167,7 @@ class Finetune(Settings):
     arguments = dict(
         dataset=Argument(Path | None, 'Folder of a dataset that `cadvlm convert` has been through.', None),
         output=Argument(Path | None, 'Folder of the run; by default finetuning/ in the dataset.', None))
-    function, group = 'learn.finetune:finetune', 'train'
+    function, group, extra = 'learn.finetune:finetune', 'train', 'train'
     example = 'cadvlm finetune data/synthetic_1k runs/tiny --tiny --use-lora'
     train_data: Path | None = Field(None, description="Training file in LLaVA's format, instead of a dataset.")
     val_data: Path | None = Field(None, description="Validation file in LLaVA's format.")
@@ -208,7 +208,7 @@ class Answer(Settings):
         dataset=Argument(Path, 'Folder of a dataset that `cadvlm convert` has been through.'),
         output=Argument(Path | None, 'JSON lines with id, code and language; by default answers_SPLIT.jsonl in the '
                                      'folder of the model.', None))
-    function, group = 'learn.finetune:answer', 'train'
+    function, group, extra = 'learn.finetune:answer', 'train', 'train'
     example = 'cadvlm answer runs/tiny data/synthetic_1k'
     split: Split = Field('test', description='The split whose questions are answered.')
     samples: Count = Field(0, description=_SAMPLES)

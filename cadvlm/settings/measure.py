@@ -34,6 +34,9 @@ class Evaluate(Pooled):
                           'NAME_PROTOCOL.')
     seed: Seed = Field(0, description='Determines where points fall on surfaces, and the intervals.')
     timeout: Seconds = Field(3., description='Seconds for reading and building one prediction.')
+    execute: Flag = Field(
+        False, description='Run answers that extrudes cannot hold (fillets and the like) with CadQuery, in a process '
+                           'of its own with little time and memory: code of a network, with your rights.')
 
 # %% ../../nbs/800_measure_settings.ipynb #469a9172
 class Stats(Pooled):
@@ -54,7 +57,7 @@ class Compare(Settings):
     "Train the same model on several datasets and test all on the same parts."
     arguments = dict(datasets=Argument(list[Path], 'Datasets of different sizes, the smallest first; fastest when made '
                                                    'with --language compact.'))
-    function, group = 'measure.compare:compare', 'score'
+    function, group, extra = 'measure.compare:compare', 'score', 'train'
     example = 'cadvlm compare data/synthetic_1k data/synthetic_10k --tests data/held_out'
     tests: list[Path] | None = Field(None, description='Datasets to test on, all splits of them.')
     output: Path | None = Field(Path('data/compare'), description='Folder of the runs.')

@@ -109,8 +109,11 @@ class Convert(Written):
     system_prompt: str = Field('', description='Text in front of every question.')
     verify: Flag = Field(True, description='Build the code of every part and compare it with the part.')
     legible_only: Flag = Field(False, description='Skip parts with an image in which lines run into each other.')
-    format: Literal['json', 'parquet'] = Field(
-        'json', description='json, or parquet: the same samples also as Parquet files with the images inside.')
+    format: Literal['llava', 'messages', 'llama-factory', 'ms-swift'] = Field(
+        'llava', description='llava: the JSON files alone; or the same samples once more. messages: Parquet files with '
+                             'the images inside, for TRL, Axolotl and load_dataset; llama-factory; ms-swift.')
+    step: Flag = Field(False, description='With messages: a column with each part as a STEP file (extra cad).')
+    licence: str = Field('unknown', description='Licence of the parts, such as cc-by-4.0, for the card.')
     seed: Seed = Field(0, description='Decides which sample gets which form of the question.')
 
 # %% ../../nbs/600_stage_settings.ipynb #b671cbd4

@@ -5,6 +5,7 @@ __all__ = ['samples', 'convert']
 
 # %% ../../nbs/660_convert.ipynb #f6d16203
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -14,13 +15,15 @@ import cadvlm
 from ..cad.repair import load_part
 from ..cad.polygons import Frame
 from ..cad.solid import build
+from ..cad.step import step_file
 from ..corpus.answer import LOST, answer
+from ..corpus.card import write_card
 from ..corpus.conversation import FILES, PROMPT_VERSION, PROMPTS, check_answer, form, prompt
 from ..corpus.dataset import CARD, Dataset, failures, is_ours, not_ours
 from ..corpus.layout import SPLITS
 from ..corpus.summary import Summary
 from ..corpus.sums import forget_sums
-from ..corpus.tables import parquet_names, write_card, write_parquet
+from ..corpus.trainers import FOLDERS, format_files, write_index, write_split
 from ..errors import DatasetError
 from ..files import file_signature, read_json, whole_name, write_json_list
 from ..jobs.run import met_limits
@@ -39,7 +42,8 @@ def _convert_one(dataset, views, settings, id, frame):
     else:
         made = dict(code=check_answer(encode(sequence, language, frame=Frame(tuple(frame[:3]), frame[3]))),
                     quantisation_step=1.)
-    return dict(signature=signature) | made
+    if settings.step: made['step'] = step_file(sequence, id)[0].decode()
+    return dict(signature=signature, extrudes=len(sequence.extrudes)) | made
 
 
 def _is_fresh(dataset, views, id, value):
@@ -56,7 +60,7 @@ def samples(dataset, id, value, views, frame, illegible=(), language='cadquery',
     dataset : Dataset
     id : str
     value : dict
-        What was made of the part: `code`, `quantisation_step`, `quantisation_iou`.
+        What was made of the part: `code`, `quantisation_step`, `quantisation_iou`, `extrudes`.
     views : iterable of str
     frame : (4,) float
         x, y, z of the centre in metres, and the scale.
@@ -66,7 +70,7 @@ def samples(dataset, id, value, views, frame, illegible=(), language='cadquery',
         As for `convert`.
     """
     about = dict(frame=dict(centre=frame[:3], scale=frame[3]))
-    about |= {k: value[k] for k in ('quantisation_step', 'quantisation_iou') if k in value}
+    about |= {k: value[k] for k in ('quantisation_step', 'quantisation_iou', 'extrudes') if k in value}
     for view in views:
         parts = ('<image>', system_prompt and system_prompt + '\n', prompt(id, view, language, seed))
         turns = [{'from': 'human', 'value': '\n'.join(filter(None, parts))}, {'from': 'gpt', 'value': value['code']}]
@@ -129,49 +133,55 @@ def _metadata(dataset, rows, failed, views, settings):
                 met_limits=met_limits(failed))
 
 # %% ../../nbs/660_convert.ipynb #c35bf162
-def _named_tables(dataset, journal):
-    "The Parquet files that records of this dataset name."
+def _named_files(dataset, journal):
+    "The files of other formats that records of this dataset name."
     path = dataset.path/'tinyllava_metadata.json'
     last = read_json(path) if is_ours(path) else {}
-    before = last.get('samples', {}) if last.get('format') == 'parquet' else {}
-    named = {n for split, count in before.items() if count for n in parquet_names(split, count)}
-    return named.union(*(ids for _, ids in journal.named()))
+    return set(format_files(last.get('format'), last.get('samples', {}))).union(*(ids for _, ids in journal.named()))
 
 
-def _claim_tables(dataset, journal, counts):
-    "Write down which Parquet files will be written; raise where a file of another program lies in the way."
-    named = _named_tables(dataset, journal)
-    wanted = [n for split, count in counts.items() if count for n in parquet_names(split, count)]
+def _claim_files(dataset, journal, wanted):
+    "Write down which files will be written; raise where a file of another program lies in the way."
+    named = _named_files(dataset, journal)
     for path in [dataset.path/n for n in wanted if n not in named]:
         if path.exists(): raise not_ours(path, 'that no record of this dataset names')
     journal.claim(wanted)
-    return wanted
 
 
-def _sweep_tables(dataset, named, wanted):
-    "Remove Parquet files that an earlier run left."
-    for path in (dataset.path/'parquet').glob('*.p*'):
-        name = f'parquet/{whole_name(path.name)}'
-        if name in named and (name not in wanted or path.name != whole_name(path.name)): path.unlink()
+def _sweep_files(dataset, named, wanted):
+    "Remove files that an earlier run left, and folders that are empty then."
+    for folder in FOLDERS.values():
+        for path in (dataset.path/folder).glob('*'):
+            name = f'{folder}/{whole_name(path.name)}'
+            if name in named and (name not in wanted or path.name != whole_name(path.name)): path.unlink()
+        with suppress(OSError): (dataset.path/folder).rmdir()
 
 # %% ../../nbs/660_convert.ipynb #040b6106
+def _with_step(samples, value):
+    "Samples of a part for other formats than LLaVA's, with its STEP file where there is one."
+    return (s | dict(step=value['step']) for s in samples) if 'step' in value else samples
+
+
 def _write_samples(dataset, rows, views, drawing, settings):
-    "The three files of conversations, each in the order of the split."
+    "The three files of conversations, each in the order of the split; and those of another format."
     frames, illegible = drawing['frames'], drawing.get('illegible', {})
     made, words = {i for i, _ in rows.values}, settings.model_dump(include={'language', 'system_prompt', 'seed'})
     split = {s: [i for i in dataset.split[s] if i in made] for s in FILES}
-    is_table = settings.format == 'parquet'
-    tables = _claim_tables(dataset, rows.journal, {s: len(views)*len(ids) for s, ids in split.items()} if is_table
-                           else {})
+    counts = {s: len(views)*len(ids) for s, ids in split.items()}
+    wanted = format_files(settings.format, counts)
+    _claim_files(dataset, rows.journal, wanted)
 
-    def samples_of(ids):
+    def samples_of(ids, finish=lambda some, value: some):
         for i in ids:
-            yield from samples(dataset, i, rows.journal[i]['value'], views, frames[i], illegible.get(i, ()), **words)
+            value = rows.journal[i]['value']
+            yield from finish(samples(dataset, i, value, views, frames[i], illegible.get(i, ()), **words), value)
 
     for s, ids in split.items():
         write_json_list(dataset.path/FILES[s], samples_of(ids))
-        if is_table and ids: write_parquet(dataset, s, samples_of(ids), len(views)*len(ids))
-    _sweep_tables(dataset, _named_tables(dataset, rows.journal), tables)
+        others = samples_of(ids, _with_step)
+        write_split(dataset, settings.format, s, others, counts[s], settings.language, settings.step)
+    write_index(dataset, settings.format, counts)
+    _sweep_files(dataset, _named_files(dataset, rows.journal), wanted)
 
 # %% ../../nbs/660_convert.ipynb #4fe8e37c
 def _facts(about):
@@ -188,9 +198,9 @@ def _facts(about):
 
 def _notes(settings, own_card, not_drawn):
     notes = []
-    if settings.format == 'parquet' and not own_card:
-        notes.append(f'{CARD} was changed by somebody, and is left as it is; load_dataset finds the Parquet files by '
-                     'the configs in its header (remove it, and convert writes another)')
+    if settings.format != 'llava' and not own_card:
+        notes.append(f'{CARD} was changed by somebody, and is left as it is; load_dataset finds the files by the '
+                     'configs in its header (remove it, and convert writes another)')
     if not_drawn: notes.append(f'{not_drawn:,} parts that were not drawn are skipped (failures.jsonl)')
     return notes
 
@@ -216,6 +226,8 @@ def _check(settings):
     if settings.on_quantisation_loss != 'keep' and not settings.verify:
         raise DatasetError('bad_setting', 'on_quantisation_loss',
                            'only keep goes with --no-verify: a loss that is not measured cannot be acted on')
+    if settings.step and settings.format != 'messages':
+        raise DatasetError('bad_setting', 'step', 'STEP files are a column of the Parquet files: add --format messages')
     if '<image>' in settings.system_prompt:
         raise DatasetError('bad_setting', 'system_prompt', 'leave out <image>; each question gets one')
 
@@ -239,7 +251,7 @@ def convert(dataset, settings) -> Summary:
     views, frames = _sample_views(drawing['views'], settings.sample), drawing['frames']
     illegible = _illegible(drawing, views) if settings.legible_only else []
     skipped = not_drawn | {r['id'] for r in illegible}
-    key = settings.model_dump(include={'language', 'on_quantisation_loss', 'verify'})
+    key = settings.model_dump(include={'language', 'on_quantisation_loss', 'verify', 'step'})
     with stage('convert', dataset, settings, 'text', 'stages.convert', key=key) as work:
         forget_sums(dataset)
         one, fresh = partial(_convert_one, dataset, views, settings), partial(_is_fresh, dataset, views)

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 import cadvlm
 from ..corpus.conversation import FILES, check_answer
@@ -24,6 +22,7 @@ from ..corpus.dataset import CARD, Dataset, failures, is_ours, sweep_parts
 from ..corpus.summary import Summary, stage_run
 from ..corpus.sums import SUMS, changed_files, in_order, sum_of, sums_digest
 from ..corpus.layout import SPLITS
+from ..corpus.trainers import FOLDERS, count_rows
 from ..errors import DatasetError
 from ..files import temporary_path, is_id, iter_files, list_files, read_json, read_json_list, write_json
 from ..text.language import decode
@@ -208,12 +207,6 @@ def _check_folders(dataset, drawn, views):
            [[s, 'stray_json', 'the part is in no split; delete its file'] for s in others]
 
 
-def _rows_of(dataset, split):
-    "Rows in the Parquet files of a split; -1 when one cannot be read."
-    try: return sum(pq.read_metadata(p).num_rows for p in (dataset.path/'parquet').glob(f'{split}-*.parquet'))
-    except (OSError, pa.ArrowInvalid): return -1
-
-
 def _check_counts(dataset, info, drawing, talk, counts):
     split = {s: len(dataset.split[s]) for s in SPLITS}
     pairs = [('dataset_info.json', 'counts', info.get('counts'), split),
@@ -221,8 +214,10 @@ def _check_counts(dataset, info, drawing, talk, counts):
              ('rendering_metadata.json', 'parts', drawing.get('parts'), len(drawing.get('frames', ()))),
              ('rendering_metadata.json', 'images', drawing.get('images'),
               len(drawing.get('frames', ()))*len(drawing.get('views', ())))]
-    if talk.get('format') == 'parquet':
-        pairs += [(f'parquet/{s}', 'rows', _rows_of(dataset, s), counts[s]) for s in SPLITS]
+    if talk.get('format') in FOLDERS:
+        format = talk['format']
+        pairs += [(f'{FOLDERS[format]}/{s}', 'rows', count_rows(dataset, format, s, counts[s]), counts[s])
+                  for s in SPLITS]
     return [[name, 'wrong_count', f'{key} {said} do not fit the dataset, which has {there}']
             for name, key, said, there in pairs if said != there]
 
@@ -316,7 +311,8 @@ _SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json
 
 def _whole_sums(dataset):
     "`[file, sum]` of the files that are of the whole dataset."
-    files = [*(dataset.path/n for n in _SUMMED), *sorted((dataset.path/'parquet').glob('*.parquet'))]
+    tables = [f for folder in FOLDERS.values() for f in sorted((dataset.path/folder).glob('*')) if f.is_file()]
+    files = [*(dataset.path/n for n in _SUMMED), *tables]
     return [[f.relative_to(dataset.path).as_posix(), sum_of(f)] for f in files]
 
 # %% ../../nbs/670_validate.ipynb #398d54b4

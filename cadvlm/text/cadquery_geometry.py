@@ -247,30 +247,39 @@ def _extended(solid, others, operation, spent):
     return solid + tuple(replace(e, operation=operation) for e in others)
 
 # %% ../../nbs/220_cadquery_geometry.ipynb #afb782ca
-def _heights_above(a, b):
-    "`(low, high)` of the prism b above the plane of a; None when they do not lie along the same axes."
+_NEAR = 1e-9                # lengths below this are rounding
+
+
+def _onto(a, b, spent):
+    "`(profiles, low, high)` of the prism b above the plane of a; None when they do not lie along the same direction."
     p, q = a.sketch.plane, b.sketch.plane
-    shift = np.subtract(q.origin, p.origin)
-    height = float(shift @ p.normal)
-    if (p.x_axis, p.y_axis) != (q.x_axis, q.y_axis): return None
-    if np.abs(shift - height*np.array(p.normal)).max() > 1e-9: return None
-    return tuple(height + v for v in b.interval)
+    axes, others = np.array([p.x_axis, p.y_axis, p.normal]), np.array([q.x_axis, q.y_axis, q.normal])
+    turn, (x, y, height) = axes @ others.T, (axes @ np.subtract(q.origin, p.origin)).tolist()
+    if abs(turn[2, 2]) < 1 - _NEAR: return None
+    low, high = sorted(height + turn[2, 2]*v for v in b.interval)
+    by, profiles = (0. if abs(x) < _NEAR else x, 0. if abs(y) < _NEAR else y), b.sketch.profiles
+    if np.abs(turn - np.eye(3)).max() < _NEAR: return moved(profiles, by, spent), low, high
+    spend(spent, 'curves', count_curves(profiles))
+    (c, d), (e, f) = turn[:2, :2].tolist()
+    place = lambda point: (c*point[0] + d*point[1] + by[0], e*point[0] + f*point[1] + by[1])
+    return tuple(profile.mapped(place, flip=c*f < d*e) for profile in profiles), low, high
 
 
 def _heights_fit(operation, low, high, bottom, top):
     "Does a boolean with heights from `bottom` to `top` leave one prism of that from `low` to `high`?"
-    if operation is Operation.CUT: return bottom <= low and high <= top
+    if operation is Operation.CUT: return bottom <= low + _NEAR and high - _NEAR <= top
     if operation is Operation.INTERSECT: return max(low, bottom) < min(high, top)
     return (bottom, top) == (low, high)
 
 # %% ../../nbs/220_cadquery_geometry.ipynb #83f96ec9
 def _merged(a, b, spent):
     "The one prism that two make, of which the second is added, cut or intersected."
-    (low, high), heights = a.interval, _heights_above(a, b)
-    if not heights or not _heights_fit(b.operation, low, high, *heights):
+    (low, high), other = a.interval, _onto(a, b, spent)
+    if not other or not _heights_fit(b.operation, low, high, *other[1:]):
         expected = 'a union of prisms in brackets, or prisms of one plane and height'
         raise Rejection('nested_boolean', expected, 'another solid')
-    regions = united_region(a.sketch.profiles, spent), united_region(b.sketch.profiles, spent)
+    profiles, *heights = other
+    regions = united_region(a.sketch.profiles, spent), united_region(profiles, spent)
     profiles = combine_regions(*regions, b.operation, spent)
     if not profiles: raise Rejection('no_area', 'a solid of which something is left', 'nothing')
     if b.operation is not Operation.INTERSECT: return replace(a, sketch=replace(a.sketch, profiles=profiles))
@@ -285,22 +294,62 @@ def _as_one_prism(solid, spent):
     for e in others: prism = _merged(prism, e, spent)
     return (prism,)
 
+# %% ../../nbs/220_cadquery_geometry.ipynb #3c1f7a21
+def _box(prism):
+    "Lowest and highest corner of the box around a prism."
+    plane, (low, high) = prism.sketch.plane, prism.interval
+    x0, y0, x1, y1 = bounding_boxes([p.outer for p in prism.sketch.profiles])
+    x0, y0, x1, y1 = x0.min(), y0.min(), x1.max(), y1.max()
+    corners = np.array([plane.to_world((x, y), z) for x in (x0, x1) for y in (y0, y1) for z in (low, high)])
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def _apart(cutters, solid, spent):
+    "Do cutters not reach the material of a solid?"
+    spend(spent, 'work', 50*(len(cutters) + len(solid)) + 5*len(cutters)*len(solid))
+    near, far = [_box(c) for c in cutters], [_box(e) for e in solid if e.operation is not Operation.CUT]
+    return not any((a[0] < b[1] - _NEAR).all() and (b[0] < a[1] - _NEAR).all() for a in near for b in far)
+
+
+def _cutters(solid):
+    "The prisms that are cut from a solid; None where something is intersected."
+    if any(e.operation is Operation.INTERSECT for e in solid): return None
+    return [e for e in solid if e.operation is Operation.CUT]
+
+
+def _one_after_the_other(a, b, spent):
+    "The union of two solids of which the second has cutters that do not reach the first; None where they do."
+    cutters = _cutters(b)
+    if cutters is None or not _apart(cutters, a, spent): return None
+    spend(spent, 'steps', len(b))
+    return a + tuple(replace(e, operation=Operation.JOIN) if e.operation is Operation.NEW else e for e in b)
+
 # %% ../../nbs/220_cadquery_geometry.ipynb #7e8d886b
 def joined(a: Prisms, b: Prisms, spent: Counter) -> Prisms:
     "The union of two solids, which has no order."
-    if not _is_union(b): a, b = (b, a) if _is_union(a) else (a, _as_one_prism(b, spent))
-    return _extended(a, b, Operation.JOIN, spent)
+    if not _is_union(b) and _is_union(a): a, b = b, a
+    if _is_union(b): return _extended(a, b, Operation.JOIN, spent)
+    found = _one_after_the_other(a, b, spent) or _one_after_the_other(b, a, spent)
+    if found: return found
+    try: return _extended(a, _as_one_prism(b, spent), Operation.JOIN, spent)
+    except Rejection as rejection:
+        if rejection.reason != 'nested_boolean': raise
+        return _extended(b, _as_one_prism(a, spent), Operation.JOIN, spent)
 
 
 def cut(a: Prisms, b: Prisms, spent: Counter) -> Prisms:
     "The solid a without b."
+    cutters = _cutters(b)
+    if cutters and _apart(cutters, a, spent): b = tuple(e for e in b if e.operation is not Operation.CUT)
     return _extended(a, b if _is_union(b) else _as_one_prism(b, spent), Operation.CUT, spent)
 
 
 def intersected(a: Prisms, b: Prisms, spent: Counter) -> Prisms:
     "What two solids have in common."
     if len(a) == 1 and len(b) > 1: a, b = b, a
-    return _extended(a, b if len(b) == 1 else _as_one_prism(b, spent), Operation.INTERSECT, spent)
+    if all(e.operation is Operation.CUT for e in b[1:]):               # a & (b - c) is (a & b) - c
+        return _extended(a, b[:1], Operation.INTERSECT, spent) + _extended((), b[1:], Operation.CUT, spent)
+    return _extended(a, _as_one_prism(b, spent), Operation.INTERSECT, spent)
 
 # %% ../../nbs/220_cadquery_geometry.ipynb #34742876
 def shared_prism(a: Prisms, b: Prisms) -> Prisms | None:

@@ -2,16 +2,13 @@
 
 # %% auto #0
 __all__ = ['MAX_TEXT', 'MAX_TOKENS', 'MAX_DEPTH', 'MAX_CALLS', 'MAX_CURVES', 'MAX_EXTRUDES', 'MAX_WORK', 'MAX_NUMBER',
-           'MODULE_NAMES', 'read_point', 'read_point3', 'METHODS', 'Rejection', 'spend', 'parse', 'read_number',
-           'is_cadquery', 'read_points', 'read_flag', 'read_flags', 'read_one_of', 'method', 'apply']
+           'Rejection', 'spend', 'parse']
 
 # %% ../../nbs/210_cadquery_grammar.ipynb #fab7a1a7
 import ast
-import inspect
 import keyword
 import re
 from collections import Counter
-from collections.abc import Callable
 from itertools import accumulate
 
 from ..errors import CodeError, UnsupportedError
@@ -34,8 +31,8 @@ _LIMITS = {                 # what is counted: limit, reason, name
     'steps': (MAX_EXTRUDES, 'too_many_extrudes', 'extrudes in unions and cuts')}
 
 # %% ../../nbs/210_cadquery_grammar.ipynb #8c8ff27c
-_UNSUPPORTED = {'not_allowed', 'nested_boolean', 'too_long', 'too_deep', 'too_complex', 'too_many_calls',
-                'too_many_curves', 'too_many_extrudes', 'too_many_nested'}
+_UNSUPPORTED = {'not_allowed', 'outside_language', 'nested_boolean', 'too_long', 'too_deep', 'too_complex',
+                'too_many_calls', 'too_many_curves', 'too_many_extrudes', 'too_many_nested'}
 
 
 def _error(reason, where, message, unsupported=None):
@@ -83,7 +80,7 @@ _CLOSED = re.compile(rf'''(?: [^\#'"]++ | \#[^\r\n]*+ | {_STRING} )*+''', re.DOT
 _MASKED = re.compile(rf'''\#[^\r\n]*+
     | (?<!\w) (?P<prefix> {_PREFIX} ) (?P<string> {_STRING} )
     | (?P<odd> {_STRING} )''', re.DOTALL | re.VERBOSE)
-_PLAIN = re.compile(r'''['"][\w .:/-]{0,40}+['"]''', re.ASCII)
+_PLAIN = re.compile(r'''['"][\w .:/<>|#+-]{0,40}+['"]''', re.ASCII)
 
 
 def _mask(match):
@@ -94,13 +91,14 @@ def _mask(match):
     return string[:n] + re.sub(r'[^\r\n]', '_', prefix + string[n:-n]) + string[:n]
 
 # %% ../../nbs/210_cadquery_grammar.ipynb #8fc42806
-_KEYWORDS = '|'.join(sorted({*keyword.kwlist} - {'True', 'False', 'None', 'import', 'from', 'as'}))
-_WORDS = re.compile(rf'''(?: [ \t\r\n]++ | \\\r?\n
-    | (?! (?:{_KEYWORDS})\b) [A-Za-z_]\w{{0,39}}+ (?![\w'"])                                          # a name
-    | (?: \d{{1,20}}+(?:\.\d{{0,20}}+)? | \.\d{{1,20}}+ ) (?:[eE][-+]?\d{{1,3}}+)? (?![\w.])         # a number
-    | \"{{3}}[\w\s]*+\"{{3}} | '{{3}}[\w\s]*+'{{3}} | '[\w .:/-]*+' | "[\w .:/-]*+"         # a string
-    | [-+](?!\s*[-+]\s*[-+]) | \*(?!\*) | /(?!/) | =(?!=) | :(?!=) | [().,\[\]{{}}] )*+''', re.ASCII | re.VERBOSE)
-_TOKENS, _BRACKETS = re.compile(r'[\n(\[{,=+*/:-]|\.(?=[A-Za-z_])'), re.compile(r'[()\[\]{}]')
+_REFUSED = ('with', 'yield', 'async', 'await', 'del', 'global', 'nonlocal')
+_WORDS = re.compile(rf"""(?: [ \t\r\n]++ | \\\r?\n
+    | (?! (?:{'|'.join(_REFUSED)})\b | not\s+not\b) [A-Za-z_]\w{{0,59}}+ (?![\w'"])                   # a name
+    | (?: \d[\d_]{{0,19}}+(?:\.\d{{0,20}}+)? | \.\d{{1,20}}+ ) (?:[eE][-+]?\d{{1,3}}+)? (?![\w.])     # a number
+    | \"{{3}}[\w\s]*+\"{{3}} | '{{3}}[\w\s]*+'{{3}} | '[\w .:/<>|#+-]*+' | "[\w .:/<>|#+-]*+"       # a string
+    | [-+](?!\s*[-+]\s*[-+]) | [*/]{{1,2}} | [<>=!]= | [=<>%|&;@] | :(?!=) | [().,\[\]{{}}] )*+""",
+    re.ASCII | re.VERBOSE)
+_TOKENS, _BRACKETS = re.compile(r'[\n(\[{,=+*/:<>%|&;-]|\.(?=[A-Za-z_])'), re.compile(r'[()\[\]{}]')
 
 
 def _depth(text):
@@ -181,117 +179,3 @@ def parse(text: str, spent: Counter) -> list[ast.stmt]:
     clean = _clean(text)
     spend(spent, 'work', _PER_TOKEN*len(_TOKENS.findall(clean)))
     return _tree(clean).body
-
-# %% ../../nbs/210_cadquery_grammar.ipynb #fbd1fd06
-def _in_range(value, node):
-    if -MAX_NUMBER <= value <= MAX_NUMBER: return float(value)
-    raise Rejection('out_of_range', f'a number within ±{MAX_NUMBER:,.0f}', node=node)
-
-
-def _literal(node):
-    if type(node) is ast.Constant and type(node.value) in (int, float): return _in_range(node.value, node)
-    if type(node) is ast.UnaryOp and type(node.op) is ast.USub: return -_literal(node.operand)
-    if type(node) is ast.UnaryOp and type(node.op) is ast.UAdd: return _literal(node.operand)
-    raise Rejection('not_a_number', 'a number', node=node, unsupported=type(node) is not ast.Constant)
-
-
-def read_number(node: ast.expr, scope=None) -> float:
-    "A number, or one operation on two: -113/2."
-    if type(node) is not ast.BinOp: return _literal(node)
-    a, b = _literal(node.left), _literal(node.right)
-    match node.op:
-        case ast.Add(): return _in_range(a + b, node)
-        case ast.Sub(): return _in_range(a - b, node)
-        case ast.Mult(): return _in_range(a * b, node)
-        case ast.Div() if b: return _in_range(a / b, node)
-    raise Rejection('not_a_number', 'a number', 'a division by zero', node)
-
-# %% ../../nbs/210_cadquery_grammar.ipynb #62f6ce0d
-MODULE_NAMES = ('cq', 'cadquery')
-
-
-def is_cadquery(node: ast.expr, name: str) -> bool:
-    "Is a node the attribute `name` of the module?"
-    if type(node) is not ast.Attribute or node.attr != name: return False
-    return type(node.value) is ast.Name and node.value.id in MODULE_NAMES
-
-
-def _vector(n):
-    "The reader of n numbers in brackets."
-    def reader(node, scope=None):
-        vector = type(node) is ast.Call and is_cadquery(node.func, 'Vector') and not node.keywords
-        numbers = node.args if vector else node.elts if type(node) in (ast.Tuple, ast.List) else ()
-        if len(numbers) != n: raise Rejection('not_a_point', f'{n} numbers in brackets', node=node)
-        return tuple(map(read_number, numbers))
-    return reader
-
-
-read_point, read_point3 = _vector(2), _vector(3)
-
-
-def read_points(node: ast.expr, scope=None) -> list[tuple[float, ...]]:
-    "Points in a list."
-    if type(node) in (ast.List, ast.Tuple): return list(map(read_point, node.elts))
-    raise Rejection('not_a_point', 'a list of points', node=node)
-
-# %% ../../nbs/210_cadquery_grammar.ipynb #b539be37
-def read_flag(node: ast.expr, scope=None) -> bool:
-    "True or False."
-    if type(node) is ast.Constant and type(node.value) is bool: return node.value
-    raise Rejection('bad_arguments', 'True or False', node=node)
-
-
-def read_flags(n: int) -> Callable:
-    "The reader of True or False, or of one of them for each of n axes."
-    def reader(node, scope=None):
-        if type(node) is not ast.Tuple: return (read_flag(node),)*n
-        if len(node.elts) != n: raise Rejection('bad_arguments', f'True or False, or {n} of them', node=node)
-        return tuple(map(read_flag, node.elts))
-    return reader
-
-
-def read_one_of(*allowed: str | bool) -> Callable:
-    "The reader of one of some constants."
-    def reader(node, scope=None):
-        if type(node) is ast.Constant and node.value in allowed: return node.value
-        raise Rejection('bad_arguments', ' or '.join(map(repr, allowed)), node=node)
-    return reader
-
-# %% ../../nbs/210_cadquery_grammar.ipynb #5ac4441b
-METHODS: dict = {}          # kind of object -> name of the method -> (function, {parameter: inspect.Parameter})
-
-
-def method(kind: type, name: str) -> Callable:
-    "Register a function as a method of a kind of objects."
-    def register(function):
-        parameters = dict(list(inspect.signature(function).parameters.items())[1:])
-        METHODS.setdefault(kind, {})[name] = function, parameters
-        return function
-    return register
-
-# %% ../../nbs/210_cadquery_grammar.ipynb #7dcde49a
-_UNSUPPORTED_ARGUMENTS = {'angleDegrees', 'centerOption', 'direct', 'forConstruction', 'glue', 'invert', 'obj', 'tag',
-                          'taper', 'tol', 'upToFace'}       # CadQuery has them
-
-
-def _arguments(call, parameters, scope):
-    "Values of the arguments of a call by name."
-    positional = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
-    given = dict(zip(positional, call.args)) | {k.arg: k.value for k in call.keywords}
-    required = {name for name, p in parameters.items() if p.default is p.empty}
-    if len(given) < len(call.args) + len(call.keywords) or not required <= given.keys() <= parameters.keys():
-        raise Rejection('bad_arguments', f'the arguments {", ".join(parameters) or "none"}', node=call,
-                        unsupported=bool(_UNSUPPORTED_ARGUMENTS & given.keys() - parameters.keys()))
-    return {name: parameters[name].annotation(value, scope) for name, value in given.items()}
-
-
-def apply(value, call: ast.Call, scope):
-    "The result of a method of a value; `scope` has the names of the program and what has been spent."
-    spend(scope.spent, 'calls')
-    methods, name = METHODS[type(value)], call.func.attr
-    if name not in methods: raise Rejection('not_allowed', f'one of {", ".join(methods)}', name, call)
-    function, parameters = methods[name]
-    try: return function(value, **_arguments(call, parameters, scope))
-    except Rejection as rejection:
-        rejection.node = rejection.node or call
-        raise

@@ -16,7 +16,7 @@ import orjson
 from ..cad.normal import EXACT, normal_form
 from ..cad.sequence import CadSequence
 from ..cad.polygons import Frame
-from ..errors import CadError
+from ..errors import CadError, expect
 from . import cadquery_reader, cadquery_writer, compact
 from .vectors import from_vectors, to_vectors
 
@@ -66,6 +66,7 @@ def encode(sequence: CadSequence, language: Language = 'cadquery', exact: bool =
     GeometryError
         When there is no solid.
     """
+    expect(sequence, CadSequence, 'cadvlm.read(file) and cadvlm.decode(code) give one')
     _check_language(language)
     if language == 'vectors': return to_vectors(sequence)
     step = EXACT if exact else step
