@@ -95,6 +95,13 @@ def test_deepcad_predictions_are_compared_with_json(dataset, tmp_path):
     assert found.acc_cmd.tolist() == [1] * 3 == found.acc_param.tolist() and found.language.eq("vectors").all()
 
 
+def test_this_folder_is_scored(dataset, tmp_path, monkeypatch):
+    (tmp_path / "said").mkdir()
+    monkeypatch.chdir(programs(tmp_path / "said", "{}.py"))
+    assert main(["evaluate", ".", str(dataset), "--workers", "1"]) == 0
+    assert (tmp_path / "said_cadvlm" / "evaluation.json").is_file()
+
+
 # --- STEP
 
 

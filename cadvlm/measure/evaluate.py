@@ -224,7 +224,8 @@ def evaluate_file(predictions, dataset, settings) -> Summary:
         What `evaluate` raises; `no_samples` with only_answered, when no requested sample has a prediction.
     """
     start, predictions, dataset = time.perf_counter(), Path(predictions), find_truths(dataset)
-    output = Path(settings.output or predictions.with_name(f'{predictions.stem}_{settings.protocol}'))
+    named = predictions if predictions.name.strip('.') else predictions.resolve()
+    output = Path(settings.output or named.with_name(f'{named.stem}_{settings.protocol}'))
     check_places([output/'evaluation.json', output/'evaluation.parquet'], [output/'evaluation.json'])
     request = _requested(dataset, settings.split, read_predictions(predictions), settings.only_answered)
     table = _score_all(dataset, request, settings)
