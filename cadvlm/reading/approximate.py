@@ -177,6 +177,7 @@ def hull(found: Mapping[str, Enclosed]) -> CadSequence:
 # %% ../../nbs/598_approximate.ipynb #17f6628e
 _GAIN = 0.1                 # of the ink that does not agree, which a cut must explain
 _MOST_LEVELS = 12           # to which a region is cut
+_RIM, _TOUCHES = 0.5, 0.05  # units from the outline, and share of a region's rim there: that region is not empty
 _SHADOW = 0.003             # of an outline that a cut may take away
 
 
@@ -201,8 +202,11 @@ def cuts_of(found: Mapping[str, Enclosed], levels: list[np.ndarray]) -> Iterator
         low, high = map(float, box[axis])
         inner = levels[axis][(levels[axis] > low + 0.3) & (levels[axis] < high - 0.3)]
         inner = inner[::len(inner)//_MOST_LEVELS + 1].tolist()
+        rim = of.outline.boundary.buffer(_RIM)
         for shape in of.regions:
-            for span in ((low, high), *((l, high) for l in inner), *((low, l) for l in inner)):
+            is_inside = shape.boundary.intersection(rim).length < _TOUCHES*shape.length
+            through = [(low, high)] if is_inside else []
+            for span in (*through, *((l, high) for l in inner), *((low, l) for l in inner)):
                 yield view, extruded(view, _profiles(shape), *span, Operation.CUT)
 
 
