@@ -86,6 +86,13 @@ def test_folder_of_json_is_a_truth(dataset, expected, tmp_path):
     assert scored(said, dataset / "cad_json").equals(expected)
 
 
+def test_deepcad_release_is_a_truth_with_its_split(dataset, expected, tmp_path):
+    (tmp_path / "cad_json").symlink_to(dataset / "cad_json", target_is_directory=True)
+    split = dict(train=["0000/00000010"], validation=[], test=["0000/00000003", "0000/00000009"])
+    write_json(tmp_path / "train_val_test_split.json", split)
+    assert scored(cadbench(tmp_path, "{}"), tmp_path).equals(expected.iloc[:2])
+
+
 def test_deepcad_predictions_are_compared_with_json(dataset, tmp_path):
     for i, p in PARTS.items():
         rows = to_vectors(p, limits=False)

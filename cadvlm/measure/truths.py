@@ -13,7 +13,9 @@ from ..cad.repair import repair
 from ..cad.sequence import read
 from ..cad.step import load_step
 from ..corpus.dataset import Dataset
+from ..corpus.layout import DEEPCAD, parse_split
 from ..errors import DatasetError
+from ..files import read_json
 from .predictions import files_of
 from .protocols import Truth, as_truth, solid_truth
 
@@ -47,6 +49,14 @@ class Truths(Dataset):
     def split(self):
         return dict(train=[], validation=[], test=sorted(self.files))
 
+# %% ../../nbs/838_truths.ipynb #83805e11
+class _Release(Dataset):
+    "DeepCAD as it is released, with its own split."
+    @cached_property
+    def split(self):
+        where = self.path/DEEPCAD.split
+        return parse_split(read_json(where), DEEPCAD, str(where))
+
 # %% ../../nbs/838_truths.ipynb #f9aea249
 def _holds_a_dataset(path):
     return (path/'cad_json').is_dir() or (path/'train_val_split.json').is_file()
@@ -58,19 +68,20 @@ def find_truths(path) -> Dataset:
     Parameters
     ----------
     path : Path
-        A dataset; a folder of files ID.step, ID.stp or ID.json, or one such file.
+        A dataset, or DeepCAD; a folder of files ID.step, ID.stp or ID.json, or one such file.
 
     Raises
     ------
     DatasetError
-        `too_many_files`, `duplicate_truth`.
+        `bad_split`, `too_many_files`, `duplicate_truth`.
     """
     path = Path(path)
     if path.is_file() and path.suffix.lower() in (*_STEP, '.json'): return Truths(path.parent, [path])
     if path.is_dir() and not _holds_a_dataset(path):
         files = files_of(path, _STEP) or files_of(path, ('.json',))
         if files: return Truths(path, files)
-    return Dataset(path)
+    official = not (path/'train_val_split.json').is_file() and (path/DEEPCAD.split).is_file()
+    return _Release(path) if official else Dataset(path)
 
 
 def truth_path(truths: Dataset, id: str) -> Path:
