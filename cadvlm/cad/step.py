@@ -248,7 +248,8 @@ def _step_bytes(path):
     raise ExportError('bad_step', '', 'expected a STEP file, found something else')
 
 
-def load_step(path: str | Path, unit: float = MILLIMETRES, turn: int = 80) -> Solid:
+def load_step(path: str | Path, unit: float = MILLIMETRES, turn: int = 80,
+              seconds: float | None = None) -> Solid:
     """Read a STEP file as a solid.
 
     Parameters
@@ -260,6 +261,8 @@ def load_step(path: str | Path, unit: float = MILLIMETRES, turn: int = 80) -> So
     turn : int
         Chords in a full turn. With 80 the mesh has the corners that `solid.build` gives it, and `iou` compares parts
         instead of chords; more are for measuring.
+    seconds : float, optional
+        That reading may take by the clock, instead of 300.
 
     Returns
     -------
@@ -271,5 +274,5 @@ def load_step(path: str | Path, unit: float = MILLIMETRES, turn: int = 80) -> So
     ExportError
         `missing_file`, `too_large`, `bad_step`, `kernel_died`, `timeout`, `missing_extra`.
     """
-    try: return _assembled(_kernel.call(_read_step, _step_bytes(Path(path)), turn), unit)
+    try: return _assembled(_kernel.call(_read_step, _step_bytes(Path(path)), turn, seconds=seconds), unit)
     except CadError as e: raise (e if e.where else e.within(str(path))) from None

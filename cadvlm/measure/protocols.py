@@ -307,12 +307,12 @@ def _longest_side(solid):
     return float(np.ptp(np.reshape(solid.manifold.bounding_box(), (2, 3)), axis=0).max())
 
 
-def _aligned(code, language, truth, found):
+def _aligned(make, truth, found):
     "`iou_aligned` and `size_ratio` of a solid that is like the truth, but lies elsewhere or has another size."
     if not found.get('iou', 1.) < _ELSEWHERE: return {}
     try:
         with time_limit(_MEASURING):
-            solid = _built(code, language, truth)[1]
+            solid = make()
             aligned = iou(truth.solid, solid, align='frame')
     except CadError: return {}
     if aligned < _ALIKE: return {}
@@ -364,7 +364,7 @@ def score(code, language: Literal['cadquery', 'compact', 'vectors'], truth: Trut
     found = _scored(code, language, truth, protocol, seed, timeout)
     if not found['valid']: found |= _reads_as(code, language)
     elif PROTOCOLS[protocol].align is None and language != 'vectors':       # vectors have a frame of their own
-        found |= _aligned(code, language, truth, found)
+        found |= _aligned(lambda: _built(code, language, truth)[1], truth, found)
     return found | (dict(taken_from=where) if where else {})
 
 
@@ -372,4 +372,5 @@ def score_solid(solid: Solid, truth: Truth, protocol: settings.Protocol = 'cadvl
     "What `score` finds of a solid of which no history is known."
     warm_up()
     with time_limit(_MEASURING): found = _solid_measures(solid, truth, PROTOCOLS[protocol], np.random.default_rng(seed))
+    if PROTOCOLS[protocol].align is None: found |= _aligned(lambda: solid, truth, found)
     return dict(valid=True) | found

@@ -18,10 +18,11 @@ Protocol = Literal['cadvlm', 'deepcad', 'cadrille', 'text2cad', 'drawing2cad', '
 class Evaluate(Pooled):
     "Score a file of predictions, by a named protocol."
     arguments = dict(
-        predictions=Argument(Path, 'JSON lines {"id", "code", "language"}; ids of parts or of samples. Or a folder of '
-                                   'vectors, ID.h5 or ID_vec.h5.'),
-        dataset=Argument(Path, 'Folder with the truth: its cad_json and its split; or a folder of STEP files, '
-                               'ID.step, all of which are the test.'))
+        predictions=Argument(Path, 'JSON lines {"id", "code", "language"}, ids of parts or of samples; lines of '
+                                   'CADBench; or a folder of programs ID.py, of DeepCAD vectors ID_vec.h5, or of '
+                                   'solids ID.step.'),
+        dataset=Argument(Path, 'Folder with the truth: its cad_json and its split; or a folder of files ID.json '
+                               '(DeepCAD) or ID.step, all of which are the test.'))
     function, group = 'measure.evaluate:evaluate_file', 'score'
     example = 'cadvlm evaluate predictions.jsonl data/synthetic_1k'
     protocol: Protocol = Field('cadvlm', description='How to score.')
