@@ -164,6 +164,7 @@ def _along_arc(arc, corners, tolerance):
 # %% ../../nbs/110_polygons.ipynb #a43e5c82
 def split(curve: Curve, corners: np.ndarray, tolerance: float) -> list[Curve]:
     """The curve in pieces, cut at those of the points `corners` (n, 2) that lie on it."""
+    if isinstance(curve, Line) and curve.start == curve.end: return [curve]
     if isinstance(curve, Circle):
         on = np.abs(np.hypot(*(corners - curve.centre).T) - curve.radius) < tolerance
         if not on.any(): return [curve]

@@ -5,7 +5,7 @@ __all__ = ['RADIUS', 'Judge', 'numbers_of', 'with_number', 'Budget', 'agreement'
 
 # %% ../../nbs/596_adjust.ipynb #efd9f43d
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ..cad.curves import Arc, Circle, Curve, Line, Loop, Profile
 from ..cad.sequence import CadSequence
@@ -34,13 +34,19 @@ def _moved_curve(curve: Curve, point: Callable, move: _Move) -> Curve:
     return Arc(start, end, (centre.real, centre.imag), curve.sweep)
 
 
+def _without_points(curves: Iterable[Curve]) -> Loop:
+    "A loop of curves without lines that shrank to a point; all of them where nothing else is left, which builds nothing."
+    every = tuple(curves)
+    return Loop(tuple(c for c in every if not isinstance(c, Line) or c.start != c.end) or every)
+
+
 def _mapped(part: CadSequence, move: _Move) -> CadSequence:
     "A part along the axes of the paper, whose numbers were moved."
     def extrude(e):
         view, low, high = view_of(e)
         axes, depth = PAPER[view], DEPTH[view][0]
         def point(p): return move(axes[0], p[0]), move(axes[1], p[1])
-        def loop(l): return Loop(tuple(_moved_curve(c, point, move) for c in l.curves))
+        def loop(l): return _without_points(_moved_curve(c, point, move) for c in l.curves)
         profiles = tuple(Profile(loop(p.outer), tuple(map(loop, p.holes))) for p in e.sketch.profiles)
         return extruded(view, profiles, move(depth, low), move(depth, high), e.operation)
     return CadSequence(tuple(map(extrude, part.extrudes)))
