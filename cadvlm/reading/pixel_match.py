@@ -36,17 +36,20 @@ class ViewPixels:
         The image.
     extra, missing, lacking : (h, w) bool
         Where the image has ink that the part does not explain, where it lacks a visible line, and where a hidden one.
+    least : float
+        Of `share`, for a view that agrees.
     """
     share: float
     dark: np.ndarray
     extra: np.ndarray
     missing: np.ndarray
     lacking: np.ndarray
+    least: float = _SHARE
 
     @property
     def agrees(self) -> bool:
         "Is no place wrong? All may be displaced a little."
-        return self.share >= _SHARE and not (self.extra.any() or self.missing.any() or self.lacking.any())
+        return self.share >= self.least and not (self.extra.any() or self.missing.any() or self.lacking.any())
 
     @property
     def picture(self) -> np.ndarray:

@@ -187,7 +187,7 @@ class Lines(Settings):
 class Reconstruct(Written, Lines):
     "Read drawings back into parts, and prove each part by drawing it again."
     arguments = dict(
-        source=Argument(Path, 'A drawing with three views (.svg, .dxf); a folder with the three files of one part, or '
+        source=Argument(Path, 'A drawing with three views (.svg, .dxf, .png); a folder with three files of a part, or '
                               'with a file or a folder for each drawing; or a dataset, whose parts are drawn first.'),
         output=Argument(Path, 'Folder for predictions.jsonl, failures.jsonl and the page index.html.'))
     function, group = 'app.readings:reconstruct', 'read'

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 import cadvlm
 from ..cad.drawing import Drawing, encode_png, project
@@ -31,15 +32,18 @@ from ..jobs.stage import part_bytes, stage
 from ..reading.images import rasters_of_sheet, rasters_of_views, read_rasters
 from ..reading.pixel_match import ViewPixels
 from ..reading.reconstruct import load_kernels, reconstruct
+from ..reading.raster_sheet import read_raster_sheet
 from ..reading.sheet import read_drawing, read_page
-from ..reading.strokes import THREE, Rules
+from ..reading.sheet_image import read_sheet_image
+from ..reading.strokes import THREE, DrawingError, Rules
 from ..reading.understand import understand
 from ..reading.views import shown_by, views_on
 from ..settings.stages import Reconstruct
 
 # %% ../../nbs/695_reconstruct_command.ipynb #c6f659ef
 _VECTORS = '.svg', '.dxf'
-_IMAGES = '.png', '.jpg', '.jpeg', '.pdf'   # are refused by name, so that nobody misses them
+_PIXELS = '.png', '.jpg', '.jpeg'           # sheets of three views are read
+_IMAGES = *_PIXELS, '.pdf'                  # others are refused by name, so that nobody misses them
 _FEW = range(3, 7)                          # files that one drawing may have
 
 
@@ -73,9 +77,24 @@ def _inside(folder):
     return kinds[0] or kinds[1], [p for p in inside if p.is_dir()]
 
 
+_MOST_PIXELS = 64_000_000   # of an image
+
+
+def _pixels_of(file):
+    "The grey pixels of an image file; None where it is none, or too large."
+    try:
+        with Image.open(file) as image:
+            if image.width*image.height > _MOST_PIXELS: return None
+            return np.asarray(image.convert('L'))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError): return None
+
+
 def _is_sheet(file):
     "Does one file show three views?"
-    with suppress(CadError), time_limit(5.): return bool(views_on(read_page(file)))
+    with suppress(CadError), time_limit(5.):
+        if file.suffix.lower() not in _PIXELS: return bool(views_on(read_page(file)))
+        image = _pixels_of(file)
+        return image is not None and bool(read_raster_sheet(image).views)
     return False
 
 
@@ -149,9 +168,20 @@ def _read_images(dataset, id):
     reading = read_rasters(_rasters_of(dataset, id))
     return reading.sequence, reading, reading.alternatives, dict(seconds=reading.seconds)
 
+# %% ../../nbs/695_reconstruct_command.ipynb #85f1a695
+def _read_image(files):
+    "What `_read_files` returns for an image of a sheet; None for other files."
+    if len(files) > 1 or files[0].suffix.lower() not in _PIXELS: return None
+    image = _pixels_of(files[0])
+    if image is None: return None
+    try: reading, sheet = read_sheet_image(image)
+    except DrawingError: return None                       # an image, but no such sheet
+    return reading.sequence, reading, reading.alternatives, dict(seconds=reading.seconds, size=sheet.sizes)
+
 
 def _read_files(settings, files):
     "`(part, its reading, other parts, more to say of it)` of the files of a drawing."
+    if found := _read_image(files): return found
     start = time.perf_counter()
     found = understand(read_drawing(files, settings.styles, Rules(settings.visible, settings.hidden, settings.drop)))
     about = dict(seconds=time.perf_counter() - start, read_as=str(found.hypothesis),
@@ -203,12 +233,13 @@ def _codes(parts, language, exact):
 def _value(settings, pictured, part, reading, others, about):
     "What is known of a drawing that was read: the row of predictions.jsonl, and pictures for the page."
     solid, language = build(part), settings.language
-    choice = 'exact' if settings.exact else settings.on_quantisation_loss
+    exact = settings.exact or 'size' in about              # what is measured on an image is not on whole units
+    choice = 'exact' if exact else settings.on_quantisation_loss
     written = answer(part, solid, language, choice, IDENTITY)
     row = dict(code=written['code'], language=language, agreement=_shares(reading.match), certified=reading.certified,
                ambiguous=reading.ambiguous, **{k: v for k, v in written.items() if k != 'code'}, **about)
     row['seconds'] = round(row['seconds'], 3)
-    if reading.ambiguous: row['alternatives'] = [*_codes(others, language, settings.exact)]
+    if reading.ambiguous: row['alternatives'] = [*_codes(others, language, exact)]
     pictures = _pictures(reading.match, solid) if pictured or not reading.certified else {}
     return dict(row=row, pictures=pictures)
 

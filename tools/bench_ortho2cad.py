@@ -1,0 +1,93 @@
+"""Measure how well the public sheets of Ortho2CAD are read and append to `data/results/ortho2cad.csv`:
+`python tools/bench_ortho2cad.py` (two minutes).
+
+The drawings and STEP solids are those of the reference data. Each sheet is read, written as code, built from it again,
+and compared by the protocol `ortho2cad`; with our own alignment of frames, which neither turns nor forgives a
+position, the mean is in the column `mean_iou_frame`. A sheet that is refused counts with an IoU of 0.
+"""
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import orjson
+from PIL import Image
+
+from results import ROOT, about, append, is_measured
+from cadvlm.cad.overlap import iou
+from cadvlm.cad.polygons import IDENTITY
+from cadvlm.cad.solid import build
+from cadvlm.cad.step import load_step
+from cadvlm.corpus.answer import answer
+from cadvlm.jobs.limits import attempt
+from cadvlm.measure.summary import interval
+from cadvlm.reading.sheet_image import read_sheet_image
+from cadvlm.text.language import decode
+
+SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
+CORPORA = {"Ortho2CAD, DeepCAD": "deepcad", "Ortho2CAD, Fusion 360": "fusion360"}
+PACKAGES = ("manifold3d", "numba", "opencv-python-headless", "python-sat")
+CODE = ("cad", "text", "reading")
+LIMIT = 30.0  # seconds of processor time for one sheet
+WRONG = 0.98  # IoU below which a certified part is wrong
+
+
+def read(path):
+    "`(code, is it certified?)` of a sheet."
+    reading, _ = read_sheet_image(np.asarray(Image.open(path).convert("L")))
+    code = answer(reading.sequence, build(reading.sequence), "cadquery", "exact", IDENTITY)["code"]
+    return code, reading.certified
+
+
+def measured(path):
+    "What is measured of one sheet."
+    start = time.process_time()
+    row = attempt(lambda _: read(path), path.stem, timeout=LIMIT)
+    common = dict(id=path.stem, seconds=time.process_time() - start, iou=0.0, iou_frame=0.0, certified=False)
+    if "value" not in row:
+        return common | dict(reason=row["reason"], message=row["message"])
+    (code, certified), truth = row["value"], load_step(path.with_suffix(".step"))
+    solid = build(decode(code, "cadquery"))
+    found = {name: iou(truth, solid, align=align) for name, align in (("iou", "inertia"), ("iou_frame", "frame"))}
+    return common | found | dict(certified=bool(certified))
+
+
+def summed(rows):
+    "The columns of the table."
+    ious, seconds = np.array([r["iou"] for r in rows]), [r["seconds"] for r in rows]
+    sure = [r["iou"] for r in rows if r["certified"]]
+    low, high = interval(ious, [r["id"] for r in rows])
+    return dict(mean_iou=round(float(ious.mean()), 4), low=round(float(low), 4), high=round(float(high), 4),
+                mean_iou_frame=round(float(np.mean([r["iou_frame"] for r in rows])), 4),
+                median_iou=round(float(np.median(ious)), 4), above_98=round(100 * float(np.mean(ious > WRONG)), 1),
+                refused=sum("reason" in r for r in rows), certified=round(100 * len(sure) / len(rows), 1),
+                lowest_certified_iou=round(min(sure, default=0.0), 5),
+                certified_and_wrong=sum(i < WRONG for i in sure),
+                seconds_median=round(float(np.median(seconds)), 3), seconds_most=round(max(seconds), 1))
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--only", default="", help="corpora with this in their name")
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--rows", type=Path, help="JSON lines to write, one for each sheet")
+    given = options.parse_args()
+    for corpus, name in CORPORA.items():
+        paths = sorted((SHARED / "ortho2cad" / name).glob("*.png"))
+        common = about(corpus, len(paths), CODE, PACKAGES)
+        if not paths or given.only not in corpus or is_measured("ortho2cad", common):
+            continue
+        with ProcessPoolExecutor(given.workers) as pool:
+            rows = list(pool.map(measured, paths))
+        if given.rows:
+            with open(given.rows, "ab") as file:
+                for r in rows:
+                    row = dict(corpus=corpus) | r
+                    file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+        append("ortho2cad", [common | summed(rows)])
+
+
+if __name__ == "__main__":
+    main()
