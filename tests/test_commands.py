@@ -126,7 +126,8 @@ def test_missing_extra_is_one_line(bare_answers, line):
 
 def test_module_without_its_extra_says_what_to_install():
     names = sorted(f"cadvlm.learn.{m.name}" for m in pkgutil.iter_modules(cadvlm.learn.__path__))
-    made = subprocess.run([sys.executable, "-c", BARE + IMPORTS], input=json.dumps(names), capture_output=True, text=True)
+    command = [sys.executable, "-c", BARE + IMPORTS]
+    made = subprocess.run(command, input=json.dumps(names), capture_output=True, text=True)
     said = json.loads(made.stdout)
     assert said["cadvlm.learn.reward"] is None and "missing_extra" in said["cadvlm.learn.commands"]
     assert all(text is None or "pip install 'cadvlm[train]'" in text for text in said.values()), said
