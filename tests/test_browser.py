@@ -22,9 +22,18 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from cadvlm.measure.stats import table
+from cadvlm.stages.convert import convert
+from cadvlm.stages.extract import extract
+from cadvlm.stages.render import render
+from cadvlm.stages.synthesize import synthesize
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'cadvlm[dev]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium"),
+]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
@@ -349,56 +358,68 @@ from cadvlm.cad.view import show
 show(build(part(0, 987)))"""
 
 
-@pytest.fixture
-def lab(root, tmp_path):
-    "The address of JupyterLab with a notebook, part.ipynb, that shows a part in 3-D."
+@pytest.fixture(scope="module")
+def lab(root, tmp_path_factory):
+    "The address of JupyterLab, and its folder of notebooks."
     pytest.importorskip("jupyterlab", reason="needs JupyterLab: pip install 'cadvlm[lab]'")
     pytest.importorskip("pythreejs", reason="needs pythreejs: pip install 'cadvlm[lab]'")
-    cell = dict(cell_type="code", id="a0a0a0a0", metadata={}, outputs=[], execution_count=None, source=PART)
-    kernel = dict(kernelspec=dict(display_name="Python 3", language="python", name="python3"))
-    notebook = dict(cells=[cell], metadata=kernel, nbformat=4, nbformat_minor=5)
-    (tmp_path / "nbs").mkdir()
-    (tmp_path / "nbs" / "part.ipynb").write_text(json.dumps(notebook))
+    top = tmp_path_factory.mktemp("lab")
+    (top / "nbs").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = os.environ | {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "PYTHONPATH": str(root)}
-    options = dict(port=port, port_retries=0, root_dir=tmp_path / "nbs")
+    env = os.environ | {"JUPYTER_CONFIG_DIR": str(top / "config"), "PYTHONPATH": str(root)}
+    options = dict(port=port, port_retries=0, root_dir=top / "nbs")
     flags = [f"--ServerApp.{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--IdentityProvider.token=", *flags]
-    with open(tmp_path / "log", "w") as log:
+    with open(top / "log", "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
         address = f"http://127.0.0.1:{port}"
         for _ in range(480):
-            assert server.poll() is None, (tmp_path / "log").read_text()
+            assert server.poll() is None, (top / "log").read_text()
             try:
                 urllib.request.urlopen(f"{address}/api/status", timeout=5).close()
                 break
             except OSError:
                 time.sleep(0.25)
-        yield address
+        yield address, top / "nbs"
     finally:
         server.terminate()
         server.wait(20)
 
 
-def test_lab_shows_a_part_in_3d(lab, solid_page, screenshots):
-    page, errors = solid_page(), []
+def run_all(lab, page, notebook):
+    "Opens a notebook in JupyterLab and runs its cells; the list of the browser's errors, and how the notebook begins."
+    (address, folder), errors, name = lab, [], f"n{len(list(lab[1].iterdir()))}"
+    kernel = dict(kernelspec=dict(display_name="Python 3", language="python", name="python3"))
+    (folder / f"{name}.ipynb").write_text(json.dumps(notebook | dict(metadata=kernel)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.goto(f"{lab}/lab/tree/part.ipynb")
+    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=30000)
-    page.get_by_text("| Idle").first.wait_for(timeout=30000)  # the kernel is there
+    page.get_by_text("| Idle").first.wait_for(timeout=60000)  # the kernel is there
     if (dialog := page.locator(".jp-Dialog button.jp-mod-accept")).count():  # on a slow machine it asks which
         dialog.click()
+    top = page.locator(".jp-Notebook .jp-Cell").first.inner_text()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    return errors, top
+
+
+def failed_cells(page):
+    return page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_inner_texts()
+
+
+def test_lab_shows_a_part_in_3d(lab, solid_page, screenshots):
+    cell = dict(cell_type="code", id="a0a0a0a0", metadata={}, outputs=[], execution_count=None, source=PART)
+    page = solid_page()
+    errors, _ = run_all(lab, page, dict(cells=[cell], nbformat=4, nbformat_minor=5))
     canvas = page.locator(".jp-OutputArea canvas").first
     try:
         canvas.wait_for(timeout=120000)
     finally:
         page.screenshot(path=screenshots / "lab.png")
-    assert page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0 and not errors
+    assert not failed_cells(page) and not errors
     before, after = drag(page, canvas)
     page.screenshot(path=screenshots / "lab.png")
     assert is_drawn(before) and is_drawn(after) and changed(before, after) > 0.02
@@ -410,3 +431,47 @@ def test_lab_shows_a_part_in_3d(lab, solid_page, screenshots):
     section = settled(page, canvas)
     page.screenshot(path=screenshots / "lab_section.png")
     assert is_drawn(section) and changed(after, section) > 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drawn, said", [
+    (dict(views=("front", "top", "right")), dict(language="compact")),
+    (dict(views=("sheet",), angle="first"), dict(sample="sheet")),
+], ids=["compact, views", "CadQuery, first-angle sheets"])
+def test_explorer_opens_a_dataset(lab, root, solid_page, screenshots, tmp_path, drawn, said):
+    "All cells of the chapter run; a part is found by its id, and parts by their shape."
+    folder = tmp_path / "dataset"
+    synthesize(tmp_path / "parts", count=80, workers=1)
+    extract(tmp_path / "parts", folder, train_size=60, val_size=8, test_size=8, workers=1)
+    render(folder, size=192, workers=1, **drawn)
+    convert(folder, workers=1, **said)
+    notebook = json.loads((root / "nbs" / "960_explore.ipynb").read_text())
+    (choice,) = [c for c in notebook["cells"] if "".join(c["source"]).startswith("MINE = None")]
+    choice["source"] = [f"MINE = {str(folder)!r}"]
+    notebook["cells"][-1]["source"] = [f"Path({str(tmp_path / 'done')!r}).touch()"]
+    page = solid_page()
+    errors, top = run_all(lab, page, notebook)
+    assert top.strip().startswith("Explore")
+    controls = page.locator(".jupyter-widgets")
+    try:
+        for _ in range(600):
+            if (tmp_path / "done").exists() or failed_cells(page):
+                break
+            page.wait_for_timeout(500)
+        assert not failed_cells(page)
+        parts = table(folder).set_index("id")
+        box = controls.locator("input[type=text]").first
+        box.fill(parts.index[3])
+        box.press("Enter")
+        controls.get_by_text(f"1 of {len(parts)} parts").wait_for(timeout=30000)
+        page.wait_for_function("document.querySelector('.jupyter-widgets img')?.naturalWidth > 100", timeout=30000)
+        box.fill("")
+        box.press("Enter")
+        shape = parts["shape"].value_counts().index[0]
+        controls.locator("select", has_text="all").first.select_option(shape)
+        found = (parts["shape"] == shape).sum()
+        controls.get_by_text(f"{found} of {len(parts)} parts").wait_for(timeout=30000)
+    finally:
+        page.screenshot(path=screenshots / f"explore_{drawn['views'][0]}.png")
+    assert not failed_cells(page) and not errors and 1 < found < len(parts)
+    assert (tmp_path / "done").exists()

@@ -2,12 +2,14 @@
 import inspect
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 import yaml
 
+import cadvlm.learn
 from cadvlm.app.cli import COMMANDS, GROUPS, app, load_config, main
 from cadvlm.app.run import function_of
 from cadvlm.settings.base import choices, ordered
@@ -30,6 +32,15 @@ for line in json.load(sys.stdin):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
         answers.append([main(shlex.split(line)), out.getvalue()])
 json.dump(answers, sys.stdout)
+"""
+IMPORTS = """
+import json, sys
+from importlib import import_module
+said = {}
+for name in json.load(sys.stdin):
+    try: said[name] = import_module(name) and None
+    except Exception as error: said[name] = str(error)
+print(json.dumps(said))
 """
 
 
@@ -111,6 +122,15 @@ def test_missing_extra_is_one_line(bare_answers, line):
     assert len(text.strip().splitlines()) == 1
     assert text.startswith(f"cadvlm: {line.split()[0]}: it needs torch")
     assert "missing_extra" in text and "cadvlm[train]" in text
+
+
+def test_module_without_its_extra_says_what_to_install():
+    names = sorted(f"cadvlm.learn.{m.name}" for m in pkgutil.iter_modules(cadvlm.learn.__path__))
+    command = [sys.executable, "-c", BARE + IMPORTS]
+    made = subprocess.run(command, input=json.dumps(names), capture_output=True, text=True)
+    said = json.loads(made.stdout)
+    assert said["cadvlm.learn.reward"] is None and "missing_extra" in said["cadvlm.learn.commands"]
+    assert all(text is None or "pip install 'cadvlm[train]'" in text for text in said.values()), said
 
 
 @pytest.mark.parametrize("words", [["cadvlm.learn.finetune", "--help"], ["cadvlm.app.cli"], ["cadvlm.cad.solid", "-m"]])

@@ -138,3 +138,16 @@ def test_run_with_dedup(tmp_path):
         r["reason"] for r in failures(dataset)
     ] == ["duplicate"]
     assert read_json(dataset.path / "validation_report.json")["ok"]
+
+
+def test_samples_that_name_removed_parts_are_noted(tmp_path):
+    "A dataset that is finished, and from which duplicates are removed later, has to be converted again."
+    source = tmp_path / "source"
+    files = {id: deepcad_json(part(5, index)) for id, index in (("00000000", 0), ("00000001", 0), ("00000002", 1))}
+    deepcad_source(source, files, train=["00000000", "00000002"], validation=[], test=["00000001"])
+    out = str(tmp_path / "out")
+    assert main(["run", str(source), out, "--size", "64", "--workers", "1"]) == 0
+    assert not dedup(out, workers=1).notes
+    assert "cadvlm convert" in dedup(out, dedup="across", workers=1).notes[0]
+    assert main(["validate", out, "--workers", "1"]) == 1
+    assert main(["convert", out, "--workers", "1"]) == 0 and main(["validate", out, "--workers", "1"]) == 0

@@ -422,20 +422,46 @@ def test_how_many_processes_fetch(monkeypatch):
 # --- answers
 
 
-def test_answers_are_written_in_the_precision_asked_for(base, folder, tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
-    for name in ("train.json", "tinyllava_metadata.json"):
-        (tmp_path / "data" / name).write_text(
-            (folder / name).read_text() if name == "train.json" else '{"language": "compact"}'
-        )
+@pytest.fixture
+def asked(folder, tmp_path):
+    "A folder that is a dataset as far as `answer` looks."
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(folder / "train.json", data)
+    (data / "tinyllava_metadata.json").write_text('{"language": "compact"}')
     for image in folder.glob("*.png"):
-        shutil.copy(image, tmp_path / "data")
+        shutil.copy(image, data)
+    return data
+
+
+def test_stopped_answers_go_on(base, asked, tmp_path, monkeypatch, capsys):
+    "Ctrl-C in the second batch: what it says is what the same command then does."
+    write, calls = tuning.write_answers, []
+
+    def stops(*arguments):
+        calls.append(len(arguments[2]))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    words = ["answer", str(base("qwen")), str(asked), "--split", "train", "--samples", "4", "--batch-size", "2"]
+    words += ["--max-tokens", "3", "--device", "cpu", "--output"]
+    monkeypatch.setattr(tuning, "write_answers", stops)
+    assert main([*words, str(tmp_path / "cut.jsonl")]) == 130
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert len((tmp_path / "cut.jsonl").read_text().splitlines()) == 2
+    assert main([*words, str(tmp_path / "cut.jsonl")]) == 0 and calls == [2, 2, 2]
+    assert main([*words, str(tmp_path / "whole.jsonl")]) == 0
+    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_answers_are_written_in_the_precision_asked_for(base, asked, tmp_path, monkeypatch):
     used, write = [], tuning.write_answers
     monkeypatch.setattr(tuning, "write_answers", lambda model, *rest: used.append(model.dtype) or write(model, *rest))
     for choice in ({}, dict(dtype="bfloat16"), dict(dtype="float32")):
         made = tuning.answer(
             base("qwen"),
-            tmp_path / "data",
+            asked,
             tmp_path / "said.jsonl",
             split="train",
             samples=2,
@@ -455,4 +481,4 @@ def test_answers_are_written_in_the_precision_asked_for(base, folder, tmp_path, 
     )
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     assert not tuning._in_bf16("auto", torch.device("cuda"))
-    assert main(["answer", str(base("qwen")), str(tmp_path / "data"), "--dtype", "float8"]) == 2
+    assert main(["answer", str(base("qwen")), str(asked), "--dtype", "float8"]) == 2

@@ -106,7 +106,8 @@ def test_three_sheets_are_three_drawings(tmp_path):
 def test_images_are_refused_by_name(tmp_path):
     write(tmp_path / "in/part/scan.png", b"\x89PNG")
     made = reconstruct(tmp_path / "in", tmp_path / "out", workers=1)
-    assert made.failures == {"not_vectors": 1} and made.problems
+    assert made.failures == {"not_vectors": 1}
+    assert len(made.problems) == 1 and made.problems[0].count("part: ") == 1
     assert [r["id"] for r in failures(Dataset(tmp_path / "out"))] == ["part"]
 
 

@@ -18,7 +18,7 @@ from cadvlm.stages.convert import convert
 from cadvlm.stages.extract import extract
 from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
-from cadvlm.learn import samples as reading, train as training
+from cadvlm.learn import commands, samples as reading, train as training
 from cadvlm.learn.ablations import controls
 from cadvlm.learn.commands import predict, train
 from cadvlm.learn.constrain import generate
@@ -78,6 +78,36 @@ def test_a_killed_run_goes_on_to_the_same_losses(folder):
     again = train(folder / "tiny", folder / "killed", **settings)
     for a, b in zip(again["epochs"], whole["epochs"]):
         assert (a["train_loss"], a["val_loss"]) == pytest.approx((b["train_loss"], b["val_loss"]), rel=1e-6)
+
+
+def test_a_stopped_prediction_goes_on(folder, report, tmp_path, monkeypatch, capsys):
+    "Ctrl-C in the second batch: what it says is what the same command then does."
+    real = commands.gru_writer
+
+    def stops(*arguments):
+        samples, write = real(*arguments)
+
+        def once(some, first):
+            if first:
+                raise KeyboardInterrupt
+            return write(some, first)
+
+        return samples, once
+
+    words = ["predict", str(folder / "run"), str(folder / "tiny"), "--batch-size", "4", "--device", "cpu", "--output"]
+    whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
+    assert main([*words, str(whole)]) == 0
+    monkeypatch.setattr(commands, "gru_writer", stops)
+    assert main([*words, str(cut)]) == 130 and "the same command goes on from here" in capsys.readouterr().err
+    assert len(cut.read_text().splitlines()) == 4
+    monkeypatch.setattr(commands, "gru_writer", lambda *a: counted(*real(*a)))
+    firsts = []
+
+    def counted(samples, write):
+        return samples, lambda some, first: firsts.append(first) or write(some, first)
+
+    assert main([*words, str(cut)]) == 0
+    assert cut.read_bytes() == whole.read_bytes() and firsts[0] == 4
 
 
 def drawn(samples):

@@ -6,8 +6,6 @@ __all__ = ['train', 'read_model', 'Predictions', 'predict']
 # %% ../../nbs/779_commands.ipynb #8ab99055
 from pathlib import Path
 
-import torch
-
 from ..corpus.dataset import Dataset
 from ..errors import CadError, DatasetError
 from ..files import write_jsonl
@@ -17,10 +15,15 @@ from .model import best_device, checkpoint_path, read_checkpoint
 from .predict import decodes, gru_writer, write_comparison
 from .predict_sheets import sheet_writer
 from .runs import begin_run, digest, disk_errors, read_rows, write_rows
+from .samples import missing_extra
 from .train import train_gru
 from .train_sheets import train_transformer
 from ..settings.base import command
 from ..settings.learn import Predict, Train
+
+try:
+    import torch
+except ImportError as e: raise missing_extra(e) from None
 
 # %% ../../nbs/779_commands.ipynb #8d8bb263
 @command(Train)

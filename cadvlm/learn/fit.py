@@ -14,16 +14,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from ..errors import CadError, DatasetError
 from ..files import atomic
 from ..jobs.progress import progress
+from .samples import missing_extra
 from .sheets import Worse, spread, table, worse
 from .train import SAVE_SECONDS
 from .transformer import Size, Transformer, nats_of
 from .vocabulary import WHOLE
+
+try:
+    import torch
+    from torch import nn
+except ImportError as e: raise missing_extra(e) from None
 
 # %% ../../nbs/775_fit.ipynb #e129814e
 @dataclass(frozen=True)

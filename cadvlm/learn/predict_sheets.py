@@ -5,17 +5,21 @@ __all__ = ['sheet_writer']
 
 # %% ../../nbs/778_predict_sheets.ipynb #008b4e97
 import numpy as np
-import torch
 
 from ..errors import DatasetError
 from .choose_file import sheet_image
 from .fit import exact_or_fast
 from .ink import ink_of_image
 from .predict import temperatures
+from .samples import missing_extra
 from .train import threads_for
 from .train_sheets import load_parts, threads_of
 from .transformer import write
 from .vocabulary import automaton
+
+try:
+    import torch
+except ImportError as e: raise missing_extra(e) from None
 
 # %% ../../nbs/778_predict_sheets.ipynb #7cd77f82
 def _shortest():

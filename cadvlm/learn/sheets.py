@@ -7,8 +7,13 @@ __all__ = ['Sheets', 'spread', 'table', 'Worse', 'worse']
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch.nn import functional as F
+
+from .samples import missing_extra
+
+try:
+    import torch
+    from torch.nn import functional as F
+except ImportError as e: raise missing_extra(e) from None
 
 # %% ../../nbs/767_sheets.ipynb #eb7efb20
 class Sheets:

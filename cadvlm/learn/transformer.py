@@ -8,11 +8,15 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional as F
 
+from .samples import missing_extra
 from .vocabulary import END, LOOPS, PAD, PIECES, START, VALUES, automaton, to_text
+
+try:
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+except ImportError as e: raise missing_extra(e) from None
 
 # %% ../../nbs/770_transformer.ipynb #558bc954
 @dataclass(frozen=True)

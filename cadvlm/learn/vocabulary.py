@@ -9,12 +9,15 @@ import itertools
 import re
 from functools import lru_cache
 
-import interegular
 import numpy as np
 
 from ..text.compact import GRAMMAR
 from ..cad.regions import MAX_NESTED
 from ..errors import CodeError
+from .samples import missing_extra
+
+try: import interegular
+except ImportError as e: raise missing_extra(e) from None
 
 # %% ../../nbs/755_vocabulary.ipynb #5b8e1e7a
 WHOLE = 200                             # whole numbers up to this have a token of their own

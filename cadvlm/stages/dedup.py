@@ -272,6 +272,8 @@ def dedup(dataset, settings) -> Summary:
         about = dict(cadvlm=cadvlm.__version__, same=SAME, **settings.record(), counts=counts, leaks=leak, removed=gone)
         write_json(dataset.path/'duplicates.json', about | dict(groups=found))
         if gone: _remove(dataset, gone)
+        if gone and (dataset.path/'train.json').exists():
+            summary.notes.append('the samples still name the removed parts; run cadvlm convert, then cadvlm validate')
         summary.requested, summary.made = counts['parts'], counts['parts'] - counts['without_solid']
         summary.facts = _facts(found, counts, leak, gone, settings.dedup)
         if not summary.made: summary.problems = [f'none of the {counts["parts"]:,} parts makes a solid']

@@ -27,7 +27,7 @@ from ..corpus.dataset import Dataset
 from ..errors import CadError, DatasetError
 from ..files import file_signature, write_jsonl
 from ..jobs.limits import time_limit
-from ..jobs.run import met_limits
+from ..jobs.run import met_limits, told
 from ..jobs.stage import part_bytes, stage
 from ..reading.images import rasters_of_sheet, rasters_of_views, read_rasters
 from ..reading.pixel_match import ViewPixels
@@ -375,5 +375,5 @@ def read_drawings(source, output, settings):
                     sweep=lambda: write_jsonl(output/'predictions.jsonl', predictions))
         work.summary.unit, work.summary.facts = 'drawings', _facts(about)
         if not about['parts']:
-            work.summary.problems += [f'{r["id"]}: {r["message"]} [{r["reason"]}]' for r in rows.failures]
+            work.summary.problems += [f'{told(r)} [{r["reason"]}]' for r in rows.failures]
         return work.summary, about, _shown(rows), rows.failures
