@@ -5,18 +5,30 @@ __all__ = ['MAX_CROSSINGS', 'MAX_BUILDING', 'MAX_COMPARING', 'compiled', 'crossi
            'check_booleans', 'compare_work', 'check_comparison', 'load_kernels']
 
 # %% ../../nbs/120_bounds.ipynb #7d533968
+import itertools
 import math
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numba
 import numpy as np
+from numba.core.bytecode import FunctionIdentity
 
 from .polygons import Mesh
 from ..errors import GeometryError
 
 # %% ../../nbs/120_bounds.ipynb #0823863c
+def _number_apart() -> None:
+    "Let this process number what it compiles unlike any other process."
+    FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6), 'big'))
+
+
+_number_apart()
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_number_apart)
+
+
 def compiled(function: Callable) -> Callable:
     "Compile with numba; keep the machine code on disk for the next process, or in memory where no folder is writable."
     try: return numba.njit(cache=True, error_model='numpy')(function)

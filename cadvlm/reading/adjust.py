@@ -35,7 +35,7 @@ def _moved_curve(curve: Curve, point: Callable, move: _Move) -> Curve:
 
 
 def _without_points(curves: Iterable[Curve]) -> Loop:
-    "A loop of curves without lines that shrank to a point; all of them where nothing else is left, which builds nothing."
+    "A loop of curves without lines that shrank to a point; all of them where nothing else is left."
     every = tuple(curves)
     return Loop(tuple(c for c in every if not isinstance(c, Line) or c.start != c.end) or every)
 
