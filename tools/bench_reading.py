@@ -2,10 +2,10 @@
 hour on two cores).
 
 Five kinds of drawings: our own vector drawings of the real parts of the reference data and of 1,000 synthetic ones;
-our images of 512 px of the same real parts; Open CASCADE's exact hidden lines, and the SVG files that CadQuery's
-exporter writes, of 200 real parts. The last two are written to files, three for each part, and read from them; parts
-of which Open CASCADE builds another solid are left out. A part that is refused, or takes longer than 20 seconds of
-processor time (30 for images), counts with an IoU of 0.
+our images of 512 px of the same real parts, and of other sizes of 60 of them; Open CASCADE's exact hidden lines, and
+the SVG files that CadQuery's exporter writes, of 200 real parts. The last two are written to files, three for each
+part, and read from them; parts of which Open CASCADE builds another solid are left out. A part that is refused, or
+takes longer than 20 seconds of processor time (30 for images), counts with an IoU of 0.
 """
 import argparse
 import os
@@ -44,6 +44,7 @@ CODE = ("cad", "text", "reading")
 LIMIT, IMAGE_LIMIT = 20.0, 30.0  # seconds of processor time for one drawing
 SAME = 0.005  # share by which the volume of Open CASCADE's solid may differ
 DRAWING = 60.0  # and for another program to draw it
+SIZES, FEW = (256, 384, 1024, 2048, 4000), 60  # pixels of other images, and how many parts are read from them
 RIGHT, WRONG = 0.99, 0.995  # IoU above which a part is read, and below which a certified one is wrong
 DIRECTIONS = dict(front=(0, -1, 0), top=(0, 0, 1), right=(1, 0, 0))  # from the part to the viewer, for CadQuery
 
@@ -140,15 +141,17 @@ def measured(kind, path):
         [project(solid, view) for view in VIEWS]
     except CadError:
         return None
+    is_image = kind.startswith("images")
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / path.stem
         if kind in FILES and not is_drawn(kind, files, path):
             return None
         read = partial(read_files, files) if kind in FILES else partial(read_views, solid)
-        if kind == "images":
-            read = partial(read_pixels, {view: project(solid, view).rasterize() for view in VIEWS})
+        if is_image:
+            size = int(kind.split()[1])
+            read = partial(read_pixels, {view: project(solid, view).rasterize(size) for view in VIEWS})
         start = time.process_time()
-        row = attempt(lambda id: (read(id),), path.stem, timeout=IMAGE_LIMIT if kind == "images" else LIMIT)
+        row = attempt(lambda id: (read(id),), path.stem, timeout=IMAGE_LIMIT if is_image else LIMIT)
     common = dict(id=path.stem, seconds=time.process_time() - start, iou=0.0, certified=False)
     common |= dict(code_iou=0.0, truth_code_iou=code_iou(sequence, solid.frame, solid))
     common |= dict(one_axis=is_one_axis(sequence), memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -200,7 +203,9 @@ def corpora(folder, parts):
     real = sorted((SHARED / "deepcad" / "cad_json").rglob("*.json"))
     if real:
         yield "DeepCAD, own vectors", "own", spread(real, parts)
-        yield "DeepCAD, own images of 512 px", "images", spread(real, parts)
+        yield "DeepCAD, own images of 512 px", "images 512", spread(real, parts)
+        for size in SIZES:
+            yield f"DeepCAD, own images of {size:,} px", f"images {size}", spread(real, min(parts or FEW, FEW))
     synthesize(folder / "synthetic", count=parts or 1000, workers=1)
     yield "synthetic, own vectors", "own", sorted((folder / "synthetic" / "cad_json").rglob("*.json"))
     for kind in FILES if real else ():
