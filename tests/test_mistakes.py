@@ -3,16 +3,20 @@
 Each row is a command, what it is tried on, its exit code, and words that must be in the reply: names of flags, files,
 commands and choices.
 """
+import errno
 import json
 import os
 import shutil
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset, failures
 from cadvlm.files import read_json
+from cadvlm.jobs.cluster import ClusterSize
 from cadvlm.stages.convert import convert
 from cadvlm.stages.extract import extract
 from cadvlm.stages.render import render
@@ -296,3 +300,32 @@ def test_make_names_the_python_it_needs(root, tmp_path):
 def test_jupyterlab_starts_for_the_user_root_too(root, tmp_path):
     "In a container the user is root, whom JupyterLab refuses by itself."
     assert ("--allow-root" in make(root, tmp_path, "-n", "lab").stdout) == (os.getuid() == 0)
+
+
+def test_output_that_nobody_reads_any_more_is_no_error():
+    command = [sys.executable, "-m", "cadvlm", "--help"]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    program.stdout.close()
+    assert "Traceback" not in program.stderr.read() and program.wait() in (0, 1)
+
+
+def test_a_cluster_without_workers_is_said(caplog):
+    answers = iter([{}, {"tcp://127.0.0.1:1": 2}])
+    client = SimpleNamespace(nthreads=lambda: next(answers))
+    assert ClusterSize(client, "tcp://127.0.0.1:8786").wait() == 2
+    assert "tcp://127.0.0.1:8786 has no workers; waiting for `dask worker" in caplog.text
+
+
+def test_read_only_disk_is_said_without_a_promise(places, tmp_path, monkeypatch, capfd):
+    "Work that was done is not there to go on from."
+    shutil.copytree(places / "D", tmp_path / "D")
+
+    def refused(*args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "D"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "mkdir", refused)
+        patch.setattr(os, "open", refused)
+        assert main(["dedup", str(tmp_path / "D"), "--workers", "1"]) == 2
+    said = capfd.readouterr().err
+    assert "ead-only" in said and "Traceback" not in said and "goes on" not in said
