@@ -4,7 +4,6 @@
 __all__ = ['Enclosed', 'enclosed', 'hull_of', 'halved', 'cuts_of', 'with_cuts', 'approximate']
 
 # %% ../../nbs/598_approximate.ipynb #2ab210c7
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
