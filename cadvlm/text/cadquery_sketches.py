@@ -81,8 +81,6 @@ def _sketch_polygon(sketch, pts: read_points, angle: read_number = 0., mode: rea
 @method(CqSketch, 'rarray')
 def _sketch_array(sketch, xs: read_number, ys: read_number, nx: read_count, ny: read_count):
     if sketch.points: raise Rejection('not_allowed', 'an array about the origin', 'one about other points')
-    if sketch.points: raise Rejection('not_allowed', 'an array about the origin', 'one about other points')
-    if sketch.points: raise Rejection('not_allowed', 'an array about the origin', 'one about other points')
     spend(sketch.spent, 'curves', nx*ny)
     sketch.points = [((i - (nx - 1)/2)*xs, (j - (ny - 1)/2)*ys) for i in range(nx) for j in range(ny)]
     return sketch

@@ -198,8 +198,6 @@ def _on_lists(kind, a, b):
 def _operation(node, scope):
     a, b, kind = scope.value(node.left), scope.value(node.right), type(node.op)
     if Measure in (type(a), type(b)): return Measure()
-    if Measure in (type(a), type(b)): return Measure()
-    if Measure in (type(a), type(b)): return Measure()
     if kind in _METHODS_OF and _METHODS_OF[kind] in METHODS.get(type(a), {}):
         call = ast.copy_location(ast.Call(node.left, [node.right], []), node)
         return apply(a, _METHODS_OF[kind], call, scope)
@@ -218,8 +216,6 @@ def _operation(node, scope):
 def _unary(node, scope):
     value = scope.value(node.operand)
     if type(node.op) is ast.Not: return not truth(value)
-    if type(value) is Measure: return value
-    if type(value) is Measure: return value
     if type(value) is Measure: return value
     if type(value) not in NUMBERS or type(node.op) is ast.Invert: raise Rejection('not_a_number', 'a number')
     return -value if type(node.op) is ast.USub else +value
