@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import time
+import tracemalloc
 
 import numpy as np
 import orjson
@@ -15,9 +16,10 @@ from scipy import stats
 from builders import circle, disc, error_line, module_of, numbers, raised, reason, rectangle
 from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset, record_failures
-from cadvlm.errors import DatasetError
+from cadvlm.errors import DatasetError, error_of
 from cadvlm.files import write_json
 from cadvlm.measure.evaluate import evaluate, read_predictions
+from cadvlm.measure.execute import executed
 from cadvlm.measure.metrics import accuracy, chamfer, curve_f1, in_world, surface_points
 from cadvlm.measure.protocols import PROTOCOLS, as_truth, score
 from cadvlm.measure.summary import interval, summarize
@@ -647,6 +649,23 @@ def test_answers_outside_of_the_language_are_executed_on_request(sequences, data
         assert table.executed.fillna(False).tolist() == [execute, execute, False]
     assert table.valid.tolist() == [True, False, False] and table.iou[IDS[0]] > 0.9
     assert table.reason[IDS[1]] == "execution_failed"
+
+
+@pytest.mark.occ
+def test_what_an_executed_program_prints_is_not_kept_and_what_it_starts_is_not_waited_for():
+    pytest.importorskip("cadquery", reason="needs CadQuery: pip install cadvlm[cad]")
+    start, waits = "import cadquery as cq, os, sys, time\n", "if not os.fork():\n    time.sleep(100)\n    os._exit(0)\n"
+    prints = "for _ in range(100): sys.stdout.write('a' * 10**6)\n"
+    tracemalloc.start()
+    begin = time.monotonic()
+    try:
+        assert executed(start + waits + prints + "r = cq.Workplane().box(1, 2, 3)").volume == pytest.approx(6)
+        assert tracemalloc.get_traced_memory()[1] < 5e7
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - begin < 90
+    endless = "while True: sys.stderr.write('a' * 10**6)"
+    assert error_of(executed, start + endless).reason in ("execution_failed", "timeout")
 
 
 def test_lone_surrogate_is_an_invalid_prediction(sequences, dataset, tmp_path):

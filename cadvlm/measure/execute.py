@@ -36,6 +36,7 @@ if part is None: sys.exit('the program makes no part')
 cadquery.exporters.export(part if isinstance(part, cadquery.Workplane) else cadquery.Workplane(obj=part), path)
 """
 SECONDS, BYTES = 20, 6*2**30
+_TOLD = 2**16               # the last bytes of what the process writes about an error
 
 
 def check_cadquery() -> None:
@@ -65,11 +66,15 @@ def executed(code: str, seconds: int = SECONDS, size: int = BYTES) -> Solid:
     with tempfile.TemporaryDirectory() as place:
         path, environment = Path(place)/'part.step', dict(PATH=os.defpath, HOME=place)
         command = [sys.executable, '-I', '-c', _CHILD, str(path), str(seconds), str(size)]
-        try: done = subprocess.run(command, input=code, capture_output=True, text=True, timeout=3*seconds + 30,
-                                   cwd=place, env=environment, errors='replace')
+        try:
+            with open(Path(place)/'errors', 'w+', encoding='utf-8', errors='replace') as said:
+                done = subprocess.run(command, input=code, stdout=subprocess.DEVNULL, stderr=said, text=True,
+                                      timeout=3*seconds + 30, cwd=place, env=environment, errors='replace')
+                said.seek(max(0, said.seek(0, os.SEEK_END) - _TOLD))
+                told = said.read(_TOLD)
         except subprocess.TimeoutExpired: raise CodeError('timeout', '', 'CadQuery takes too long') from None
         if done.returncode < 0: raise CodeError('timeout', '', 'CadQuery needs more time or memory than it is given')
         if done.returncode or not path.is_file():
-            last = (done.stderr.strip().splitlines() or ['nothing'])[-1]
+            last = (told.strip().splitlines() or ['nothing'])[-1]
             raise CodeError('execution_failed', '', f'CadQuery stops: {last[:200]}')
         return load_step(path, unit=1.)
