@@ -5,13 +5,11 @@ way is valid; where it raises an error, or nothing is left, there must be a refu
 """
 
 import importlib.util
-import json
 import random
-import subprocess
-import sys
 
 import pytest
 
+from cadquery_runs import executed
 from cadvlm.text.cadquery_reader import read
 from cadvlm.errors import CadError
 from cadvlm.cad.solid import build
@@ -169,56 +167,6 @@ def program(rng):
             )
         )
     return "\n".join(lines) + "\n"
-
-
-SCRIPT = """
-import json, signal, sys
-import cadquery
-from cadquery import Shape, Workplane
-
-def shapes(work): return [s for s in work.vals() if isinstance(s, Shape)]
-def watched(method):
-    def call(self, *args, **kwargs):
-        made = method(self, *args, **kwargs)
-        sound.append(all(s.isValid() for s in shapes(made)))
-        return made
-    return call
-for name in ('extrude', 'cutBlind', 'box', 'cylinder', 'union', 'cut', 'intersect'):
-    setattr(Workplane, name, watched(getattr(Workplane, name)))
-
-class Slow(Exception): pass
-def ring(*_): raise Slow
-signal.signal(signal.SIGALRM, ring)
-found = []
-for text in json.load(sys.stdin):
-    names, sound = {}, []
-    signal.setitimer(signal.ITIMER_REAL, 10)
-    try:
-        exec(text, names)
-        part = shapes(names['r'])
-        found.append(dict(volume=sum(s.Volume() for s in part), area=sum(s.Area() for s in part), sound=all(sound)))
-    except Slow: found.append(None)
-    except Exception as e: found.append(dict(volume=0, error=repr(e)[:200], sound=all(sound)))
-    finally: signal.setitimer(signal.ITIMER_REAL, 0)
-json.dump(found, sys.stdout)
-"""
-
-
-def executed(texts):
-    "What CadQuery builds of programs, in a process with little memory; None for one that takes too long."
-    import resource
-
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        input=json.dumps(texts),
-        capture_output=True,
-        text=True,
-        timeout=900,
-        preexec_fn=limit,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def ours(text):
