@@ -120,6 +120,7 @@ def _top(prism, direction):
 # %% ../../nbs/225_cadquery_faces.ipynb #e7ca4dd4
 _LOOKED_AT = 40             # points of a face
 _UNDER = 1e-6               # of the size of a prism
+_CLOSE = 1e-3               # units: CadQuery takes faces whose heights differ by less than 1e-4 for one height
 _PLAIN = (Operation.NEW, Operation.JOIN)
 
 
@@ -172,9 +173,6 @@ def reaches(solid: Prisms, direction: Vector, level: float, spent: Counter) -> b
         _pay(solid, spent)
         if in_solid(solid, point): return True
     return False
-
-
-_CLOSE = 1e-3               # units: CadQuery takes faces whose heights differ by less than 1e-4 for one height
 
 # %% ../../nbs/225_cadquery_faces.ipynb #7b5a7c03
 def _moments(curve: Curve) -> tuple[float, float, float]:
