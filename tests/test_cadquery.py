@@ -514,6 +514,18 @@ HOSTILE = {
     "a chain of comparisons": ("x = " + "1 < " * 2500 + "1", "no_solid"),
     "a digit far away": ("x = round(5, -10**9)", "bad_arguments"),
     "a factorial": ("import math\nx = math.factorial(10**7)", "not_allowed"),
+    "an arc to where it starts": (W + ".lineTo(5, 0).tangentArcPoint((0, 0)).close().extrude(1)", "straight_arc"),
+    "a return without a function": (W + ".box(1, 1, 1)\nreturn", "syntax"),
+    "a break without a loop": (W + ".box(1, 1, 1)\nbreak", "syntax"),
+    "a break in a function in a loop": (W + ".box(1, 1, 1)\ndef f(): break\nfor i in (1, 2): f()", "syntax"),
+    "a value by place, for a name without one": (
+        "@dataclass\nclass P:\n    w: float\n    h: float = 2\nr = cq.Workplane().box(1, 1, P(3).h)",
+        "not_allowed",
+    ),
+    "a value by place, for a name without a kind": (
+        "@dataclass\nclass P:\n    k = 1\n    h: float = 2\nr = cq.Workplane().box(1, P(3).k, 1)",
+        "not_allowed",
+    ),
     "a number in words": ("x = float('1e999')", "out_of_range"),
     "a numpy array": ("import numpy as np\nx = np.zeros((10**6, 10**6))", "not_allowed"),
     "many places of numpy": ("import numpy as np\nx = np.linspace(0, 1, 10**9)", "too_complex"),

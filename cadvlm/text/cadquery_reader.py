@@ -18,7 +18,7 @@ from .cadquery_sketches import CqSketch
 from .cadquery_workplane import CqContext, CqWorkplane, is_solid
 from .expressions import Scope, Unknown
 from .functions import MODULES, Bound, Module
-from .statements import Function, carry_out, statement
+from .statements import Function, carry_out, carry_out_expression, check_taken, statement
 
 # %% ../../nbs/240_cadquery_reader.ipynb #b53dee05
 class CqModule:
@@ -75,15 +75,13 @@ def _new_workplane(module, inPlane: read_plane = 'XY', origin: read_point3 = Non
 def _new_sketch(module): return CqSketch(CqWorkplane(CqContext(module.spent)), (0., 0.))
 
 # %% ../../nbs/240_cadquery_reader.ipynb #7b1c2d01
-def _register_planes():
+def _register_plane(name):
     "`cq.Plane.XY()` and its like."
-    for name in ('XY', 'YZ', 'ZX', 'XZ', 'YX', 'ZY', 'front', 'back', 'left', 'right', 'top', 'bottom'):
-        def make(module, origin: read_point3 = (0., 0., 0.), name=name): return Plane(origin, *_PLANES[name])
-        method(CqModule, f'Plane.{name}')(make)
-        del METHODS[CqModule][f'Plane.{name}'][1]['name']
+    @method(CqModule, f'Plane.{name}')
+    def make(module, origin: read_point3 = (0., 0., 0.)): return Plane(origin, *_PLANES[name])
 
 
-_register_planes()
+for _name in _PLANES: _register_plane(_name)
 
 # %% ../../nbs/240_cadquery_reader.ipynb #332fab13
 def _module(name, scope):
@@ -153,9 +151,9 @@ def _skip_output(call, scope):
 
 @statement(ast.Expr)
 def _expression(node, scope):
-    "An expression for what it does. A name or a docstring does nothing."
+    "An expression, or what is shown, printed or exported."
     if type(node.value) is ast.Call and _is_output(node.value, scope): return _skip_output(node.value, scope)
-    if type(node.value) not in (ast.Constant, ast.Name): scope.value(node.value)
+    return carry_out_expression(node, scope)
 
 # %% ../../nbs/240_cadquery_reader.ipynb #ab826aa8
 def _part(scope):
@@ -183,7 +181,7 @@ def _carried_out(statements, spent):
     scope = Scope(spent=spent)
     scope['cq'] = scope['cadquery'] = CqModule(scope.spent)
     scope['__name__'] = '__main__'
-    carry_out(statements, scope)
+    check_taken(carry_out(statements, scope))
     return _part(scope)
 
 

@@ -245,7 +245,7 @@ def _tangent_arc(work, endpoint: read_point, *, relative: read_flag = True):
     end = (x + endpoint[0], y + endpoint[1]) if relative else _on_plane(work, endpoint)
     dx, dy = end[0] - x, end[1] - y
     across = dy*tx - dx*ty
-    if abs(across) < 1e-9*math.hypot(dx, dy)*math.hypot(tx, ty): raise Rejection('straight_arc', 'an arc', 'a line')
+    if abs(across) <= 1e-9*math.hypot(dx, dy)*math.hypot(tx, ty): raise Rejection('straight_arc', 'an arc', 'a line')
     to_centre = (dx*dx + dy*dy)/(2*across)
     centre = (x - to_centre*ty, y + to_centre*tx)
     turn = 2*math.atan2(across, dx*tx + dy*ty)                  # twice the angle between tangent and chord
