@@ -655,12 +655,12 @@ def test_answers_outside_of_the_language_are_executed_on_request(sequences, data
 def test_what_an_executed_program_prints_is_not_kept_and_what_it_starts_is_not_waited_for():
     pytest.importorskip("cadquery", reason="needs CadQuery: pip install cadvlm[cad]")
     start, waits = "import cadquery as cq, os, sys, time\n", "if not os.fork():\n    time.sleep(100)\n    os._exit(0)\n"
-    prints = "for _ in range(100): sys.stdout.write('a' * 10**6)\n"
+    prints = "for _ in range(400): sys.stdout.write('a' * 10**6)\n"
     tracemalloc.start()
     begin = time.monotonic()
     try:
         assert executed(start + waits + prints + "r = cq.Workplane().box(1, 2, 3)").volume == pytest.approx(6)
-        assert tracemalloc.get_traced_memory()[1] < 5e7
+        assert tracemalloc.get_traced_memory()[1] < 2e8  # a STEP file is read at once
     finally:
         tracemalloc.stop()
     assert time.monotonic() - begin < 90

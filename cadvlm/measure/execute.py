@@ -44,7 +44,7 @@ def check_cadquery() -> None:
     if importlib.util.find_spec('cadquery') is None:
         raise DatasetError('missing_extra', '--execute', 'CadQuery is not installed; pip install "cadvlm[cad]"')
 
-
+# %% ../../nbs/835_execute.ipynb #4ff9252b
 def executed(code: str, seconds: int = SECONDS, size: int = BYTES) -> Solid:
     """The solid that CadQuery makes of a program, which is run.
 
