@@ -29,7 +29,7 @@ def _moved_curve(curve: Curve, point: Callable, move: _Move) -> Curve:
     if isinstance(curve, Circle): return Circle(point(curve.centre), move(RADIUS, curve.radius))
     start, end = point(curve.start), point(curve.end)
     s, e, c, a, b = (complex(*p) for p in (curve.start, curve.end, curve.centre, start, end))
-    if a == b != e - s + a: return Line(start, end)         # it shrank to a point
+    if a == b and e != s: return Line(start, end)           # it shrank to a point
     centre = a + (c - s)*((b - a)/(e - s) if e != s else 1)
     return Arc(start, end, (centre.real, centre.imag), curve.sweep)
 
@@ -89,10 +89,14 @@ class Budget:
     def __init__(self, drawings: int, seconds: float = 6.):
         self.drawings, self.end = drawings, time.process_time() + seconds
 
-    def allows(self) -> bool:
-        "Take one drawing; whether it was left."
+    @property
+    def is_spent(self) -> bool:
+        "Is nothing left?"
+        return self.drawings <= 0 or time.process_time() >= self.end
+
+    def take(self) -> None:
+        "Take one drawing."
         self.drawings -= 1
-        return self.drawings >= 0 and time.process_time() < self.end
 
 # %% ../../nbs/596_adjust.ipynb #230610a6
 _STEPS = 0.5, 0.25, 0.12, 0.05      # units
@@ -132,7 +136,8 @@ def adjusted(part: CadSequence, judge: Judge, budget: Budget) -> CadSequence:
             trials = ((k, v, to) for k, values in enumerate(numbers_of(part)) for v in values
                       for to in _targets(v, values, step))
             for kind, value, to in trials:
-                if not budget.allows(): return part
+                if budget.is_spent: return part
+                budget.take()
                 found = judge(trial := with_number(part, kind, value, to))
                 if found > best + _BETTER: best, part = found, trial
     return part

@@ -22,7 +22,7 @@ from .hull import common_part, on_levels, profiles_of
 from .levels import HIDDEN, PAPER, VISIBLE, Lines
 from .pixel_match import PixelMatch, match_pixels
 from .prisms import extruded
-from .raster import Raster, raster_of
+from .raster import Raster
 from .reconstruct import Answer
 
 # %% ../../nbs/598_approximate.ipynb #48184eb6
@@ -143,7 +143,7 @@ _RIM, _TOUCHES = 0.5, 0.05  # units from the outline, and share of a region's ri
 _SHADOW = 0.003             # of an outline that a cut may take away
 
 
-def halved(raster):
+def halved(raster: Raster) -> Raster:
     "The image at half the resolution."
     h, w = (n//2 for n in raster.dark.shape)
     dark = cv2.resize(raster.dark[:2*h, :2*w], (w, h), interpolation=cv2.INTER_AREA)
@@ -197,8 +197,9 @@ def with_cuts(part: CadSequence, cuts: list[tuple[str, Extrude]], judge: Judge, 
     while cuts:
         tried = []
         for cut in cuts:
+            if budget.is_spent: break
             if (made := _with_cut(part, *cut, shadows)) is None: continue
-            if not budget.allows(): break
+            budget.take()
             tried.append((judge(made), made, cut))
         tried.sort(key=lambda t: -t[0])
         if not tried or tried[0][0] < best + _GAIN*(1 - best): break

@@ -66,7 +66,8 @@ def on_levels(shape: shapely.Geometry, levels: Sequence[np.ndarray], near: float
             nearest = values[np.abs(values[:, None] - at).argmin(axis=0)]
             at[:] = np.where(np.abs(nearest - at) < near, nearest, at)
         return points
-    return shapely.make_valid(shapely.transform(shape, moved)).buffer(0).simplify(0.05)
+    valid = shapely.make_valid(shapely.transform(shape, moved), method='structure', keep_collapsed=False)
+    return valid.simplify(0.05)
 
 
 def _thin_outline(raster, box):

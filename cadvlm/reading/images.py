@@ -58,8 +58,10 @@ def _approximation(views, lines, answers, error, drawings, start):
     except CadError as e: error = error or e
     if not answers: raise error
     best = max(answers, key=_merit)
-    unique = best.match.certified and _determined(best)
-    return Reading(best.sequence, best.match, (), unique, time.perf_counter() - start)
+    others = [a for a in answers if a.match.is_possible and a is not best] if best.match.certified else []
+    others = tuple(a.sequence for a in different([best, *others])[1:])
+    unique = best.match.certified and not others and _determined(best)
+    return Reading(best.sequence, best.match, others, unique, time.perf_counter() - start)
 
 # %% ../../nbs/599_images.ipynb #4e12e8a2
 def read_rasters(rasters: Mapping[str, Raster], drawings: int = 150) -> Reading[PixelMatch]:

@@ -23,7 +23,7 @@ from .cells import Cells, ReadingError
 from .clauses import solutions
 from .dotted import Ink, dotted_lines, parted, rasters_of
 from .hull import hull, inside_of
-from .pixel_match import PixelMatch, ViewPixels
+from .pixel_match import PixelMatch, ViewPixels, match_of, sums
 from .prisms import sequence_of
 from .raster import ink_of
 from .raster_sheet import RasterSheet, darkness, read_raster_sheet
@@ -33,9 +33,6 @@ from .reconstruct import Answer, Reading, different
 _INK = 2.                   # squares of half a line's width that may be wrong in a square of three of its halves
 _PERIOD, _LEAST, _DOTS = 9, 0.3, 1.2    # pixels of two dots and gaps; share of them that is ink at least; what may lack
 _SHARE = 0.88               # of all ink that must agree; dots are known but for their phase
-
-
-def _sum(image, side): return cv2.blur(image, (side, side), borderType=cv2.BORDER_CONSTANT)*side**2
 
 
 def _inks(ink: Ink, drawing: Drawing):
@@ -48,10 +45,10 @@ def _compared(ink: Ink, drawing: Drawing) -> ViewPixels:
     "How a view of a part agrees with the sheet."
     (may, must, dots), dark, unit = _inks(ink, drawing), ink.raster.dark, ink.raster.width/2
     extra, missing = np.maximum(dark - may, 0), np.maximum(must - dark, 0)
-    lack = _LEAST*_sum(dots, _PERIOD) - _sum(np.where(dots > 0.02, dark, 0), _PERIOD) > _DOTS*unit**2
+    lack = _LEAST*sums(dots, _PERIOD) - sums(np.where(dots > 0.02, dark, 0), _PERIOD) > _DOTS*unit**2
     share = 1 - min(1., float(extra.sum() + missing.sum())/max(1., float(dark.sum())))
     most, side = _INK*unit**2, 3
-    wrong = _sum(extra, side) > most, _sum(missing, side) > most, (dots > 0.2) & lack
+    wrong = sums(extra, side) > most, sums(missing, side) > most, (dots > 0.2) & lack
     return ViewPixels(share, dark, *wrong, least=_SHARE)
 
 
