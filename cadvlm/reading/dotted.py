@@ -5,7 +5,7 @@ __all__ = ['rasters_of', 'Ink', 'parted', 'dotted_curves', 'seen_in', 'dotted_li
 
 # %% ../../nbs/588_dotted.ipynb #6ed936cf
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 

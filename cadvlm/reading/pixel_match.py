@@ -137,7 +137,7 @@ class PixelMatch:
 def match_of(views: dict[str, ViewPixels], solid: Solid, rasters: Mapping[str, Raster]) -> PixelMatch:
     "How a part agrees, from how its views do: lines may be displaced where the ink does not agree."
     displaced = max((1 - views[v].share)*r.width/2/r.scale for v, r in rasters.items())
-    return PixelMatch(views, displaced*solid.manifold.surface_area()/solid.manifold.volume())
+    return PixelMatch(views, float(displaced*solid.manifold.surface_area()/solid.manifold.volume()))
 
 
 def match_pixels(solid: Solid, rasters: Mapping[str, Raster]) -> PixelMatch:

@@ -4,7 +4,6 @@
 __all__ = ['Columns', 'columns_of', 'Prism', 'slabs', 'cover', 'layers', 'plan', 'extruded', 'view_of', 'sequence_of']
 
 # %% ../../nbs/570_prisms.ipynb #667b1e2b
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np

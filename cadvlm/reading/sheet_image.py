@@ -66,8 +66,7 @@ def match_sheet(solid: Solid, inks: Mapping[str, Ink]) -> PixelMatch:
         When the part cannot be drawn.
     """
     views = {v: _compared(i, project(solid, cast(ViewName, v))) for v, i in inks.items()}
-    displaced = max((1 - views[v].share)*i.raster.width/2/i.raster.scale for v, i in inks.items())
-    return PixelMatch(views, float(displaced*solid.manifold.surface_area()/solid.manifold.volume()))
+    return match_of(views, solid, {v: i.raster for v, i in inks.items()})
 
 # %% ../../nbs/599_sheet_image.ipynb #c3a9a890
 def _unlikeness(ink: Ink, drawing: Drawing) -> float:
