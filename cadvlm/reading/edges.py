@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import contourpy
-import cv2
 import numpy as np
 
 from ..cad.polygons import chords
