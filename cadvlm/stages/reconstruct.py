@@ -27,7 +27,7 @@ from ..corpus.dataset import Dataset
 from ..errors import CadError, DatasetError
 from ..files import file_signature, write_jsonl
 from ..jobs.limits import time_limit
-from ..jobs.run import met_limits, told
+from ..jobs.run import failure_text, met_limits
 from ..jobs.stage import part_bytes, stage
 from ..reading.images import rasters_of_sheet, rasters_of_views, read_rasters
 from ..reading.pixel_match import ViewPixels
@@ -78,13 +78,14 @@ def _inside(folder):
 
 
 _MOST_PIXELS = 64_000_000   # of an image
+_LONGEST = 8                # times as long as wide: its shorter side is enlarged to the size of a sheet
 
 
 def _pixels_of(file):
-    "The grey pixels of an image file; None where it is none, or too large."
+    "The grey pixels of an image file; None where it is none, too large or too long."
     try:
         with Image.open(file) as image:
-            if image.width*image.height > _MOST_PIXELS: return None
+            if image.width*image.height > _MOST_PIXELS or max(image.size) > _LONGEST*min(image.size): return None
             return np.asarray(image.convert('L'))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError): return None
 
@@ -123,7 +124,7 @@ def drawings_of(source: Path) -> dict[str, list[Path]]:
     if source.is_file(): return {source.stem: [source]}
     found = _in_folder(source)
     if found: return found
-    what = 'there is no drawing in this folder, no SVG or DXF file, and no dataset'
+    what = 'there is no drawing in this folder, no SVG, DXF or image file, and no dataset'
     raise DatasetError('no_drawing', str(source), what)
 
 # %% ../../nbs/695_reconstruct_command.ipynb #85f13314
@@ -245,7 +246,7 @@ def _value(settings, pictured, part, reading, others, about):
 
 
 def _signature(dataset, settings, id):
-    "What a part of a dataset is told by: its file, or its images."
+    "What a part of a dataset is identified by: its file, or its images."
     if not settings.images: return file_signature(dataset.json_path(id))
     return [file_signature(path) for v in dataset.views if (path := dataset.image_path(id, v)).exists()]
 
@@ -375,5 +376,5 @@ def read_drawings(source, output, settings):
                     sweep=lambda: write_jsonl(output/'predictions.jsonl', predictions))
         work.summary.unit, work.summary.facts = 'drawings', _facts(about)
         if not about['parts']:
-            work.summary.problems += [f'{told(r)} [{r["reason"]}]' for r in rows.failures]
+            work.summary.problems += [f'{failure_text(r)} [{r["reason"]}]' for r in rows.failures]
         return work.summary, about, _shown(rows), rows.failures
