@@ -148,20 +148,22 @@ def _read_part(dataset, settings, id):
     return reading.sequence, reading, reading.alternatives, dict(seconds=reading.seconds)
 
 
-def _image(path):
-    "The grey image of a file; DatasetError `missing_image` where there is none."
+def _image(path, side):
+    "The grey image of a file, square; DatasetError `missing_image`, or `wrong_image` of another size."
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is not None: return image
-    raise DatasetError('missing_image', str(path), 'there is no image here that can be read; run cadvlm render')
+    if image is None:
+        raise DatasetError('missing_image', str(path), 'there is no image here that can be read; run cadvlm render')
+    if image.shape == (side, side): return image
+    raise DatasetError('wrong_image', str(path), f'the image must have {side} x {side} pixels; run cadvlm render')
 
 
 def _rasters_of(dataset, id):
     "The views of a part, as the images of a dataset show them."
     pen = dataset.metadata('render')
-    width = pen['line_width']*pen['size']/512
+    side, width = pen['size'], pen['line_width']*pen['size']/512
     if 'sheet' in dataset.views and not set(THREE) <= set(dataset.views):
-        return rasters_of_sheet(_image(dataset.image_path(id, 'sheet')), width)
-    return rasters_of_views({v: _image(dataset.image_path(id, v)) for v in THREE if v in dataset.views}, width)
+        return rasters_of_sheet(_image(dataset.image_path(id, 'sheet'), side), width)
+    return rasters_of_views({v: _image(dataset.image_path(id, v), side) for v in THREE if v in dataset.views}, width)
 
 
 def _read_images(dataset, id):
