@@ -60,9 +60,11 @@ def _places(cells):
         middle = shapely.get_coordinates(shapely.point_on_surface(cells.views[view].pieces))
         for axis, value in zip(PAPER[view], middle.T):
             gaps[axis] = np.searchsorted(cells.levels[axis], value)[number] - 1
+            if (gaps[axis] < 0).any() or (gaps[axis] > len(cells.levels[axis]) - 2).any():
+                raise ReadingError('contradictory_views', view, 'a region lies beyond the outermost lines')
     return gaps
 
-
+# %% ../../nbs/570_prisms.ipynb #5d0b7a92
 def columns_of(cells: Cells) -> tuple[dict[str, Columns], np.ndarray]:
     "The columns of each view, and which cells are thick enough to be in them."
     gaps = _places(cells)

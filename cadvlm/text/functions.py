@@ -26,8 +26,6 @@ class Builtin:
         positional, named = given_values(node, scope)
         args, kwargs = [v for v, _ in positional], {k: v for k, (v, _) in named.items()}
         if any(type(a) is Measure for a in args): return Measure()
-        if any(type(a) is Measure for a in args): return Measure()
-        if any(type(a) is Measure for a in args): return Measure()
         try: return checked(self.function(scope, *args, **kwargs))
         except _WRONG: raise Rejection('bad_arguments', 'arguments of this function', node=node) from None
 
