@@ -47,7 +47,7 @@ class DatasetError(CadError):
 def expect(value: object, kind: type, remedy: str) -> None:
     """Raise a `TypeError` with the remedy when a value is of another kind.
 
-    Classes are told by their names: the chapter that defines one has its own.
+    Classes are identified by their names: the chapter that defines one has its own.
     """
     if kind.__name__ in [c.__name__ for c in type(value).__mro__]: return
     raise TypeError(f'a {kind.__name__} is needed here, not a {type(value).__name__}; {remedy}')

@@ -10,7 +10,6 @@ import pytest
 
 from builders import error_line, numbers, reason, reason_code
 from cadvlm.app.cli import main
-from cadvlm.cad.polygons import Frame
 from cadvlm.cad.sequence import to_deepcad
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.files import write_json

@@ -7,7 +7,7 @@ import pytest
 
 from cadvlm.app.readings import reconstruct
 from cadvlm.cad.curves import Loop
-from cadvlm.cad.drawing import project
+from cadvlm.cad.drawing import encode_png, project
 from cadvlm.cad.overlap import iou
 from cadvlm.cad.repair import load_part
 from cadvlm.cad.sequence import CadSequence, Extrude, Operation
@@ -82,7 +82,7 @@ def test_the_size_of_an_image_does_not_matter(size):
     assert reading.certified and iou(build(reading.sequence), solid, align="frame") > 0.99
 
 
-def test_wide_lines_are_told():
+def test_wide_lines_are_reported():
     solid = build(CadSequence(tuple(PARTS["plate with holes"])))
     reading = read_rasters(rasters_of_views(views_of(solid, 512, 3.0), 3.0))
     assert reading.certified and iou(build(reading.sequence), solid, align="frame") > 0.99
@@ -193,7 +193,7 @@ def test_the_command_reads_the_images_of_a_dataset(few, tmp_path, views, size):
     assert "data:image/png" in (tmp_path / "out/index.html").read_text()
 
 
-def test_images_that_cannot_be_read_are_told(few, tmp_path):
+def test_images_that_cannot_be_read_are_reported(few, tmp_path):
     render(few.path, views=("front",), hidden_lines=False, workers=1)
     with pytest.raises(DatasetError) as error:
         reconstruct(few.path, tmp_path / "out", images=True, workers=1)
@@ -210,3 +210,14 @@ def test_one_view_determines_no_part(few, tmp_path):
     assert made.made == 0
     reasons = {json.loads(line)["reason"] for line in (tmp_path / "out/failures.jsonl").read_text().splitlines()}
     assert reasons == {"not_three_views"}
+
+
+def test_images_of_another_size_are_reported(few, tmp_path):
+    "A view that is not square, and one of a single pixel."
+    render(few.path, views=tuple(PAPER), workers=1)
+    for k, id in enumerate(few.ids):
+        shape = (1, 1, 3) if k % 2 else (512, 300, 3)
+        few.image_path(id, "front").write_bytes(encode_png(np.full(shape, 255, np.uint8)))
+    assert reconstruct(few.path, tmp_path / "out", split="all", images=True, workers=1).made == 0
+    reasons = {json.loads(line)["reason"] for line in (tmp_path / "out/failures.jsonl").read_text().splitlines()}
+    assert reasons == {"wrong_image"}

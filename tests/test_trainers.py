@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -187,7 +186,7 @@ def test_a_reward_works_in_a_script_without_a_main_guard(tmp_path):
 # --- LLaMA-Factory
 
 
-def test_llama_factory_loads_the_samples(made, monkeypatch):
+def test_llama_factory_loads_the_samples(made):
     loader = pytest.importorskip("llamafactory.data.loader", reason="needs llamafactory")
     from llamafactory.data.parser import get_dataset_list
     from llamafactory.hparams import DataArguments, ModelArguments

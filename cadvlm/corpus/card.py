@@ -60,7 +60,7 @@ def _deduplication(dataset):
     mode, leaks = _found(dataset, 'dedup', 'dedup'), _found(dataset, 'dedup', 'leaks')
     if mode is None:
         return 'Nobody has looked for duplicates (`cadvlm dedup`): parts of the test set may be in training.'
-    removed = sum(1 for _ in _found(dataset, 'dedup', 'removed') or ())
+    removed = len(_found(dataset, 'dedup', 'removed') or ())
     did = dict(none='none of them were removed', train='those inside the training split were removed',
                across='those inside the training split and across splits were removed')[mode]
     found = ', '.join(f"{row['parts']:,} of {row['of']:,} {pair}" for pair, row in (leaks or {}).items())

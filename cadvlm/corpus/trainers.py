@@ -69,12 +69,8 @@ def write_split(dataset, format, split, samples, count, language='cadquery', ste
         A key of `FOLDERS`, or llava, for which there is nothing to do.
     split : str
     samples : iterable of dict
-    count : int
-        How many there are.
-    language : {'cadquery', 'compact'}
-        Of their code.
-    step : bool
-        Whether each has a STEP file, for a column of the Parquet files.
+    count, language, step
+        As for `write_parquet`.
     """
     for name in split_files(format, split, count)[:1]:
         match format:

@@ -7,7 +7,7 @@ __all__ = ['train', 'read_model', 'Predictions', 'predict']
 from pathlib import Path
 
 from ..corpus.dataset import Dataset
-from ..errors import CadError, DatasetError
+from ..errors import DatasetError
 from ..files import write_jsonl
 from .choose_file import choice_facts, choose_rows
 from .fit import load

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def _truth(code, language):
 
 # %% ../../nbs/785_reward.ipynb #5b73dd56
 Score = Literal['iou', 'drawing', 'valid']
-SCORES = ('iou', 'drawing', 'valid')
+SCORES: tuple[str, ...] = get_args(Score)
 _SIDE = 256                 # pixels of a side at which drawings are compared
 
 

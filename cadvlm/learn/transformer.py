@@ -5,7 +5,7 @@ __all__ = ['Size', 'Attention', 'EncoderBlock', 'DecoderBlock', 'Transformer', '
 
 # %% ../../nbs/770_transformer.ipynb #e77b2ead
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 

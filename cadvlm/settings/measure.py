@@ -5,11 +5,11 @@ __all__ = ['Protocol', 'Evaluate', 'Stats', 'Compare', 'Report', 'Demo']
 
 # %% ../../nbs/800_measure_settings.ipynb #9b60207c
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from .base import Argument, Count, Flag, Pooled, Positive, Seconds, Seed, Settings, Split, Views
+from .base import Argument, Count, Flag, Pooled, Positive, Seconds, Seed, Settings
 
 # %% ../../nbs/800_measure_settings.ipynb #3818e7dd
 Protocol = Literal['cadvlm', 'deepcad', 'cadrille', 'text2cad', 'drawing2cad', 'ortho2cad', 'cad-coder']

@@ -27,7 +27,7 @@ from ..corpus.dataset import Dataset
 from ..errors import CadError, DatasetError
 from ..files import file_signature, write_jsonl
 from ..jobs.limits import time_limit
-from ..jobs.run import met_limits, told
+from ..jobs.run import failure_text, met_limits
 from ..jobs.stage import part_bytes, stage
 from ..reading.images import rasters_of_sheet, rasters_of_views, read_rasters
 from ..reading.pixel_match import ViewPixels
@@ -78,13 +78,14 @@ def _inside(folder):
 
 
 _MOST_PIXELS = 64_000_000   # of an image
+_LONGEST = 8                # times as long as wide: its shorter side is enlarged to the size of a sheet
 
 
 def _pixels_of(file):
-    "The grey pixels of an image file; None where it is none, or too large."
+    "The grey pixels of an image file; None where it is none, too large or too long."
     try:
         with Image.open(file) as image:
-            if image.width*image.height > _MOST_PIXELS: return None
+            if image.width*image.height > _MOST_PIXELS or max(image.size) > _LONGEST*min(image.size): return None
             return np.asarray(image.convert('L'))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError): return None
 
@@ -123,7 +124,7 @@ def drawings_of(source: Path) -> dict[str, list[Path]]:
     if source.is_file(): return {source.stem: [source]}
     found = _in_folder(source)
     if found: return found
-    what = 'there is no drawing in this folder, no SVG or DXF file, and no dataset'
+    what = 'there is no drawing in this folder, no SVG, DXF or image file, and no dataset'
     raise DatasetError('no_drawing', str(source), what)
 
 # %% ../../nbs/695_reconstruct_command.ipynb #85f13314
@@ -147,20 +148,22 @@ def _read_part(dataset, settings, id):
     return reading.sequence, reading, reading.alternatives, dict(seconds=reading.seconds)
 
 
-def _image(path):
-    "The grey image of a file; DatasetError `missing_image` where there is none."
+def _image(path, side):
+    "The grey image of a file, square; DatasetError `missing_image`, or `wrong_image` of another size."
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is not None: return image
-    raise DatasetError('missing_image', str(path), 'there is no image here that can be read; run cadvlm render')
+    if image is None:
+        raise DatasetError('missing_image', str(path), 'there is no image here that can be read; run cadvlm render')
+    if image.shape == (side, side): return image
+    raise DatasetError('wrong_image', str(path), f'the image must have {side} x {side} pixels; run cadvlm render')
 
 
 def _rasters_of(dataset, id):
     "The views of a part, as the images of a dataset show them."
     pen = dataset.metadata('render')
-    width = pen['line_width']*pen['size']/512
+    side, width = pen['size'], pen['line_width']*pen['size']/512
     if 'sheet' in dataset.views and not set(THREE) <= set(dataset.views):
-        return rasters_of_sheet(_image(dataset.image_path(id, 'sheet')), width)
-    return rasters_of_views({v: _image(dataset.image_path(id, v)) for v in THREE if v in dataset.views}, width)
+        return rasters_of_sheet(_image(dataset.image_path(id, 'sheet'), side), width)
+    return rasters_of_views({v: _image(dataset.image_path(id, v), side) for v in THREE if v in dataset.views}, width)
 
 
 def _read_images(dataset, id):
@@ -245,7 +248,7 @@ def _value(settings, pictured, part, reading, others, about):
 
 
 def _signature(dataset, settings, id):
-    "What a part of a dataset is told by: its file, or its images."
+    "What a part of a dataset is identified by: its file, or its images."
     if not settings.images: return file_signature(dataset.json_path(id))
     return [file_signature(path) for v in dataset.views if (path := dataset.image_path(id, v)).exists()]
 
@@ -375,5 +378,5 @@ def read_drawings(source, output, settings):
                     sweep=lambda: write_jsonl(output/'predictions.jsonl', predictions))
         work.summary.unit, work.summary.facts = 'drawings', _facts(about)
         if not about['parts']:
-            work.summary.problems += [f'{told(r)} [{r["reason"]}]' for r in rows.failures]
+            work.summary.problems += [f'{failure_text(r)} [{r["reason"]}]' for r in rows.failures]
         return work.summary, about, _shown(rows), rows.failures
