@@ -166,6 +166,14 @@ def test_noise_is_refused_or_not_certified():
             pass
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (1, 1), (3, 3), (512, 100)])
+def test_arrays_that_are_no_images_are_refused(shape):
+    array = np.full(shape, 255, np.uint8)
+    for rasters in (lambda: rasters_of_views(dict.fromkeys(PAPER, array)), lambda: rasters_of_sheet(array)):
+        with pytest.raises(ValueError, match="expected"):
+            rasters()
+
+
 def test_white_images_are_no_views():
     with pytest.raises(CadError) as error:
         read_rasters(rasters_of_views({v: np.full((512, 512), 255, np.uint8) for v in PAPER}))

@@ -19,6 +19,7 @@ from .raster_sheet import darkness
 # %% ../../nbs/581_raster.ipynb #7c801c4b
 GREY = 0.502                # darkness of hidden lines: 128 of 255
 _CANVAS = 250.              # units along the side of our own images
+_LEAST = 32                 # pixels of that side
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Raster:
         "The image with an axis of the paper along its rows' numbers: lines of one value of the axis lie in one row."
         return self.dark if axis else np.ascontiguousarray(self.dark.T)
 
-
+# %% ../../nbs/581_raster.ipynb #5d0b7a93
 def raster_of(image: np.ndarray, view: str, width: float | None = None) -> Raster:
     """A view that we drew ourselves, as an image.
 
@@ -66,10 +67,16 @@ def raster_of(image: np.ndarray, view: str, width: float | None = None) -> Raste
     view : str
     width : float, optional
         Pixels that a visible line is wide; by default 2 at a side of 512, and more on larger images.
+
+    Raises
+    ------
+    ValueError
+        Where it is not square, or too small to show lines.
     """
     dark = np.ascontiguousarray(np.flipud(darkness(image)), dtype=np.float32)
     n = len(dark)
-    if dark.shape != (n, n): raise ValueError(f'expected a square image, found an array of shape {dark.shape}')
+    if dark.shape != (n, n) or n < _LEAST:
+        raise ValueError(f'expected a square image of {_LEAST} pixels or more, found an array of shape {dark.shape}')
     return Raster(view, dark, n/_CANVAS, np.full(2, n/2), width or n/256)
 
 # %% ../../nbs/581_raster.ipynb #ad9aa2b7

@@ -27,6 +27,7 @@ from .pixel_match import PixelMatch, ViewPixels, match_of, sums
 from .prisms import sequence_of
 from .raster import ink_of
 from .raster_sheet import RasterSheet, darkness, read_raster_sheet
+from .strokes import DrawingError
 from .reconstruct import Answer, Reading, different
 
 # %% ../../nbs/599_sheet_image.ipynb #32187909
@@ -148,11 +149,15 @@ def _candidates(inks, half) -> tuple[list[_Candidate], bool]:
 
 # %% ../../nbs/599_sheet_image.ipynb #6fbfec37
 _SIDE = 800                 # pixels of the side of a sheet for which lines and dots are understood
+_LONGEST = 8                # times as long as wide: a strip would be enlarged to gigabytes
 
 
 def _at_size(image):
     "An image with a shorter side of 800 pixels."
     dark = darkness(image)
+    if not 0 < max(dark.shape) <= _LONGEST*min(dark.shape):
+        what = f'an image of {dark.shape[1]} x {dark.shape[0]} pixels is no sheet'
+        raise DrawingError('not_three_views', '', what)
     factor = _SIDE/min(dark.shape)
     if factor == 1: return image
     size = [round(factor*n) for n in dark.shape[::-1]]

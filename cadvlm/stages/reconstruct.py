@@ -78,14 +78,13 @@ def _inside(folder):
 
 
 _MOST_PIXELS = 64_000_000   # of an image
-_LONGEST = 8                # times as long as wide: its shorter side is enlarged to the size of a sheet
 
 
 def _pixels_of(file):
-    "The grey pixels of an image file; None where it is none, too large or too long."
+    "The grey pixels of an image file; None where it is none, or too large."
     try:
         with Image.open(file) as image:
-            if image.width*image.height > _MOST_PIXELS or max(image.size) > _LONGEST*min(image.size): return None
+            if image.width*image.height > _MOST_PIXELS: return None
             return np.asarray(image.convert('L'))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError): return None
 

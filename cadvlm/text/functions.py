@@ -67,8 +67,7 @@ def _numbers_of(scope, args):
 
 # %% ../../nbs/215_functions.ipynb #275fb3fd
 _MATH = ('sin', 'cos', 'tan', 'asin', 'acos', 'atan', 'atan2', 'sqrt', 'hypot', 'radians', 'degrees', 'floor', 'ceil',
-         'fabs', 'exp', 'log', 'log10', 'pow', 'fmod', 'copysign', 'trunc', 'gcd', 'isclose', 'dist', 'fsum')
-_PLAIN_ONLY = {'dist', 'fsum'}
+         'fabs', 'exp', 'log', 'log10', 'pow', 'fmod', 'copysign', 'trunc', 'gcd', 'isclose')
 
 
 def _linspace(scope, start, stop, num=50, endpoint=True):
@@ -77,7 +76,7 @@ def _linspace(scope, start, stop, num=50, endpoint=True):
     return Array(start + (stop - start)*i/steps for i in range(num)) if steps else Array((float(start),))
 
 
-_math: dict[str, object] = {name: _on_numbers(getattr(math, name)) for name in _MATH if name not in _PLAIN_ONLY}
+_math: dict[str, object] = {name: _on_numbers(getattr(math, name)) for name in _MATH}
 _math |= dict(pi=math.pi, tau=math.tau, e=math.e, fsum=Builtin(lambda scope, a: math.fsum(_numbers_of(scope, [a]))))
 _numpy = {k: _math[k] for k in ('pi', 'e', 'sin', 'cos', 'tan', 'sqrt', 'hypot', 'radians', 'degrees', 'exp')}
 _numpy |= dict(deg2rad=_math['radians'], rad2deg=_math['degrees'], arctan2=_math['atan2'], arctan=_math['atan'],
@@ -164,10 +163,7 @@ def _of_container(value, name, node, scope):
 def _method(value, node, scope):
     "The result of a method of a value."
     name = node.func.attr
-    if type(value) is Module: return _called(_attribute_of(value, name), node, scope)
-    if type(value) in (Measure, Unknown, Record): return _called(_attribute_of(value, name), node, scope)
-    if type(value) in (Measure, Unknown, Record): return _called(_attribute_of(value, name), node, scope)
-    if type(value) in (Measure, Unknown, Record): return _called(_attribute_of(value, name), node, scope)
+    if type(value) in (Module, Measure, Unknown, Record): return _called(_attribute_of(value, name), node, scope)
     if type(value) is Bound: return apply(value.value, f'{value.name}.{name}', node, scope)
     if type(value) in _CONTAINERS: return _of_container(value, name, node, scope)
     return apply(value, name, node, scope)
@@ -186,8 +182,6 @@ def _call(node, scope): return _called(scope.value(node.func), node, scope)
 def _attribute_of(value, name):
     "An attribute that is a number or a function."
     if type(value) is Module and name in MODULES[value.name]: return MODULES[value.name][name]
-    if type(value) is Measure or type(value) is Unknown and value.name in HARMLESS: return value
-    if type(value) is Measure or type(value) is Unknown and value.name in HARMLESS: return value
     if type(value) is Measure or type(value) is Unknown and value.name in HARMLESS: return value
     if type(value) is CqVector and name in ('x', 'y', 'z'): return value['xyz'.index(name)]
     if type(value) is Record and name in value.fields: return value.fields[name]
