@@ -256,6 +256,31 @@ STYLES = {
         ),
         162 - 2 * math.pi,
     ),
+    "a hole along the old workplane": (
+        "r = cq.Workplane('XZ').circle(9).extrude(6).rotate((0,0,0), (1,0,0), 90).faces('<Z').hole(4, 20)",
+        None,
+    ),
+    "a hole in a face, without a workplane": (
+        "r = cq.Workplane('XY').moveTo(5, 0).box(20, 20, 6).faces('>Z').hole(4, 2)",
+        2400 - 8 * math.pi,
+    ),
+    "a box about the middle of another": ("r = cq.Workplane('XY').moveTo(3, 3).box(10, 10, 2).box(2, 20, 2)", 240),
+    "a hole through what was just made": (
+        "r = cq.Workplane('XY').rect(10, 10, centered=False).extrude(4).cylinder(9, 2, combine='cut')",
+        400 - 16 * math.pi,
+    ),
+    "a boss on the face that looks up": (
+        "r = cq.Workplane('XY').polygon(6, 10).extrude(2).rotate((0,0,0), (0,0,1), 30).faces('Z').rect(4, 4).extrude(3)",
+        2 * 37.5 * math.sqrt(3) + 48,
+    ),
+    "a boss on the face that looks down": (
+        "r = cq.Workplane('XY').box(9, 9, 3).faces('-Z').workplane(offset=-1).circle(2).extrude(3)",
+        243 + 8 * math.pi,
+    ),
+    "holes at the corners of a rectangle on a face": (
+        "r = cq.Workplane('XY').box(20, 20, 4).faces('>Z').rect(12, 12, forConstruction=True).vertices().hole(3)",
+        1600 - 36 * math.pi,
+    ),
     "a module with its whole name": ("import cadquery\nr = cadquery.Workplane('XY').box(1, 2, 3)", 6),
     "a loop in a loop": (
         (
@@ -526,6 +551,26 @@ HOSTILE = {
         "@dataclass\nclass P:\n    k = 1\n    h: float = 2\nr = cq.Workplane().box(1, P(3).k, 1)",
         "not_allowed",
     ),
+    "a name that is local": ("x = 1\ndef f():\n    x = x + 1\n    return x\ny = f()", "unknown_name"),
+    "a name that is local, counted up": ("x = 1\ndef f():\n    x += 1\nf()", "unknown_name"),
+    "a name that is local further down": ("x = 1\ndef f():\n    y = x\n    for x in (1, 2): pass\nf()", "unknown_name"),
+    "a value for a plain class": ("class P:\n    w = 1\nr = cq.Workplane().box(P(3).w, 1, 1)", "bad_arguments"),
+    "a call of an object": ("class P:\n    w = 1\nr = cq.Workplane().box(P()().w, 1, 1)", "bad_arguments"),
+    "another decorator of a class": ("@sorted\nclass P:\n    w: int = 1\nP()", "not_allowed"),
+    "functions in a loop": (
+        "for i in range(4999):\n  def f():\n" + "".join(f"    x{k} = {k}\n" for k in range(900)) + "f()",
+        "too_complex",
+    ),
+    "boxes that overlap about a solid": (
+        W + ".box(9, 9, 9).faces('>Z').workplane().pushPoints([(0, 0), (1, 0)]).box(4, 4, 4)",
+        "overlapping_loops",
+    ),
+    "the faces that look up, of a step": (
+        W + ".box(9, 9, 9)\nr = r.union(r.translate((3, 0, 5))).faces('Z').hole(2)",
+        "not_allowed",
+    ),
+    "the middle of a round wall": (W + ".circle(9).extrude(9).faces('>X').hole(2, 3)", "not_allowed"),
+    "a line from a face": (W + ".box(9, 9, 9).faces('>Z').lineTo(3, 3)", "no_point"),
     "a number in words": ("x = float('1e999')", "out_of_range"),
     "a numpy array": ("import numpy as np\nx = np.zeros((10**6, 10**6))", "not_allowed"),
     "many places of numpy": ("import numpy as np\nx = np.linspace(0, 1, 10**9)", "too_complex"),
@@ -602,6 +647,12 @@ def test_comments_and_line_breaks_do_not_change_the_part():
         ".extrude", "\\\n  .extrude"
     ).replace("\n", "\r\n")
     assert read(other) == read(text)
+
+
+def test_what_viewers_are_told_is_ignored():
+    before = "from ocp_vscode import show, save_screenshot\n"
+    text = before + W + ".box(1, 2, 3)\nshow(r)\nsave_screenshot('part.png')\nr = r.translate((0, 0, 1))"
+    assert build(read(text)).bounds[0, 2] == pytest.approx(-0.5)
 
 
 def test_result_variable_is_r_or_result_or_the_last_solid():

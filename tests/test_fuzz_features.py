@@ -108,7 +108,8 @@ def prism(rng):
 def feature(rng):
     "A chain that goes on from a face."
     options = "", "", "offset=1", "invert=True", "offset=-1", 'centerOption="CenterOfMass"', "origin=(1,2,3)"
-    face = f'.faces("{rng.choice((">Z", ">Z", "<Z", ">X", "<X", ">Y", "<Y"))}").workplane({rng.choice(options)})'
+    face = f'.faces("{rng.choice((">Z", ">Z", "<Z", ">X", "<X", ">Y", "<Y", "Z", "-Z"))}")'
+    face = rng.choice((face + f".workplane({rng.choice(options)})",) * 4 + (face, ""))
     turn = f".transformed(offset=({shift(rng)},1,0), rotate=(0,0,{rng.choice((0, 30))}))" if rng.random() < 0.2 else ""
     made = (
         f".hole({small(rng)})",
@@ -119,6 +120,8 @@ def feature(rng):
         f"{shape(rng, small)}.extrude(2)",
         f'{shape(rng, small)}.extrude(-2, combine="cut")',
         ".rect(3,2).circle(0.5).extrude(1)",
+        f".box({size(rng)}, 2, {small(rng)})",
+        f'.cylinder({size(rng)}, {small(rng)}, combine="cut")',
     )
     return face + turn + places(rng) + rng.choice(made)
 

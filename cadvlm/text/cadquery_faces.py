@@ -13,7 +13,7 @@ import numpy as np
 
 from ..cad.curves import Arc, Circle, Curve, Line, Point, Profile
 from ..cad.sequence import Operation, Vector
-from .cadquery_geometry import Prisms, count_curves
+from .cadquery_geometry import ADDED, NEAR, Prisms, count_curves, on_axes
 from .cadquery_grammar import Rejection, spend
 
 # %% ../../nbs/225_cadquery_faces.ipynb #ec4969b8
@@ -45,7 +45,7 @@ def in_profile(profile: Profile, point: Point) -> bool:
 # %% ../../nbs/225_cadquery_faces.ipynb #6ca6eab1
 def _in_prism(prism, point):
     plane, (low, high) = prism.sketch.plane, prism.interval
-    x, y, z = ([plane.x_axis, plane.y_axis, plane.normal] @ np.subtract(point, plane.origin)).tolist()
+    x, y, z = on_axes(plane, np.subtract(point, plane.origin))
     return low < z < high and any(in_profile(p, (x, y)) for p in prism.sketch.profiles)
 
 
@@ -59,7 +59,6 @@ def in_solid(solid: Prisms, point: Vector) -> bool:
     return inside
 
 # %% ../../nbs/225_cadquery_faces.ipynb #f4bf2652
-_NEAR = 1e-9                # of a direction: rounding
 _FLAT = 1e-7                # units of height between places that are one
 
 
@@ -107,21 +106,20 @@ def _on_wall(prism, line):
 def _top(prism, direction):
     "`(height, points of the flat face up there)` of a prism; None for the points where there is no flat face."
     plane, (low, high) = prism.sketch.plane, prism.interval
-    u, v, w = ([plane.x_axis, plane.y_axis, plane.normal] @ np.array(direction)).tolist()
+    u, v, w = on_axes(plane, direction)
     base, length = float(np.dot(direction, plane.origin)), math.hypot(u, v)
-    if length < _NEAR:
+    if length < NEAR:
         z = high if w > 0 else low
         return base + w*z, (plane.to_world(p, z) for profile in prism.sketch.profiles for p in _places_in(profile))
     top, wall = _highest(prism, u/length, v/length)
     height = base + length*top + max(w*low, w*high)
-    if wall is None or abs(w) > _NEAR: return height, None
+    if wall is None or abs(w) > NEAR: return height, None
     return height, (plane.to_world(p, z) for p, z in _on_wall(prism, wall))
 
 # %% ../../nbs/225_cadquery_faces.ipynb #e7ca4dd4
 _LOOKED_AT = 40             # points of a face
 _UNDER = 1e-6               # of the size of a prism
 _CLOSE = 1e-3               # units: CadQuery takes faces whose heights differ by less than 1e-4 for one height
-_PLAIN = (Operation.NEW, Operation.JOIN)
 
 
 def _pay(solid, spent):
@@ -132,7 +130,7 @@ def _pay(solid, spent):
 def reach(solid: Prisms, direction: Vector, spent: Counter) -> float:
     "A height along a direction that no point of a solid exceeds."
     _pay(solid, spent)
-    return max(_top(e, direction)[0] for e in solid if e.operation in _PLAIN)
+    return max(_top(e, direction)[0] for e in solid if e.operation in ADDED)
 
 
 def _is_there(solid, points, direction, spent):
@@ -147,7 +145,7 @@ def flat_end(solid: Prisms, direction: Vector, spent: Counter) -> float | None:
     """The height of the flat face in which a solid ends along a direction; None where it does not end in one, or where
     that is not certain."""
     _pay(solid, spent)
-    ends = [_top(e, direction) for e in solid if e.operation in _PLAIN]
+    ends = [_top(e, direction) for e in solid if e.operation in ADDED]
     height = max(h for h, _ in ends)
     floors = [-_top(e, tuple(-d for d in direction))[0] for e in solid if e.operation is Operation.CUT]
     if any(_FLAT < height - h < _CLOSE for h in (*(h for h, _ in ends), *floors)): return None
@@ -168,7 +166,7 @@ def reaches(solid: Prisms, direction: Vector, level: float, spent: Counter) -> b
     "Is it certain that a solid has a point at some height along a direction, or above?"
     height = flat_end(solid, direction, spent)
     if height is not None: return level <= height + _FLAT
-    high = (p for e in solid if e.operation in _PLAIN for p in _inner_points(e) if np.dot(p, direction) >= level)
+    high = (p for e in solid if e.operation in ADDED for p in _inner_points(e) if np.dot(p, direction) >= level)
     for point in islice(high, _LOOKED_AT):
         _pay(solid, spent)
         if in_solid(solid, point): return True
@@ -217,10 +215,10 @@ def middle_of_face(solid: Prisms, direction: Vector, boxed: bool = False) -> Vec
     "The centre of the flat face in which one prism ends, or of the box around it."
     prism = _one_profile(solid)
     plane, profile, (low, high) = prism.sketch.plane, prism.sketch.profiles[0], prism.interval
-    u, v, w = ([plane.x_axis, plane.y_axis, plane.normal] @ np.array(direction)).tolist()
-    if abs(w) > 1 - _NEAR:
+    u, v, w = on_axes(plane, direction)
+    if abs(w) > 1 - NEAR:
         (x0, y0), (x1, y1) = profile.outer.bounds
-        if boxed and max(map(abs, plane.x_axis)) < 1 - _NEAR: raise Rejection('not_allowed', 'a plane along the axes')
+        if boxed and max(map(abs, plane.x_axis)) < 1 - NEAR: raise Rejection('not_allowed', 'a plane along the axes')
         x, y = ((x0 + x1)/2, (y0 + y1)/2) if boxed else middle_of_region((profile,))
         return plane.to_world((x, y), high if w > 0 else low)
     top, _ = _highest(prism, u, v)

@@ -115,12 +115,11 @@ def _cut_through(work, clean: read_flag = True, taper: read_no_taper = 0):
 # %% ../../nbs/232_cadquery_solids.ipynb #95d4b5a9
 def _bored(work, diameter, depth):
     "The prism of equal holes; None where they would begin below the solid."
-    spent, on = work.context.spent, (work.plane, work.origin[2])
-    loop = Loop((Circle((0., 0.), positive(diameter, 'diameter')/2),))
-    profiles = tuple(map(Profile, at_places(work, loop)))
+    work, loops = at_places(work, Loop((Circle((0., 0.), positive(diameter, 'diameter')/2),)))
+    profiles, on = tuple(map(Profile, loops)), (work.plane, work.height)
     if depth is None:
         level = _level(work, on)
-        if not reaches(base(work), work.plane.normal, level, spent):
+        if not reaches(base(work), work.plane.normal, level, work.context.spent):
             raise Rejection('not_allowed', 'a hole that certainly begins in or on the solid', 'another')
         depth = level - _bottom(work, work.plane.normal)
     else: positive(depth, 'depth')
@@ -139,8 +138,9 @@ def _cbore_hole(work, diameter: read_number, cboreDiameter: read_number, cboreDe
 # %% ../../nbs/232_cadquery_solids.ipynb #88204493
 def _prisms_at_places(work, loop, height, centered, combine):
     "The solid of equal prisms about the places of the stack."
-    profiles, height = tuple(map(Profile, at_places(work, loop))), positive(height, 'height')
-    on = work.plane, work.origin[2]
+    height, (work, loops) = positive(height, 'height'), at_places(work, loop)
+    if work.solid is not None: nested_profiles(loops, work.context.spent)      # CadQuery unites none that overlap
+    profiles, on = tuple(map(Profile, loops)), (work.plane, work.height)
     return combined(work, _extruded(work, profiles, on, height/2 if centered else height, centered), combine)
 
 

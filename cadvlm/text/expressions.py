@@ -38,7 +38,8 @@ class Measure:
     "What a program finds out about a solid or a file, to print it. It is not worked out, and no method takes it."
 
 
-HARMLESS = {'os', 'sys', 'pathlib', 'logging', 'time', 'datetime', 'warnings', 'typing', 'json', 'exporters'}
+HARMLESS = {'os', 'sys', 'pathlib', 'logging', 'time', 'datetime', 'warnings', 'typing', 'json', 'exporters',
+            'ocp_vscode', 'cq_vscode', 'jupyter_cadquery'}
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,17 @@ BUILTINS: dict[str, object] = {}
 
 
 class Scope(dict):
-    "The values of names, and what has been spent."
-    def __init__(self, outer: 'Scope | None' = None, spent: Counter | None = None):
+    "The values of names, and what has been spent. Names that are `local` are looked for nowhere else."
+    def __init__(self, outer: 'Scope | None' = None, spent: Counter | None = None, local: frozenset = frozenset()):
         self.outer, self.spent = outer, outer.spent if outer is not None else Counter() if spent is None else spent
+        self.local = local
 
     def lookup(self, name: str) -> Any:
         "The value of a name."
         scope: Scope | None = self
         while scope is not None:
             if name in scope: return scope[name]
+            if name in scope.local: raise Rejection('unknown_name', 'a name of the function that was assigned')
             scope = scope.outer
         if name in BUILTINS: return BUILTINS[name]
         known = hasattr(builtins, name)

@@ -40,16 +40,18 @@ class Bound:
 
 
 class Record:
-    "Values with names, as a class without methods has them; a call makes a copy with some of them changed."
-    def __init__(self, fields): self.fields = fields
+    """Values with names, as a class without methods has them, or one object of it. A call of the class makes an object;
+    the values that the call `takes`, those of a `@dataclass`, may be others."""
+    def __init__(self, fields, takes=None): self.fields, self.takes = fields, takes
 
     def call(self, node, scope):
-        "The copy that a call makes."
+        "The object that a call makes."
+        if self.takes is None: raise Rejection('bad_arguments', 'a class or a function to call', node=node)
         positional, named = given_values(node, scope)
-        changed = dict(zip(self.fields, (v for v, _ in positional))) | {k: v for k, (v, _) in named.items()}
-        if len(changed) == len(positional) + len(named) and changed.keys() <= self.fields.keys():
+        changed = dict(zip(self.takes, (v for v, _ in positional))) | {k: v for k, (v, _) in named.items()}
+        if len(changed) == len(positional) + len(named) and changed.keys() <= {*self.takes}:
             return Record(self.fields | changed)
-        raise Rejection('bad_arguments', f'the arguments {", ".join(self.fields) or "none"}', node=node)
+        raise Rejection('bad_arguments', f'the arguments {", ".join(self.takes) or "none"}', node=node)
 
 
 def _on_numbers(function):

@@ -136,6 +136,22 @@ def _try(node, scope):
     return carry_out(node.finalbody, scope) or ending
 
 # %% ../../nbs/216_statements.ipynb #2e05fb00
+_OWN_SCOPE = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.GeneratorExp)
+
+
+def _assigned(nodes, spent):
+    "The names that statements assign, those of functions and loops in them included."
+    found, left = set(), list(nodes)
+    while left:
+        spend(spent, 'work')
+        node = left.pop()
+        if type(node) is ast.Name and type(node.ctx) is ast.Store: found.add(node.id)
+        elif type(node) in (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler): found.add(node.name)
+        elif type(node) is ast.alias: found.add(node.asname or node.name.partition('.')[0])
+        if type(node) not in _OWN_SCOPE: left += ast.iter_child_nodes(node)
+    return found
+
+
 class Function:
     "A function of the program."
     def __init__(self, node, scope):
@@ -147,6 +163,7 @@ class Function:
         self.scope = scope
         self.names = [p.arg for p in (*a.posonlyargs, *a.args)]
         self.all_names = {*self.names, *(p.arg for p in a.kwonlyargs)}
+        self.local = frozenset(_assigned(() if short else self.body, scope.spent))
         self.defaults = dict(zip(self.names[len(self.names) - len(a.defaults):], map(scope.value, a.defaults)))
         self.defaults |= {p.arg: scope.value(d) for p, d in zip(a.kwonlyargs, a.kw_defaults) if d}
 
@@ -157,7 +174,7 @@ class Function:
         names = self.defaults | given
         if len(given) < len(positional) + len(named) or names.keys() != self.all_names:
             raise Rejection('bad_arguments', f'the arguments {", ".join(sorted(self.all_names)) or "none"}', node=node)
-        level, inner = scope.spent['level'], Scope(self.scope)
+        level, inner = scope.spent['level'], Scope(self.scope, local=self.local)
         inner.update(names)
         scope.spent['level'] += _CALL_LEVELS
         ending = carry_out(self.body, inner)
@@ -175,15 +192,18 @@ EXPRESSIONS[ast.Lambda] = Function
 
 @statement(ast.ClassDef)
 def _record(node, scope):
-    """A class that is a list of values, with or without `@dataclass`. That takes values by place, so that each of its
-    names needs a kind and a value."""
+    """A class that is a list of values, with or without `@dataclass`. With it, a call takes values, by place too, so that
+    each of its names needs a kind and a value; without it, a call takes none."""
     inner, assigned = Scope(scope), [n for n in node.body if type(n) in (ast.Assign, ast.AnnAssign)]
+    decorators = [ast.unparse(d).partition('(')[0] for d in node.decorator_list]
     kinds = {type(n) for n in node.body} - {ast.Assign, ast.AnnAssign, ast.Expr, ast.Pass}
     if node.bases or node.keywords or kinds: raise Rejection('not_allowed', 'a class of values alone', node=node)
-    if node.decorator_list and any(not getattr(n, 'annotation', None) or not n.value for n in assigned):
+    if decorators not in ([], ['dataclass'], ['dataclasses.dataclass']):
+        raise Rejection('not_allowed', 'a class without a decorator, or with @dataclass', node=node)
+    if decorators and any(not getattr(n, 'annotation', None) or not n.value for n in assigned):
         raise Rejection('not_allowed', 'names with a kind and a value', node=node)
     carry_out(node.body, inner)
-    scope.assign(node.name, Record(dict(inner)))
+    scope.assign(node.name, Record(dict(inner), [*inner] if decorators else []))
 
 
 @statement(ast.Expr)
