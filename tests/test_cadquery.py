@@ -281,6 +281,26 @@ STYLES = {
         "r = cq.Workplane('XY').box(20, 20, 4).faces('>Z').rect(12, 12, forConstruction=True).vertices().hole(3)",
         1600 - 36 * math.pi,
     ),
+    "a boss in the middle of a face with a corner cut off": (
+        "r = cq.Workplane('XY').box(10, 10, 2).cut(cq.Workplane('XY').center(5, 5).box(4, 4, 9))"
+        ".faces('>Z').workplane(centerOption='CenterOfMass').rect(1, 1).extrude(1)",
+        193,
+    ),
+    "a boss in the middle of the box around a face": (
+        "r = cq.Workplane('XY').box(10, 10, 2).cut(cq.Workplane('XY').center(4, 0).box(2, 10, 9))"
+        ".faces('>Z').workplane(centerOption='CenterOfBoundBox').rect(8, 10).extrude(1)",
+        240,
+    ),
+    "a hole in the lower end of a union": (
+        "r = cq.Workplane('XY').box(8, 8, 2).union(cq.Workplane('XY').center(8, 0).box(8, 4, 2)).faces('<Z').hole(2, 9)",
+        None,
+    ),
+    "a boss on the lowest of two plates, mirrored": (
+        "p = cq.Workplane('XY').center(4, 1).rect(8, 6).extrude(2)\n"
+        "r = p.union(p.mirror('XY', (0, 0, 1)).translate((2, 0, 0))).faces('<Z').rect(2, 2).extrude(-1)",
+        10 * 6 * 2 + 4,
+    ),
+    "nothing to translate": ("r = cq.Workplane('XY').translate((9, 0, 0)).box(1, 2, 3)", 6),
     "a module with its whole name": ("import cadquery\nr = cadquery.Workplane('XY').box(1, 2, 3)", 6),
     "a loop in a loop": (
         (
@@ -570,6 +590,18 @@ HOSTILE = {
         "not_allowed",
     ),
     "the middle of a round wall": (W + ".circle(9).extrude(9).faces('>X').hole(2, 3)", "not_allowed"),
+    "the middle of faces that are not united": (
+        W + ".box(9, 9, 2).union(cq.Workplane().center(9, 1).box(9, 9, 2), clean=False).faces('>Z').hole(2, 1)",
+        "not_allowed",
+    ),
+    "the middle of two faces": (
+        W + ".box(30, 9, 2).cut(cq.Workplane().box(9, 9, 9)).faces('>Z').hole(2, 1)",
+        "not_allowed",
+    ),
+    "the middle of the end of a lying cylinder on a plate": (
+        W + ".box(9, 9, 2).union(cq.Workplane('YZ').circle(1).extrude(3)).faces('>Z').hole(1, 1)",
+        "not_allowed",
+    ),
     "a line from a face": (W + ".box(9, 9, 9).faces('>Z').lineTo(3, 3)", "no_point"),
     "a number in words": ("x = float('1e999')", "out_of_range"),
     "a numpy array": ("import numpy as np\nx = np.zeros((10**6, 10**6))", "not_allowed"),

@@ -154,7 +154,10 @@ def apply(value: Any, name: str, call: ast.Call, scope) -> Any:
     methods = METHODS.get(type(value), {})
     if name not in methods: raise Rejection('not_allowed', 'a method that is read', name, call)
     function, parameters = methods[name]
-    try: return function(value, **_arguments(call, parameters, scope))
+    try:
+        given = _arguments(call, parameters, scope)
+        if given.get('clean') is False: scope.spent['unclean'] = 1             # faces that would be one stay several
+        return function(value, **given)
     except Rejection as rejection:
         rejection.node = rejection.node or call
         raise

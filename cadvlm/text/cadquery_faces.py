@@ -13,7 +13,7 @@ import numpy as np
 
 from ..cad.curves import Arc, Circle, Curve, Line, Point, Profile
 from ..cad.sequence import Operation, Vector
-from .cadquery_geometry import ADDED, NEAR, Prisms, count_curves, on_axes
+from .cadquery_geometry import ADDED, NEAR, Prisms, Region, combine_regions, count_curves, on_axes, onto, united_region
 from .cadquery_grammar import Rejection, spend
 
 # %% ../../nbs/225_cadquery_faces.ipynb #ec4969b8
@@ -211,19 +211,51 @@ def middle_of_solid(solid: Prisms) -> Vector:
     return prism.sketch.plane.to_world(middle_of_region(prism.sketch.profiles), sum(prism.interval)/2)
 
 
-def middle_of_face(solid: Prisms, direction: Vector, boxed: bool = False) -> Vector:
-    "The centre of the flat face in which one prism ends, or of the box around it."
-    prism = _one_profile(solid)
-    plane, profile, (low, high) = prism.sketch.plane, prism.sketch.profiles[0], prism.interval
-    u, v, w = on_axes(plane, direction)
-    if abs(w) > 1 - NEAR:
-        (x0, y0), (x1, y1) = profile.outer.bounds
-        if boxed and max(map(abs, plane.x_axis)) < 1 - NEAR: raise Rejection('not_allowed', 'a plane along the axes')
-        x, y = ((x0 + x1)/2, (y0 + y1)/2) if boxed else middle_of_region((profile,))
-        return plane.to_world((x, y), high if w > 0 else low)
+def _section(solid, direction, height, spent):
+    "`(plane, region)` of the flat end of a solid at a height along a direction, which prisms along it make."
+    region, plane_of, back, level = (), None, tuple(-d for d in direction), height - _CLOSE/2
+    _pay(solid, spent)
+    for prism in solid:
+        low, high = -_top(prism, back)[0], _top(prism, direction)[0]
+        reached, along = low < level < high, abs(on_axes(prism.sketch.plane, direction)[2]) > 1 - NEAR
+        if any(level <= v < height - _FLAT for v in (low, high)) or reached and not along:
+            raise Rejection('not_allowed', 'an end that prisms along an axis make', 'another face')
+        if reached:
+            plane_of, profiles = plane_of or prism, onto(plane_of or prism, prism, spent)[0]
+            operation = Operation.JOIN if prism.operation in ADDED else prism.operation
+            region = combine_regions(region, united_region(profiles, spent), operation, spent)
+        elif prism.operation is Operation.INTERSECT: region = ()
+    return plane_of.sketch.plane, region
+
+
+def _middle_of_end(solid, direction, boxed, spent):
+    "The centre of the one face in which a solid ends along a direction, or of the box around it."
+    height = flat_end(solid, direction, spent)
+    if height is None: raise Rejection('not_allowed', 'the flat end of the solid along an axis', 'another face')
+    plane, region = _section(solid, direction, height, spent)
+    if len(region) != 1: raise Rejection('not_allowed', 'one face, whose centre is known', 'several')
+    if sum(len(e.sketch.profiles) for e in solid) > 1 and spent['unclean']:
+        raise Rejection('not_allowed', 'faces that are united', 'clean=False')
+    if boxed and max(map(abs, plane.x_axis)) < 1 - NEAR: raise Rejection('not_allowed', 'a plane along the axes')
+    (x0, y0), (x1, y1) = region[0].outer.bounds
+    x, y = ((x0 + x1)/2, (y0 + y1)/2) if boxed else middle_of_region(region)
+    z = (height - np.dot(direction, plane.origin))*on_axes(plane, direction)[2]
+    return plane.to_world((x, y), float(z))
+
+
+def _middle_of_wall(prism, direction):
+    "The centre of the one flat wall in which a prism ends along a direction across it."
+    u, v, _ = on_axes(prism.sketch.plane, direction)
     top, _ = _highest(prism, u, v)
-    ends = [p for c in profile.outer.curves if type(c) is Line for p in (c.start, c.end)
+    ends = [p for c in prism.sketch.profiles[0].outer.curves if type(c) is Line for p in (c.start, c.end)
             if p[0]*u + p[1]*v > top - _FLAT]
     if len(set(ends)) != 2: raise Rejection('not_allowed', 'one flat wall, whose centre is known', 'others')
     (ax, ay), (bx, by) = set(ends)
-    return plane.to_world(((ax + bx)/2, (ay + by)/2), (low + high)/2)
+    return prism.sketch.plane.to_world(((ax + bx)/2, (ay + by)/2), sum(prism.interval)/2)
+
+
+def middle_of_face(solid: Prisms, direction: Vector, spent: Counter, boxed: bool = False) -> Vector:
+    "The centre of the flat face in which a solid ends along a direction, or of the box around it."
+    across = len(solid) == 1 and abs(on_axes(solid[0].sketch.plane, direction)[2]) < 1 - NEAR
+    if across: return _middle_of_wall(_one_profile(solid), direction)
+    return _middle_of_end(solid, direction, boxed, spent)

@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['Region', 'Prisms', 'ADDED', 'NEAR', 'positive', 'checked_curve', 'arc_through', 'check_box', 'box_loop',
            'centre_of_mass', 'chained', 'closed_loops', 'nested_profiles', 'count_curves', 'combine_regions',
-           'united_region', 'moved', 'turned', 'extruded', 'on_axes', 'joined', 'cut', 'intersected', 'shared_prism']
+           'united_region', 'moved', 'turned', 'extruded', 'on_axes', 'onto', 'joined', 'cut', 'intersected',
+           'shared_prism']
 
 # %% ../../nbs/220_cadquery_geometry.ipynb #f2382a93
 import math
@@ -259,7 +260,7 @@ def on_axes(plane: Plane, vector) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _onto(a, b, spent):
+def onto(a: Extrude, b: Extrude, spent: Counter) -> tuple[Region, float, float] | None:
     "`(profiles, low, high)` of the prism b above the plane of a; None when they do not lie along the same direction."
     p, q = a.sketch.plane, b.sketch.plane
     axes, others = np.array([p.x_axis, p.y_axis, p.normal]), np.array([q.x_axis, q.y_axis, q.normal])
@@ -283,7 +284,7 @@ def _heights_fit(operation, low, high, bottom, top):
 # %% ../../nbs/220_cadquery_geometry.ipynb #83f96ec9
 def _merged(a, b, spent):
     "The one prism that two make, of which the second is added, cut or intersected."
-    (low, high), other = a.interval, _onto(a, b, spent)
+    (low, high), other = a.interval, onto(a, b, spent)
     if not other or not _heights_fit(b.operation, low, high, *other[1:]):
         expected = 'a union of prisms in brackets, or prisms of one plane and height'
         raise Rejection('nested_boolean', expected, 'another solid')

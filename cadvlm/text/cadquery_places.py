@@ -63,7 +63,7 @@ def _on_face(work, selection, centre, origin):
     x_axis = (-y, x, 0.) if x or y else _AXES['X']
     y_axis = (-z*x_axis[1], z*x_axis[0], x*x_axis[1] - y*x_axis[0])
     if centre == 'ProjectedOrigin': at = _projected(origin, direction, height)
-    else: at = middle_of_face(work.solid, direction, boxed=centre == 'CenterOfBoundBox')
+    else: at = middle_of_face(work.solid, direction, work.context.spent, centre == 'CenterOfBoundBox')
     return Plane(at, tuple(v + 0. for v in x_axis), tuple(v + 0. for v in y_axis))
 
 
@@ -122,6 +122,7 @@ def _transformed(work, rotate: read_point3 = (0., 0., 0.), offset: read_point3 =
 
 # %% ../../nbs/234_cadquery_places.ipynb #0567214e
 def _moved(work, motion):
+    if work.stack == []: return with_stack(work, [])                    # nothing that moves
     if not is_solid(work): raise Rejection('not_a_solid', 'a solid to move')
     return with_solid(work, moved_solid(work.solid, motion, work.context.spent))
 
@@ -153,6 +154,7 @@ def read_mirror(value: object) -> Vector:
 @method(CqWorkplane, 'mirror')
 def _mirror(work, mirrorPlane: read_mirror = (0., 0., 1.), basePointVector: read_point3 = (0., 0., 0.),
             union: read_flag = False):
+    if not is_solid(work): raise Rejection('not_a_solid', 'a solid to mirror')
     image = _moved(work, reflection(mirrorPlane, basePointVector))
     return combined(work, image.solid, named=True) if union else image
 

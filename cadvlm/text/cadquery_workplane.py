@@ -331,7 +331,7 @@ def _seated(work):
     if work.stack is not None and not selected: return work
     if not selected: centre = middle_of_solid(work.solid)
     elif len(selected) == 1 and end_of(work, selected[0]) is not None:
-        centre = middle_of_face(work.solid, selected[0].direction)
+        centre = middle_of_face(work.solid, selected[0].direction, work.context.spent)
     x, y, z = (v if abs(v) > NEAR else 0. for v in on_axes(work.plane, np.subtract(centre, work.plane.origin)))
     return replace(work, stack=[(x, y)], rise=z - work.origin[2])
 

@@ -143,7 +143,7 @@ def _assigned(nodes, spent):
     "The names that statements assign, those of functions and loops in them included."
     found, left = set(), list(nodes)
     while left:
-        spend(spent, 'work')
+        spend(spent, 'work', 2)
         node = left.pop()
         if type(node) is ast.Name and type(node.ctx) is ast.Store: found.add(node.id)
         elif type(node) in (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler): found.add(node.name)
