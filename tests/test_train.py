@@ -1,5 +1,5 @@
-"""Training: what it writes, what its controls say of models that look and that do not, going on after a kill, and
-what it refuses."""
+"""Training: what it writes, going on after a kill, and what it refuses. What ablations say of models that look, and of
+those that do not, is in their chapter."""
 import json, os, signal, subprocess, sys
 
 import cv2
@@ -18,13 +18,12 @@ from cadvlm.stages.convert import convert
 from cadvlm.stages.extract import extract
 from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
-from cadvlm.learn import commands, samples as reading, train as training
-from cadvlm.learn.ablations import controls
+from cadvlm.learn import commands, samples as reading
 from cadvlm.learn.commands import predict, train
 from cadvlm.learn.constrain import generate
 from cadvlm.learn.model import CnnGru, best_device, loss_of, read_checkpoint
 from cadvlm.learn.samples import check_disjoint, load_images, load_samples
-from cadvlm.learn.tokens import tokenize, train_tokenizer
+from cadvlm.learn.tokens import train_tokenizer
 
 QUICK = dict(model="cnn-gru", device="cpu", image_size=32, train_samples=40, val_samples=16, steps=0, batch_size=2)
 
@@ -116,34 +115,6 @@ def test_a_stopped_prediction_goes_on(folder, report, tmp_path, monkeypatch, cap
 
     assert main([*words, str(cut)]) == 0
     assert cut.read_bytes() == whole.read_bytes() and firsts[0] == 4
-
-
-def drawn(samples):
-    "Pictures that give the answer away: the first number of each text as a grey."
-    numbers = sorted({s.text for s in samples})
-    return np.array([np.full((32, 32), 255 * numbers.index(s.text) // len(numbers), np.uint8) for s in samples])
-
-
-def test_controls_tell_a_model_that_looks_from_one_that_does_not(folder):
-    "A model that memorises eight samples with images needs them; one that was trained on blank paper does not."
-    samples = load_samples(Dataset(folder / "tiny"), "train")
-    chosen = [next(s for s in samples if s.part == p and s.view == "front") for p in sorted({s.part for s in samples})]
-    eight = sorted(chosen, key=lambda s: len(s.text))[:8]
-    tokenizer = train_tokenizer(s.text for s in samples)
-    rows, verdicts = tokenize(tokenizer, eight), []
-    for images in (drawn(eight), np.full((8, 32, 32), 255, np.uint8)):
-        torch.manual_seed(0)
-        model = CnnGru(tokenizer, 32).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        for _ in range(200):
-            training.step(model, optimizer, eight, rows, images)
-        verdicts.append(controls(model, eight, drawn(eight), rows))
-    looks, blind = verdicts
-    assert looks["grounded"]
-    assert looks["shuffled"]["more"] > 1
-    assert looks["loss"] < 0.5
-    assert looks["verdict"].startswith("significant")
-    assert blind["loss"] > looks["loss"] + 0.1
 
 
 def test_padding_and_company_change_no_loss(folder):
