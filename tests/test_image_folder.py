@@ -29,7 +29,7 @@ def dataset(tmp_path_factory):
 
 
 def pictures(dataset, folder):
-    return [c.image for c in load_conversations(dataset / "train.json", folder)]
+    return [path for c in load_conversations(dataset / "train.json", folder) for path in c.images]
 
 
 @pytest.mark.parametrize("folder", ["images", "images/", "./images", "images/../images"])
