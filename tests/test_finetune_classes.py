@@ -154,6 +154,15 @@ def test_a_thought_that_the_template_writes_is_asked_and_not_learned(data, base)
     assert processor.tokenizer.decode(made["input_ids"][0][~kept]).endswith("assistant\n<think>\n\n</think>")
 
 
+@vlms.cases(*(set(vlms.ENDS) - {"smolvlm"}))
+def test_a_library_that_a_processor_lacks_is_named(base, monkeypatch, name):
+    place = base(name)
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
+    with pytest.raises(DatasetError) as e:
+        load_base(place)
+    assert e.value.reason == "missing_base" and "num2words" in e.value.message
+
+
 # --- images
 
 
@@ -185,7 +194,8 @@ def test_images_of_other_sizes_and_numbers_change_no_loss(data, base, name):
 def test_each_of_two_images_has_its_place(data, base, name):
     model, processor = load_base(base(name))
     (c,) = conversations(data, "two")
-    own, turned, short = (encode_sample(processor, x) for x in (c, c._replace(images=c.images[::-1]), conversations(data)[0]))
+    some = (c, c._replace(images=c.images[::-1]), conversations(data)[0])
+    own, turned, short = (encode_sample(processor, x) for x in some)
     count = lambda made: int((made["input_ids"] == model.config.image_token_id).sum())
     assert count(own) == count(turned) > 0 < count(short)
     with torch.no_grad():
@@ -194,7 +204,12 @@ def test_each_of_two_images_has_its_place(data, base, name):
 
 @pytest.mark.parametrize(
     "images, question",
-    [([], "Which part?"), (["a.png"], "<image><image>"), (["a.png", "a.png"], "<image>"), (["../a.png", "a.png"], "<image><image>")],
+    [
+        ([], "Which part?"),
+        (["a.png"], "<image><image>"),
+        (["a.png", "a.png"], "<image>"),
+        (["../a.png", "a.png"], "<image><image>"),
+    ],
 )
 def test_images_and_their_marks_go_together(tmp_path, images, question):
     (tmp_path / "bad.json").write_text(json.dumps([row("a", images, question, "+ z")]))
@@ -202,6 +217,15 @@ def test_images_and_their_marks_go_together(tmp_path, images, question):
     with pytest.raises(DatasetError) as e:
         load_conversations(tmp_path / "bad.json", tmp_path)
     assert e.value.reason == "bad_sample"
+
+
+@vlms.cases("llava", "paligemma", "onevision", "idefics3", "smolvlm")  # whose mark is ours, which is counted before
+def test_a_question_with_a_mark_of_the_model_is_named(data, base, name):
+    processor = load_base(base(name))[1]
+    c = conversations(data)[0]
+    with pytest.raises(DatasetError) as e:
+        encode_sample(processor, c._replace(question=f"{c.question} {processor.image_token}"))
+    assert e.value.reason == "bad_sample" and e.value.where == c.id
 
 
 # --- what is trained

@@ -309,7 +309,8 @@ IDEFICS = (  # "User:" before an image, "User: " before text; the prompt ends wi
     "{{% elif c['type'] == 'image' %}}{{{{ '<image>' }}}}{{% endif %}}{{% endfor %}}<end_of_utterance>\n"
     "{{% endfor %}}{{% if add_generation_prompt %}}{{{{ 'Assistant:' }}}}{{% endif %}}"
 )
-TILES = ["<fake_token_around_image>", "<image>", "<global-img>", *(f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2))]
+ROWS = [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
+TILES = ["<fake_token_around_image>", "<image>", "<global-img>", *ROWS]
 
 
 def idefics3(path):

@@ -101,7 +101,8 @@ def load_conversations(path, image_folder, count=0, seed=0, notes=None):
         raise DatasetError('missing_file', str(missing[1]), what)
     first = _images(rows[0])[0]
     if notes is not None and found[0].images[0] != (folder/first).resolve():
-        notes.append(f'{Path(path).name} names its images {first} and so on; they were found in the image folder itself')
+        file = Path(path).name
+        notes.append(f'{file} names its images {first} and so on; they were found in the image folder itself')
     return found
 
 # %% ../../nbs/745_conversations.ipynb #68a0d00c
@@ -291,10 +292,19 @@ def encode_sample(processor, conversation, answer=True, images=None):
     -------
     dict of torch.Tensor
         `input_ids` and all of the same length with shape `(1, t)`; pixels as the processor makes them.
+
+    Raises
+    ------
+    DatasetError
+        `bad_image`, `bad_sample`, `bad_template`, `no_chat_template`.
     """
     question, reply = _written(processor, conversation)
     images, special = images or read_images(conversation), _special_tokens(processor, question)
-    made = dict(processor(text=[question], images=images, return_tensors='pt', **special))
+    try: made = dict(processor(text=[question], images=images, return_tensors='pt', **special))
+    except ValueError as e:                                # such as a question that holds the model's mark of an image
+        why = ' '.join(str(e).split())[:150]
+        what = f'The processor of the base refuses this question ({why}); change it or leave it out'
+        raise DatasetError('bad_sample', conversation.id, what) from None
     made.pop('labels', None)
     if not answer: return made
     prompt, ids = made['input_ids'], torch.tensor([_answer_ids(processor, question, reply)])

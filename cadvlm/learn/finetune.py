@@ -126,7 +126,7 @@ def prepare(model, use_lora=False, lora_rank=16, lora_alpha=None, lora_targets=(
 
 
 def checkpoint_gradients(model):
-    "Keep no inner numbers of a layer for the way back: they are computed again. Frozen embeddings must let gradients by."
+    "Compute the inner numbers of a layer again on the way back; frozen embeddings must let gradients through."
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(use_reentrant=False))
     model.enable_input_require_grads()
 
@@ -284,7 +284,7 @@ def _arguments(output, settings, device, samples, validated):
         ddp_backend=('nccl' if cuda else 'gloo') if int(os.environ.get('WORLD_SIZE', 1)) > 1 else None,
         ddp_find_unused_parameters=True,               # the last layers of a tower may have no part in the loss
         **_rhythm(settings, validated))
-    made._n_gpu = min(made.n_gpu, 1)               # a card a process: pixels of a batch cannot be dealt out as tokens can
+    made._n_gpu = min(made.n_gpu, 1)      # a card a process: pixels of a batch cannot be dealt out as tokens can
     return made
 
 # %% ../../nbs/750_finetune.ipynb #69a0d011
