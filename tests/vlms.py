@@ -1,7 +1,7 @@
 """Vision-language models of several classes with random weights, small enough for tests, as folders like a hub's.
 
-Their tokenizers know single bytes and the special tokens of the class; chat templates are short ones of the same kind
-as the released ones.
+Their tokenizers know single bytes and the special tokens of the class. SmolVLM's chat template is the released one, which
+Idefics3 shares; the others are short ones of the same kind as the released ones.
 """
 
 from importlib.util import find_spec
@@ -49,6 +49,7 @@ from transformers import (
     SmolVLMVideoProcessor,
     set_seed,
 )
+from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE as SMOLVLM  # released, as it is
 
 SIDE = 28  # pixels of a side that the towers see
 TEXT = dict(
@@ -302,13 +303,6 @@ def onevision(path):
     save(path, LlavaOnevisionForConditionalGeneration(config), processor)
 
 
-IDEFICS = (  # "User:" before an image, "User: " before text; the prompt ends with "Assistant:", without the blank
-    "{{{{ '{begin}' }}}}{{% for m in messages %}}{{{{ m['role'] | capitalize }}}}"
-    "{{% if m['content'][0]['type'] == 'image' %}}{{{{ ':' }}}}{{% else %}}{{{{ ': ' }}}}{{% endif %}}"
-    "{{% for c in m['content'] %}}{{% if c['type'] == 'text' %}}{{{{ c['text'] }}}}"
-    "{{% elif c['type'] == 'image' %}}{{{{ '<image>' }}}}{{% endif %}}{{% endfor %}}<end_of_utterance>\n"
-    "{{% endfor %}}{{% if add_generation_prompt %}}{{{{ 'Assistant:' }}}}{{% endif %}}"
-)
 ROWS = [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
 TILES = ["<fake_token_around_image>", "<image>", "<global-img>", *ROWS]
 
@@ -328,7 +322,8 @@ def idefics3(path):
     )
     size = dict(size=dict(longest_edge=2 * SIDE), max_image_size=dict(longest_edge=SIDE))
     images = Idefics3ImageProcessor(do_image_splitting=True, **size)
-    processor = Idefics3Processor(images, words, image_seq_len=1, chat_template=IDEFICS.format(begin="<begin>"))
+    template = SMOLVLM.replace("<|im_start|>", "<begin>")
+    processor = Idefics3Processor(images, words, image_seq_len=1, chat_template=template)
     save(path, Idefics3ForConditionalGeneration(config), processor)
 
 
@@ -348,11 +343,10 @@ def smolvlm(path):
     size = dict(size=dict(longest_edge=2 * SIDE), max_image_size=dict(longest_edge=SIDE))
     images = SmolVLMImageProcessor(do_image_splitting=True, **size)
     videos = SmolVLMVideoProcessor(size=dict(longest_edge=SIDE), num_frames=1, fps=1)
-    template = IDEFICS.format(begin="<|im_start|>")
     save(
         path,
         SmolVLMForConditionalGeneration(config),
-        SmolVLMProcessor(images, words, videos, image_seq_len=1, chat_template=template),
+        SmolVLMProcessor(images, words, videos, image_seq_len=1, chat_template=SMOLVLM),
     )
 
 
