@@ -1,7 +1,7 @@
 """Vision-language models of several classes with random weights, small enough for tests, as folders like a hub's.
 
-Their tokenizers know single bytes and the special tokens of the class. SmolVLM's chat template is the released one, which
-Idefics3 shares; the others are short ones of the same kind as the released ones.
+Their tokenizers know single bytes and the special tokens of the class. SmolVLM's chat template is the released one,
+which Idefics3 shares; the others are short ones of the same kind as the released ones.
 """
 
 from importlib.util import find_spec
