@@ -270,7 +270,8 @@ STYLES = {
         400 - 16 * math.pi,
     ),
     "a boss on the face that looks up": (
-        "r = cq.Workplane('XY').polygon(6, 10).extrude(2).rotate((0,0,0), (0,0,1), 30).faces('Z').rect(4, 4).extrude(3)",
+        "r = cq.Workplane('XY').polygon(6, 10).extrude(2).rotate((0,0,0), (0,0,1), 30)"
+        ".faces('Z').rect(4, 4).extrude(3)",
         2 * 37.5 * math.sqrt(3) + 48,
     ),
     "a boss on the face that looks down": (
@@ -292,7 +293,8 @@ STYLES = {
         240,
     ),
     "a hole in the lower end of a union": (
-        "r = cq.Workplane('XY').box(8, 8, 2).union(cq.Workplane('XY').center(8, 0).box(8, 4, 2)).faces('<Z').hole(2, 9)",
+        "r = cq.Workplane('XY').box(8, 8, 2).union(cq.Workplane('XY').center(8, 0).box(8, 4, 2))"
+        ".faces('<Z').hole(2, 9)",
         None,
     ),
     "a boss on the lowest of two plates, mirrored": (
@@ -592,6 +594,10 @@ HOSTILE = {
     "the middle of a round wall": (W + ".circle(9).extrude(9).faces('>X').hole(2, 3)", "not_allowed"),
     "the middle of faces that are not united": (
         W + ".box(9, 9, 2).union(cq.Workplane().center(9, 1).box(9, 9, 2), clean=False).faces('>Z').hole(2, 1)",
+        "not_allowed",
+    ),
+    "the middle of a face of almost nothing": (
+        W + ".rect(9, 9).extrude(5e-8).union(cq.Workplane('YZ').rect(1, 1).extrude(5e-8)).faces('>Z').hole(2, 1)",
         "not_allowed",
     ),
     "the middle of two faces": (

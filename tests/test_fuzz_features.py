@@ -107,7 +107,8 @@ def prism(rng):
 
 def feature(rng):
     "A chain that goes on from a face."
-    options = "", "", "offset=1", "invert=True", "offset=-1", *(f'centerOption="CenterOf{c}"' for c in ("Mass", "BoundBox")), "origin=(1,2,3)"
+    centres = (f'centerOption="CenterOf{centre}"' for centre in ("Mass", "BoundBox"))
+    options = "", "", "offset=1", "invert=True", "offset=-1", *centres, "origin=(1,2,3)"
     face = f'.faces("{rng.choice((">Z", ">Z", "<Z", ">X", "<X", ">Y", "<Y", "Z", "-Z"))}")'
     face = rng.choice((face + f".workplane({rng.choice(options)})",) * 4 + (face, ""))
     turn = f".transformed(offset=({shift(rng)},1,0), rotate=(0,0,{rng.choice((0, 30))}))" if rng.random() < 0.2 else ""

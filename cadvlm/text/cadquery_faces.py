@@ -13,7 +13,8 @@ import numpy as np
 
 from ..cad.curves import Arc, Circle, Curve, Line, Point, Profile
 from ..cad.sequence import Operation, Vector
-from .cadquery_geometry import ADDED, NEAR, Prisms, Region, combine_regions, count_curves, on_axes, onto, united_region
+from .cadquery_geometry import (ADDED, NEAR, Prisms, Region, combine_regions, count_curves, on_axes,
+                                           onto, united_region)
 from .cadquery_grammar import Rejection, spend
 
 # %% ../../nbs/225_cadquery_faces.ipynb #ec4969b8
@@ -210,28 +211,34 @@ def middle_of_solid(solid: Prisms) -> Vector:
     prism = _one_profile(solid)
     return prism.sketch.plane.to_world(middle_of_region(prism.sketch.profiles), sum(prism.interval)/2)
 
+# %% ../../nbs/225_cadquery_faces.ipynb #35dc0d81
+def _is_along(prism, direction): return abs(on_axes(prism.sketch.plane, direction)[2]) > 1 - NEAR
+
+
+def _no_end(): return Rejection('not_allowed', 'an end that prisms along an axis make', 'another face')
+
 
 def _section(solid, direction, height, spent):
     "`(plane, region)` of the flat end of a solid at a height along a direction, which prisms along it make."
-    region, plane_of, back, level = (), None, tuple(-d for d in direction), height - _CLOSE/2
+    first = next((e for e in solid if _is_along(e, direction)), None)
+    if first is None: raise _no_end()
+    region: Region = ()
+    back, level = tuple(-d for d in direction), height - _CLOSE/2
     _pay(solid, spent)
     for prism in solid:
         low, high = -_top(prism, back)[0], _top(prism, direction)[0]
-        reached, along = low < level < high, abs(on_axes(prism.sketch.plane, direction)[2]) > 1 - NEAR
-        if any(level <= v < height - _FLAT for v in (low, high)) or reached and not along:
-            raise Rejection('not_allowed', 'an end that prisms along an axis make', 'another face')
-        if reached:
-            plane_of, profiles = plane_of or prism, onto(plane_of or prism, prism, spent)[0]
+        if any(level <= v < height - _FLAT for v in (low, high)): raise _no_end()
+        if low < level < high:
+            placed = onto(first, prism, spent) if _is_along(prism, direction) else None
+            if placed is None: raise _no_end()
             operation = Operation.JOIN if prism.operation in ADDED else prism.operation
-            region = combine_regions(region, united_region(profiles, spent), operation, spent)
+            region = combine_regions(region, united_region(placed[0], spent), operation, spent)
         elif prism.operation is Operation.INTERSECT: region = ()
-    return plane_of.sketch.plane, region
+    return first.sketch.plane, region
 
 
-def _middle_of_end(solid, direction, boxed, spent):
-    "The centre of the one face in which a solid ends along a direction, or of the box around it."
-    height = flat_end(solid, direction, spent)
-    if height is None: raise Rejection('not_allowed', 'the flat end of the solid along an axis', 'another face')
+def _middle_of_end(solid, direction, height, boxed, spent):
+    "The centre of the one face in which a solid ends at a height along a direction, or of the box around it."
     plane, region = _section(solid, direction, height, spent)
     if len(region) != 1: raise Rejection('not_allowed', 'one face, whose centre is known', 'several')
     if sum(len(e.sketch.profiles) for e in solid) > 1 and spent['unclean']:
@@ -243,6 +250,7 @@ def _middle_of_end(solid, direction, boxed, spent):
     return plane.to_world((x, y), float(z))
 
 
+# %% ../../nbs/225_cadquery_faces.ipynb #35dc0d82
 def _middle_of_wall(prism, direction):
     "The centre of the one flat wall in which a prism ends along a direction across it."
     u, v, _ = on_axes(prism.sketch.plane, direction)
@@ -254,8 +262,8 @@ def _middle_of_wall(prism, direction):
     return prism.sketch.plane.to_world(((ax + bx)/2, (ay + by)/2), sum(prism.interval)/2)
 
 
-def middle_of_face(solid: Prisms, direction: Vector, spent: Counter, boxed: bool = False) -> Vector:
-    "The centre of the flat face in which a solid ends along a direction, or of the box around it."
-    across = len(solid) == 1 and abs(on_axes(solid[0].sketch.plane, direction)[2]) < 1 - NEAR
-    if across: return _middle_of_wall(_one_profile(solid), direction)
-    return _middle_of_end(solid, direction, boxed, spent)
+def middle_of_face(solid: Prisms, direction: Vector, height: float, spent: Counter, boxed: bool = False) -> Vector:
+    "The centre of the flat face in which a solid ends at a height along a direction, or of the box around it."
+    if len(solid) == 1 and not _is_along(solid[0], direction): return _middle_of_wall(_one_profile(solid), direction)
+    return _middle_of_end(solid, direction, height, boxed, spent)
+

@@ -63,7 +63,7 @@ def _on_face(work, selection, centre, origin):
     x_axis = (-y, x, 0.) if x or y else _AXES['X']
     y_axis = (-z*x_axis[1], z*x_axis[0], x*x_axis[1] - y*x_axis[0])
     if centre == 'ProjectedOrigin': at = _projected(origin, direction, height)
-    else: at = middle_of_face(work.solid, direction, work.context.spent, centre == 'CenterOfBoundBox')
+    else: at = middle_of_face(work.solid, direction, height, work.context.spent, centre == 'CenterOfBoundBox')
     return Plane(at, tuple(v + 0. for v in x_axis), tuple(v + 0. for v in y_axis))
 
 

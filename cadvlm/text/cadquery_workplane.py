@@ -39,8 +39,8 @@ class CqWorkplane:
     """A workplane object: its plane, its origin on the plane and above it, what its last call made, the solid made so
     far, and the object before it. What was drawn is in coordinates of the plane.
 
-    The stack is None when the last call made the solid; what is on it may `rise` above the origin. An object with a name
-    is not merged with others.
+    The stack is None when the last call made the solid; what is on it may `rise` above the origin. An object with a
+    name is not merged with others.
     """
     context: CqContext
     plane: Plane = Plane()
@@ -327,11 +327,10 @@ def end_of(work: CqWorkplane, selection: Selection) -> float:
 
 def _seated(work):
     "An object that draws: after a solid or a face, with the centre of that as its one place."
-    selected = [item for item in work.stack or () if type(item) is Selection]
-    if work.stack is not None and not selected: return work
-    if not selected: centre = middle_of_solid(work.solid)
-    elif len(selected) == 1 and end_of(work, selected[0]) is not None:
-        centre = middle_of_face(work.solid, selected[0].direction, work.context.spent)
+    selected = next((item for item in work.stack or () if type(item) is Selection), None)
+    if selected: centre = middle_of_face(work.solid, selected.direction, end_of(work, selected), work.context.spent)
+    elif work.stack is None: centre = middle_of_solid(work.solid)
+    else: return work
     x, y, z = (v if abs(v) > NEAR else 0. for v in on_axes(work.plane, np.subtract(centre, work.plane.origin)))
     return replace(work, stack=[(x, y)], rise=z - work.origin[2])
 

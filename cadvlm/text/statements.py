@@ -135,7 +135,7 @@ def _try(node, scope):
     ending = carry_out(node.body, scope) or carry_out(node.orelse, scope)
     return carry_out(node.finalbody, scope) or ending
 
-# %% ../../nbs/216_statements.ipynb #2e05fb00
+# %% ../../nbs/216_statements.ipynb #2e05fb01
 _OWN_SCOPE = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.GeneratorExp)
 
 
@@ -151,7 +151,7 @@ def _assigned(nodes, spent):
         if type(node) not in _OWN_SCOPE: left += ast.iter_child_nodes(node)
     return found
 
-
+# %% ../../nbs/216_statements.ipynb #2e05fb00
 class Function:
     "A function of the program."
     def __init__(self, node, scope):
@@ -189,16 +189,16 @@ def _define(node, scope): scope.assign(node.name, Function(node, scope))
 
 EXPRESSIONS[ast.Lambda] = Function
 
-
+# %% ../../nbs/216_statements.ipynb #2e05fb02
 @statement(ast.ClassDef)
 def _record(node, scope):
-    """A class that is a list of values, with or without `@dataclass`. With it, a call takes values, by place too, so that
-    each of its names needs a kind and a value; without it, a call takes none."""
+    """A class that is a list of values, with or without `@dataclass`. With it, a call takes values, by place too, so
+    that each of its names needs a kind and a value; without it, a call takes none."""
     inner, assigned = Scope(scope), [n for n in node.body if type(n) in (ast.Assign, ast.AnnAssign)]
-    decorators = [ast.unparse(d).partition('(')[0] for d in node.decorator_list]
+    decorators = [d.func if type(d) is ast.Call else d for d in node.decorator_list]
     kinds = {type(n) for n in node.body} - {ast.Assign, ast.AnnAssign, ast.Expr, ast.Pass}
     if node.bases or node.keywords or kinds: raise Rejection('not_allowed', 'a class of values alone', node=node)
-    if decorators not in ([], ['dataclass'], ['dataclasses.dataclass']):
+    if any(getattr(d, 'attr', getattr(d, 'id', '')) != 'dataclass' for d in decorators):
         raise Rejection('not_allowed', 'a class without a decorator, or with @dataclass', node=node)
     if decorators and any(not getattr(n, 'annotation', None) or not n.value for n in assigned):
         raise Rejection('not_allowed', 'names with a kind and a value', node=node)
