@@ -59,16 +59,16 @@ def in_black(dark: np.ndarray) -> np.ndarray:
 # %% ../../nbs/548_clean_sheet.ipynb #54800014
 _MANY = 12                  # dark pixels that are alone; drawings have none
 _SPECK = 4                  # pixels of a larger speck, which is told from a dot by where it is
-_FAR = 4                    # pixels from any line
+_FAR = 6                    # pixels to other ink; the next dot is nearer
 
 
-def _of_specks(dark, unit):
-    "Where an image has specks: single dark pixels, and small spots far from lines."
-    label, box = cv2.connectedComponentsWithStats((dark > 0.1).astype(np.uint8), connectivity=8)[1:3]
-    small = box[:, 4] <= _SPECK*unit**2
-    beside = cv2.dilate((~small & (np.arange(len(box)) > 0))[label].astype(np.uint8), _square(2*_FAR*unit + 1)) > 0
-    far = np.bincount(label.ravel(), beside.ravel()) == 0
-    return (small & (far | (box[:, 4] == 1)))[label]
+def _without_spots(dark, most, far):
+    "An image without spots of a few pixels that are so far from any other ink."
+    ink = (dark > 0.1).astype(np.uint8)
+    label, box = cv2.connectedComponentsWithStats(ink, connectivity=8)[1:3]
+    area = box[label, 4]
+    around = cv2.boxFilter(ink, cv2.CV_32F, _square(2*far + 1).shape, normalize=False)
+    return np.where((ink > 0) & (area <= most) & (around <= area), 0, dark)
 
 
 def _beside(image):
@@ -95,7 +95,8 @@ def without_specks(dark: np.ndarray) -> np.ndarray:
     ring = 1 - np.pad(np.ones((1, 1), np.uint8), 1)
     alone = (dark > 0.4) & (cv2.dilate(dark, ring) < 0.15)
     if alone.sum() < _MANY: return dark
-    dark = np.where(_of_specks(dark, max(1., min(dark.shape)/SIDE)), 0, dark)
+    unit = max(1., min(dark.shape)/SIDE)
+    dark = _without_spots(_without_spots(dark, 1, 0), _SPECK*unit**2, _FAR*unit)
     return np.ascontiguousarray(_even(_even(dark).T).T)
 
 # %% ../../nbs/548_clean_sheet.ipynb #54800018
