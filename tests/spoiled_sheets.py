@@ -1,4 +1,5 @@
-"""Images as scanners, cameras and mail give them: what a reader of sheets is tried on. It knows nothing of the reader."""
+"""Images as scanners, cameras and mail give them: what the reader of sheets is tried on. It knows nothing of the
+reader."""
 
 import cv2
 import numpy as np

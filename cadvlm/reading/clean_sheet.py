@@ -101,6 +101,7 @@ def without_specks(dark: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/548_clean_sheet.ipynb #54800018
 _LEAST = 15                 # pixels of a line that says a direction
+_MOST_LINES = 500           # the longest are enough
 _REACH = 4                  # pixels beside a line that must be white
 _ON_LINE = 0.3              # pixels that the middle of its ink may be off, in the root of the mean square
 
@@ -134,20 +135,15 @@ def long_lines(dark: np.ndarray) -> np.ndarray:
     found = cv2.createLineSegmentDetector().detect(grey)[0]
     if found is None: return np.empty((0, 2, 2))
     lines = np.asarray(found, float).reshape(-1, 2, 2)
-    refined = [_refined(dark, line, unit) for line in lines if math.dist(*line) > _LEAST*unit]
+    length = np.hypot(*np.diff(lines, axis=1)[:, 0].T)
+    longest = np.argsort(-length, kind='stable')[:_MOST_LINES]
+    refined = [_refined(dark, lines[k], unit) for k in longest if length[k] > _LEAST*unit]
     return np.array([line for line in refined if line is not None]).reshape(-1, 2, 2)
 
 # %% ../../nbs/548_clean_sheet.ipynb #5480001c
-_TURN = 6., 2.              # degrees by which a sheet may be turned, and by which its lines may differ from that
-_OUTLIER = 0.5, 0.1         # pixels along a line from which it counts less, at first and in the end
-_BETTER = 0.7               # of what a turn alone leaves over, for a perspective to be believed
-_UNLIKELY = 5.              # pixels by which a line is off for which a perspective of 1 would be as unlikely
-_STRAIGHT = 0.3, 0.5        # pixels by which no corner moves where a sheet is straight, or share of its lines that are
-
-
 def _homography(tilt, shape):
     "(3, 3): a turn, a shear and a perspective in x and y about the middle of an image."
-    (turn, shear, x, y), half = tilt, min(shape)/2
+    (turn, shear, x, y), half = tilt, max(shape)/2
     scaled = np.array(((1, 0, -shape[1]/2), (0, 1, -shape[0]/2), (0, 0, half)))
     turned = np.array(((math.cos(turn), -math.sin(turn), 0), (math.sin(turn), math.cos(turn), 0), (0, 0, 1)))
     return np.linalg.inv(scaled) @ np.array(((1, shear, 0), (0, 1, 0), (x, y, 1))) @ turned @ scaled
@@ -163,6 +159,11 @@ def _off_paper(lines, flat, matrix):
     "By how much (n,) lines are not along the paper, in pixels from end to end."
     along = np.diff(moved(lines, matrix), axis=1)[:, 0]
     return np.where(flat, along[:, 1], along[:, 0])
+
+# %% ../../nbs/548_clean_sheet.ipynb #5480002d
+_OUTLIER = 0.5, 0.1         # pixels along a line from which it counts less, at first and in the end
+_MOST_TILT = 0.15           # of a turn (radians), a shear and a perspective over half a sheet
+_UNLIKELY = 5.              # pixels by which a line is off for which a perspective of 1 would be as unlikely
 
 
 def _rest(error, lines):
@@ -180,8 +181,23 @@ def _fitted(lines, flat, shape, tilt, free):
         weight = 1/np.hypot(1, error/outlier)
         slopes = np.concatenate((slopes*weight[:, None], unlikely))
         error = np.concatenate((error*weight, _UNLIKELY*tilt*(0, 1, 1, 1)))
-        tilt = tilt - np.linalg.lstsq(slopes, error, rcond=None)[0] @ np.eye(4)[:free]
+        tilt = np.clip(tilt - np.linalg.lstsq(slopes, error, rcond=None)[0] @ np.eye(4)[:free], -_MOST_TILT, _MOST_TILT)
     return tilt, _rest(off(tilt), lines)
+
+# %% ../../nbs/548_clean_sheet.ipynb #5480002f
+_TURN = 6., 2.              # degrees by which a sheet may be turned, and by which its lines may differ from that
+_FEW = 4                    # lines that say nothing
+_BETTER = 0.7               # of what a turn alone leaves over, for a perspective to be believed
+_STRAIGHT = 0.3, 0.5        # pixels by which no corner moves where a sheet is straight, or share of its lines that are
+
+
+def _turned(lines):
+    "`(radians by which most lines are turned, (n,) lines that may be so on purpose)`."
+    x, y = np.diff(lines, axis=1)[:, 0].T
+    angle = (np.degrees(np.arctan2(y, x)) + 45) % 90 - 45
+    turns = np.arange(-_TURN[0], _TURN[0], 0.1)
+    most = turns[np.argmax([np.hypot(x, y) @ np.exp(-((angle - t)/0.5)**2) for t in turns])]
+    return math.radians(most), np.abs(angle - most) < _TURN[1]
 
 
 def straightening(lines: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -194,22 +210,18 @@ def straightening(lines: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     shape : (int, int)
         Of the image.
     """
-    x, y = np.diff(lines, axis=1)[:, 0].T
-    angle, length = (np.degrees(np.arctan2(y, x)) + 45) % 90 - 45, np.hypot(x, y)
-    turns = np.arange(-_TURN[0], _TURN[0], 0.1)
-    votes = [length @ np.exp(-((angle - t)/0.5)**2) for t in turns] if len(lines) else [0]
-    kept = np.abs(angle - turns[np.argmax(votes)]) < _TURN[1]
-    if kept.sum() < 4: return np.eye(3)
-    lines, flat, corners = lines[kept], (np.abs(x) > np.abs(y))[kept], np.array(((0, 0), (0, 1), (1, 0), (1, 1)))
+    most, alike = _turned(lines)
+    if alike.sum() < _FEW: return np.eye(3)
+    (x, y), lines = np.abs(np.diff(lines[alike], axis=1)[:, 0].T), lines[alike]
+    flat, start = x > y, np.array((-most, 0, 0, 0))
     on_paper = np.abs(_off_paper(lines, flat, np.eye(3))) < _OUTLIER[1]
-    if length[kept] @ on_paper > _STRAIGHT[1]*length[kept].sum(): return np.eye(3)
-    start = np.array((-math.radians(turns[np.argmax(votes)]), 0, 0, 0))
+    if np.average(on_paper, weights=x + y) > _STRAIGHT[1]: return np.eye(3)
     (turn, rest), (tilt, less) = (_fitted(lines, flat, shape, start, free) for free in (1, 4))
     matrix = _homography(tilt if less < _BETTER*rest else turn, shape)
-    far = np.abs(moved(corners*shape[::-1], matrix) - corners*shape[::-1]).max()
-    return np.eye(3) if far < _STRAIGHT[0]*min(shape)/SIDE else matrix
+    corners = np.array(((0, 0), (0, 1), (1, 0), (1, 1)))*shape[::-1]
+    return np.eye(3) if np.abs(moved(corners, matrix) - corners).max() < _STRAIGHT[0]*min(shape)/SIDE else matrix
 
-
+# %% ../../nbs/548_clean_sheet.ipynb #54800031
 def _straightened(dark, lines):
     "`(image, lines)`: an image with a shorter side of 800 pixels, after one warp, and its long lines in it."
     matrix, unit = straightening(lines, dark.shape), min(dark.shape)/SIDE
