@@ -27,12 +27,11 @@ def darkness(image: Any) -> np.ndarray:
     return 1 - values.astype(float)/255
 
 
-def _resized(dark, unit):
-    "An image with a shorter side of so many times 800 pixels."
+def _reduced(dark, unit):
+    "An image with a shorter side of so many times 800 pixels, where it had more."
     factor = unit*SIDE/min(dark.shape)
-    if factor == 1: return dark
-    size = [round(factor*n) for n in dark.shape[::-1]]
-    return cv2.resize(dark, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LANCZOS4)
+    if factor >= 1: return dark
+    return cv2.resize(dark, [round(factor*n) for n in dark.shape[::-1]], interpolation=cv2.INTER_AREA)
 
 
 def _square(side): return np.ones((round(side) | 1,)*2, np.uint8)
@@ -231,7 +230,7 @@ def _straightened(dark, lines):
         size = [round(n/min(unit, 1)) for n in dark.shape[::-1]]
         dark = cv2.warpPerspective(dark, middle @ matrix @ np.linalg.inv(middle), size, flags=cv2.INTER_LANCZOS4)
         dark = np.maximum(dark, 0)
-    return _resized(dark, 1), moved(lines, matrix)/max(1, unit)
+    return _reduced(dark, 1), moved(lines, matrix)/max(1, unit)
 
 # %% ../../nbs/548_clean_sheet.ipynb #54800020
 _SHARP = 0.3, 0.45          # pixels of blur that are none in an image that was resampled, and in any other
@@ -303,8 +302,7 @@ def clean_sheet(image: Any) -> Any:
     if not 0 < max(given.shape) <= _LONGEST*min(given.shape):
         what = f'an image of {given.shape[1]} x {given.shape[0]} pixels is no sheet'
         raise DrawingError('not_three_views', '', what)
-    dark = _resized(given, _MOST) if min(given.shape) > _MOST*SIDE else given
-    dark = in_black(without_specks(on_white(dark)))
+    dark = in_black(without_specks(on_white(_reduced(given, _MOST))))
     upright, lines = _straightened(dark, long_lines(dark))
     dark = _sharp(upright, lines, _SHARP[upright is dark])
     return image if dark is given else np.clip(np.rint(255*(1 - dark)), 0, 255).astype(np.uint8)
