@@ -41,6 +41,7 @@ WHOLE = {
         "early-stopping",
         "train-samples",
         "val-samples",
+        "ablation-samples",
         "seed",
     ],
     "answer": ["samples", "max-tokens", "batch-size", "seed"],
