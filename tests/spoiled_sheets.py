@@ -50,6 +50,7 @@ def photographed(image):
 
 
 PHONE = "perspective of a phone held nearly flat"
+PHOTOGRAPH = "a photograph: perspective, shade, blur, JPEG"
 CHANGES = {
     "as it is": lambda image: image,
     "grey paper, grey ink": greyed,
@@ -62,5 +63,5 @@ CHANGES = {
     "three quarters of the dots": lambda image: sized(image, 0.75),
     "twice the dots": lambda image: sized(image, 2),
     "four times the dots": lambda image: sized(image, 4),
-    "a photograph: perspective, shade, blur, JPEG": photographed,
+    PHOTOGRAPH: photographed,
 }

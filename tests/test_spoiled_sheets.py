@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from raster_sheets import draw_sheet
-from spoiled_sheets import CHANGES, PHONE, blurred, turned, warped
+from spoiled_sheets import CHANGES, PHOTOGRAPH, blurred, turned, warped
 
 from cadvlm.cad.curves import Loop
 from cadvlm.cad.overlap import iou
@@ -36,7 +36,7 @@ def test_a_spoiled_sheet_is_read_as_the_clean_one(sheet, change):
     assert found.sizes in (SIZES, None)
 
 
-@pytest.mark.parametrize("degrees", [-5, -0.6, -0.1, 1.7, 4])
+@pytest.mark.parametrize("degrees", [-5, -0.1, 4])
 def test_a_sheet_may_be_turned_by_a_few_degrees(sheet, degrees):
     reading, _ = read_sheet_image(turned(sheet, degrees))
     assert iou(build(reading.sequence), build(BLIND), align="frame") > 0.98
@@ -44,7 +44,7 @@ def test_a_sheet_may_be_turned_by_a_few_degrees(sheet, degrees):
 
 def test_a_clean_sheet_is_not_touched(sheet):
     assert clean_sheet(sheet) is sheet
-    for k in (10, 13, 3, 5, 9):
+    for k in (13, 5):
         image = draw_sheet(build(part(0, k)))
         assert clean_sheet(image) is image
 
@@ -79,21 +79,19 @@ def test_what_nothing_mends_is_refused_or_not_certified(sheet):
             assert e.reason in ("not_three_views", "views_disagree", "contradictory_views", "too_many_lines")
 
 
-@pytest.mark.parametrize("size", [(3000, 3000), (799, 801), (1, 1), (40, 60), (2400, 810)])
+@pytest.mark.parametrize("size", [(1700, 1700), (1, 1), (60, 400)])
 def test_noise_of_any_size_is_refused(size):
     noise = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
     with pytest.raises(CadError):
         read_sheet_image(noise)
 
 
-@pytest.mark.parametrize("change", ["turned by 1 degree", "salt and pepper, 0.1 %", PHONE])
-def test_public_sheets_that_are_spoiled_are_read(shared, change):
+def test_a_public_sheet_by_a_phone_is_read(shared):
     from cadvlm.cad.step import load_step
 
     pytest.importorskip("OCP")
-    folder = shared / "ortho2cad" / "deepcad"
-    if not folder.is_dir():
+    path = shared / "ortho2cad" / "deepcad" / "00319779.png"
+    if not path.is_file():
         pytest.skip("needs the drawings of Ortho2CAD in ../shared/ortho2cad")
-    path = folder / "00763349.png"
-    reading, _ = read_sheet_image(CHANGES[change](np.asarray(Image.open(path).convert("L"))))
+    reading, _ = read_sheet_image(CHANGES[PHOTOGRAPH](np.asarray(Image.open(path).convert("L"))))
     assert iou(load_step(path.with_suffix(".step")), build(reading.sequence), align="inertia") > 0.95
