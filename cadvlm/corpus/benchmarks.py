@@ -99,6 +99,8 @@ _RUN = """\
 \"\"\"The benchmark in cadvlm.tsv for VLMEvalKit. This is VLMEvalKit's run.py, with one benchmark more:
 
 LMUData=THIS_FOLDER python run_cadvlm.py --data cadvlm --model MODEL
+
+In a checkout of VLMEvalKit, put PYTHONPATH=. before it.
 \"\"\"
 import vlmeval.dataset
 from vlmeval.dataset.image_vqa import CustomVQADataset
@@ -118,7 +120,8 @@ class CadvlmDataset(CustomVQADataset):
 vlmeval.dataset.DATASET_CLASSES.insert(0, CadvlmDataset)
 
 if __name__ == '__main__':
-    from vlmeval.run import main
+    try: from vlmeval.run import main
+    except ModuleNotFoundError: from run import main
     main()
 """
 

@@ -7,9 +7,10 @@ __all__ = ['FormatName', 'FORMATS', 'Format']
 from dataclasses import dataclass
 from typing import Literal
 
+from .layout import SPLITS
+
 # %% ../../nbs/355_formats.ipynb #2f1988c1
 FormatName = Literal['llava', 'messages', 'llama-factory', 'ms-swift', 'lmms-eval', 'vlmevalkit']
-_SPLITS = ('train', 'validation', 'test')
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Format:
     files: str
     reader: str
     usage: str
-    splits: tuple[str, ...] = _SPLITS
+    splits: tuple[str, ...] = SPLITS
     others: tuple[str, ...] = ()
 
 # %% ../../nbs/355_formats.ipynb #43a5598c
