@@ -165,8 +165,8 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> dict:
     Returns
     -------
     dict
-        The protocol and its version, numbers of samples, `invalid_ratio` with `reasons` and the kinds of `invalid` answers,
-        beside them the numbers `outside_language` and `executed`, where
+        The protocol and its version, numbers of samples, `invalid_ratio` with `reasons` and the kinds of `invalid`
+        answers, beside them the numbers `outside_language` and `executed`, where
         code was `taken_from`, answers in `another_frame`, `measures` with means, medians and intervals, and all by
         number of `extrudes`.
     """

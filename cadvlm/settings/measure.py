@@ -35,8 +35,8 @@ class Evaluate(Pooled):
         None, description='Folder for evaluation.json and evaluation.parquet; by default beside the predictions, named '
                           'NAME_PROTOCOL.')
     truth_mesh: TruthMesh = Field(
-        'fine', description="How finely the true parts are meshed. deepcad: as DeepCAD's json2pc.py does it, with whose "
-                            'meshes cadrille compares; small holes become squares (extra cad, DeepCAD JSON only).')
+        'fine', description="How finely the true parts are meshed. deepcad: as DeepCAD's json2pc.py does it, with "
+                            'whose meshes cadrille compares; small holes become squares (extra cad; not for STEP).')
     seed: Seed = Field(0, description='Determines where points fall on surfaces, and the intervals.')
     timeout: Seconds = Field(3., description='Seconds for reading and building one prediction.')
     execute: Flag = Field(
