@@ -220,7 +220,7 @@ def test_protocol_notes_are_in_the_summary(tmp_path, capsys):
 
 
 def test_truths_can_be_as_coarse_as_published_ones(tmp_path):
-    "A perfect answer to a disc loses what the chords of the truth leave out; the version and the mesh are written down."
+    "A perfect answer to a disc loses what the chords of the truth leave out; the mesh is written down."
     pytest.importorskip("OCP")
     write_json(tmp_path / "truths/00000001.json", to_deepcad(ONE))
     said = tmp_path / "said.jsonl"

@@ -49,5 +49,5 @@ def score_predictions(table) -> dict[str, float]:
     """
     answers = table.prediction.fillna('').astype(str).tolist()
     scores = _REWARD.scores(answers, code=table.answer.tolist(), language=table.language.tolist())
-    found = {name: [s[name] for s in scores if s[name] is not None] for name in _REWARD.weights}
+    found = {name: [v for s in scores if (v := s[name]) is not None] for name in _REWARD.weights}
     return {name: sum(values)/len(values) for name, values in found.items() if values} | dict(samples=len(table))
