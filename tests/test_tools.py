@@ -2,11 +2,13 @@
 are not there."""
 
 import ast
+import importlib.util
 import inspect
 
 import pytest
 
 import bench_bounds
+import bench_cadquery_public
 import results
 from cadvlm.app.cli import COMMANDS
 from cadvlm.settings.base import ordered
@@ -109,3 +111,21 @@ def test_changed_vectors_stay_near():
     vectors = to_vectors(part(0, 3))
     apart = np.abs(changed(vectors, 0) - vectors)
     assert 0 < apart.max() <= LEVELS and not apart[:, [0, 4, 6, 7, 8, 15, 16]].any()
+
+
+@pytest.mark.occ
+@pytest.mark.skipif(importlib.util.find_spec("cadquery") is None, reason="needs CadQuery: pip install cadvlm[dev]")
+def test_public_programs_are_counted(tmp_path):
+    box = "import cadquery as cq\nfrom ocp_vscode import show\nr = cq.Workplane().box(9, 9, 4)"
+    programs = dict(
+        read=box + ".faces('>Z').hole(4)\nshow(r)",
+        outside=box + ".edges('|Z').fillet(1)",
+        refused=box + ".faces('>Z').wires().toPending().extrude(1)",
+        invalid=box + ".edges('|Z').fillet(99)",
+        endless=box + "\nwhile True: pass",
+    )
+    for name, text in programs.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    row = bench_cadquery_public.measured(tmp_path, seconds=3)
+    assert [row[c] for c in ("programs", "valid", "read", "equal", "wrong")] == [5, 3, 1, 1, 0]
+    assert (row["outside_language"], row["refused"], row["reasons"]) == (1, 1, "not_allowed=1")

@@ -71,11 +71,11 @@ for text in json.load(sys.stdin):
 """
 
 
-def executed(texts):
+def executed(texts, seconds=SECONDS):
     "What CadQuery builds of programs: volume, area, number of pieces and box of each, or an error."
     with tempfile.TemporaryDirectory() as place:
         done = subprocess.run(
-            [sys.executable, "-I", "-c", CHILD, str(SECONDS), str(BYTES)], input=json.dumps(texts), text=True,
+            [sys.executable, "-I", "-c", CHILD, str(seconds), str(BYTES)], input=json.dumps(texts), text=True,
             stdout=subprocess.PIPE, cwd=place, env=dict(PATH=os.defpath, HOME=place), check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
@@ -97,11 +97,11 @@ def verdict(text, true):
     return ("equal" if is_equal(solid, true) else "wrong"), ""
 
 
-def measured(folder):
+def measured(folder, seconds=SECONDS):
     "The row of the programs of a folder; what is not equal is told on the way."
     texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.py"))}
     found = []
-    for (name, text), true in zip(texts.items(), executed([*texts.values()]), strict=True):
+    for (name, text), true in zip(texts.items(), executed([*texts.values()], seconds), strict=True):
         if not true.get("volume", 0) > 0:
             print(f"{name}: CadQuery builds no solid, {true.get('error', 'of volume 0')}", file=sys.stderr)
             continue
