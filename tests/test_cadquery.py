@@ -22,7 +22,7 @@ from cadvlm.cad.curves import Line
 from cadvlm.cad.sequence import CadSequence
 from cadvlm.errors import CadError, CodeError, GeometryError, UnsupportedError
 from cadvlm.cad.sequence import read as read_file
-from cadvlm.cad.polygons import IDENTITY, Frame
+from cadvlm.cad.polygons import IDENTITY
 from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
 

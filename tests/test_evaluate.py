@@ -29,7 +29,7 @@ from cadvlm.cad.curves import Arc, Circle, Line, Loop, Profile
 from cadvlm.cad.sequence import CadSequence, Extent, Operation, read, to_deepcad
 from cadvlm.errors import CadError
 from cadvlm.cad.overlap import iou
-from cadvlm.cad.polygons import IDENTITY, Frame
+from cadvlm.cad.polygons import IDENTITY
 from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
 from hostile import plate_with_holes

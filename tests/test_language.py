@@ -13,7 +13,7 @@ from cadvlm.cad.normal import EXACT, normal_form, to_sequence
 from cadvlm.cad.sequence import from_dict, to_deepcad
 from cadvlm.errors import CadError
 from cadvlm.cad.overlap import iou
-from cadvlm.cad.polygons import IDENTITY, Frame
+from cadvlm.cad.polygons import IDENTITY
 from cadvlm.cad.solid import build
 
 EVERY = max(1, 8 // cases(1))  # of 821 files in order of their ids: 103

@@ -178,8 +178,8 @@ def test_divided_profiles_are_the_same_region():
     profiles = [p for family, (fewest, _, _) in FAMILIES.items() for e in family(d, fewest) for p in e.sketch.profiles]
     pieces = [divided(d, p) for p in profiles]
     assert sum(len(p) > 1 for p in pieces) > 0.8 * len(pieces)
-    for whole, some in zip(profiles, pieces):
-        assert sum(p.area for p in some) == pytest.approx(whole.area, rel=1e-6)
+    for whole, divided_ones in zip(profiles, pieces):
+        assert sum(p.area for p in divided_ones) == pytest.approx(whole.area, rel=1e-6)
 
 
 def test_random_generator_is_reproducible():

@@ -20,7 +20,7 @@ from cadvlm.cad.overlap import iou
 from cadvlm.cad.polygons import Frame
 from cadvlm.cad.solid import Solid
 from cadvlm.synth.histories import part
-from cadvlm.learn.vocabulary import END, PAD, PIECES, WHOLE, automaton, random_text, to_ids, to_text
+from cadvlm.learn.vocabulary import PIECES, WHOLE, automaton, random_text, to_ids, to_text
 from cadvlm.learn.transformer import Size, Transformer, nats_of, write
 
 TINY = Size(image=64, width=32, heads=2, encoder=1, decoder=2, tokens=48)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from results import ROOT, about, append, is_measured
+from results import ROOT, SHARED, about, append, is_measured
 
 from cadvlm.corpus.dataset import Dataset
 from cadvlm.files import write_bytes, write_json
@@ -28,7 +28,6 @@ from cadvlm.cad.sequence import loads
 from cadvlm.errors import CadError
 from cadvlm.cad.solid import build
 
-SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 VIEWS = ("front", "top", "right")
 PHASES = ("read", "build", "edges", "hidden lines", "draw", "encode", "write")
 CODE = ("cad", "jobs", "stages.render")

@@ -3,21 +3,19 @@
 FOLDER holds DeepCAD files, at any depth; by default those of the reference data, beside the project or in
 CADVLM_SHARED.
 """
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from results import ROOT, about, append, is_measured
+from results import SHARED, about, append, is_measured
 from cadvlm.cad import bounds, hidden, overlap, solid
 from cadvlm.cad.contact import in_shared_axes, keep_areas, share_corners, turns_to_z
 from cadvlm.cad.polygons import NOISE
 from cadvlm.cad.sequence import read
 from cadvlm.errors import CadError
 
-SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 CODE = ("cad",)
 FAR = 1e7
 REASONS = dict(reach="size_ratio", width="size_ratio", triangles="too_many_triangles")  # of others: too_complex

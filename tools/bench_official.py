@@ -32,7 +32,7 @@ import orjson
 import trimesh
 from scipy.spatial import cKDTree
 
-from results import ROOT, about, append, is_measured
+from results import SHARED, about, append, is_measured
 from cadvlm.cad.polygons import IDENTITY
 from cadvlm.cad.repair import load_part
 from cadvlm.cad.solid import build
@@ -44,7 +44,6 @@ from cadvlm.measure.truths import read_truth
 from cadvlm.text.language import encode
 from cadvlm.text.vectors import from_vectors
 
-SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 CODE = ("cad", "text", "measure")
 PACKAGES = ("manifold3d", "cadquery-ocp", "trimesh")
 PARTS = 50

@@ -9,7 +9,6 @@ With `--changes`, ten sheets of each set are read as a scanner or a phone would 
 `data/results/ortho2cad_changed.csv`: which share is read, refused, certified, and certified but wrong.
 """
 import argparse
-import os
 import sys
 import time
 from collections import Counter
@@ -21,7 +20,7 @@ import numpy as np
 import orjson
 from PIL import Image
 
-from results import ROOT, about, append, is_measured
+from results import ROOT, SHARED, about, append, is_measured
 from cadvlm.cad.overlap import iou
 from cadvlm.cad.polygons import IDENTITY
 from cadvlm.cad.solid import build
@@ -35,7 +34,6 @@ from cadvlm.text.language import decode
 sys.path.insert(0, str(ROOT / "tests"))
 from spoiled_sheets import CHANGES
 
-SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 CORPORA = {"Ortho2CAD, DeepCAD": "deepcad", "Ortho2CAD, Fusion 360": "fusion360"}
 PACKAGES = ("manifold3d", "numba", "opencv-python-headless", "python-sat")
 CODE = ("cad", "text", "reading")

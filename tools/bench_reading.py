@@ -8,7 +8,6 @@ part, and read from them; parts of which Open CASCADE builds another solid are l
 takes longer than 20 seconds of processor time (30 for images), counts with an IoU of 0.
 """
 import argparse
-import os
 import resource
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from results import ROOT, about, append, is_measured
+from results import ROOT, SHARED, about, append, is_measured
 from cadvlm.cad.drawing import project
 from cadvlm.cad.overlap import iou
 from cadvlm.cad.polygons import IDENTITY
@@ -38,7 +37,6 @@ from cadvlm.text.language import decode, encode
 sys.path.insert(0, str(ROOT / "tests"))
 from drawing_files import VIEWS, write_views
 
-SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 PACKAGES = ("manifold3d", "numba", "shapely", "python-sat")
 CODE = ("cad", "text", "reading")
 LIMIT, IMAGE_LIMIT = 20.0, 30.0  # seconds of processor time for one drawing

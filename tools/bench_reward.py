@@ -11,7 +11,6 @@ score one answer of each four, once.
 import argparse
 import itertools
 import json
-import os
 import random
 import re
 import subprocess
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from results import ROOT, about, append, is_measured
+from results import SHARED, about, append, is_measured
 from cadvlm.cad.export import save
 from cadvlm.cad.sequence import read
 from cadvlm.errors import CadError
@@ -31,7 +30,6 @@ from cadvlm.learn.reward import Reward
 from cadvlm.synth.histories import part
 from cadvlm.text.language import decode, encode
 
-SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 EACH = 4  # answers to a question
 RUNS = 5
 CODE = ("cad", "text", "jobs", "learn.reward", "learn.choose")

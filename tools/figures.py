@@ -7,15 +7,14 @@ project (or in CADVLM_SHARED), the second also `cadvlm[cad]`, and are left as th
 
 import json
 import math
-import os
 import re
 import sys
 import tomllib
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from results import ROOT, SHARED
 from cadvlm.cad.drawing import Drawing, encode_png, project
 from cadvlm.cad.curves import Loop, Profile
 from cadvlm.cad.sequence import CadSequence, Extrude, Operation, Plane, Sketch, read
@@ -26,9 +25,7 @@ from cadvlm.reading.reconstruct import reconstruct
 from cadvlm.synth.histories import part
 from cadvlm.text.language import decode, encode
 
-ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "nbs" / "images"
-SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 EXAMPLE = (0, 987)  # seed and index of the synthetic part on the front page
 BLUE, GREY = (120, 175, 220), (190, 196, 202)
 WIDE = 112.0  # units from the middle to the border of a square

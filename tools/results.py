@@ -1,11 +1,13 @@
 """Tables of results: a run appends its rows to `data/results/NAME.csv`, and skips what has been measured with the
 same code and the same versions."""
+import os
 from pathlib import Path
 
 from cadvlm.measure.results import add_rows, has_row, provenance, read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "data" / "results"
+SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))  # reference data, beside the project
 GEOMETRY = ("manifold3d", "numba", "matplotlib", "zlib-ng")
 KEY = ("corpus", "versions", "code")
 
