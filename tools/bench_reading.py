@@ -2,7 +2,7 @@
 hour on two cores).
 
 Five kinds of drawings: our own vector drawings of the real parts of the reference data and of 1,000 synthetic ones;
-our images of 512 px of the same real parts, and of other sizes of 60 of them; Open CASCADE's exact hidden lines, and
+our images of 512 px of the same real parts, and of other sizes of 40 of them; Open CASCADE's exact hidden lines, and
 the SVG files that CadQuery's exporter writes, of 200 real parts. The last two are written to files, three for each
 part, and read from them; parts of which Open CASCADE builds another solid are left out. A part that is refused, or
 takes longer than 20 seconds of processor time (30 for images), counts with an IoU of 0.
@@ -44,7 +44,7 @@ CODE = ("cad", "text", "reading")
 LIMIT, IMAGE_LIMIT = 20.0, 30.0  # seconds of processor time for one drawing
 SAME = 0.005  # share by which the volume of Open CASCADE's solid may differ
 DRAWING = 60.0  # and for another program to draw it
-SIZES, FEW = (256, 384, 1024, 2048, 4000), 60  # pixels of other images, and how many parts are read from them
+SIZES, FEW = (256, 384, 1024, 2048, 4000), 40  # pixels of other images, and how many parts are read from them
 RIGHT, WRONG = 0.99, 0.995  # IoU above which a part is read, and below which a certified one is wrong
 DIRECTIONS = dict(front=(0, -1, 0), top=(0, 0, 1), right=(1, 0, 0))  # from the part to the viewer, for CadQuery
 

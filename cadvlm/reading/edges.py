@@ -12,11 +12,10 @@ import contourpy
 import numpy as np
 
 from ..cad.polygons import chords
-from .raster import Raster, sampled
+from .raster import Raster, black_level, sampled
 from .refit import fitted_circle, longest
 
 # %% ../../nbs/582_edges.ipynb #300cd09e
-_LEVEL = 0.55               # darkness at the edge of a visible line; hidden ones stay below
 _CORNER = math.radians(32)  # of a chain, over three points before and three behind
 _LOOK = 3
 
@@ -41,11 +40,11 @@ def _smooth_chains(points, closed):
     return [points[run] for run in np.split(smooth, np.flatnonzero(np.diff(smooth) > 1) + 1) if len(run) > 3]
 
 
-def _contours(dark: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
-    "Chains of points (n, 2) along the edges of black ink, in pixels, and whether each is closed."
+def _contours(dark: np.ndarray, level: float) -> Iterator[tuple[np.ndarray, bool]]:
+    "Chains of points (n, 2) along the edges of ink darker than a level, in pixels, and whether each is closed."
     h, w = dark.shape
     contours = contourpy.contour_generator(np.arange(w) + 0.5, np.arange(h) + 0.5, dark)
-    for points in (np.asarray(p, dtype=float) for p in contours.lines(_LEVEL)):
+    for points in (np.asarray(p, dtype=float) for p in contours.lines(level)):
         points = points[np.append(True, np.abs(np.diff(points, axis=0)).max(axis=1) > 0.15)]
         if len(points) < 6: continue
         closed = math.dist(points[0], points[-1]) < 0.7
@@ -53,6 +52,7 @@ def _contours(dark: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
 
 # %% ../../nbs/582_edges.ipynb #1cf267df
 OFF = 0.12, 0.16            # pixels that points may be off a line, and off an arc
+_ROUGH = 1.6                # pixels of width, below which edges of lines waver more
 _BULGE = 0.8                # pixels by which an arc leaves its chord at least
 _MOST_RADIUS = 800.
 
@@ -90,10 +90,10 @@ def _along(points, off) -> Iterator[tuple[bool, np.ndarray]]:
         else: first += 1
 
 
-def _edges(dark, off):
+def _edges(dark, level, off):
     "`(arcs, lines)`: points along each."
     found: tuple[list, list] = [], []
-    for points, closed in _contours(dark):
+    for points, closed in _contours(dark, level):
         if closed and len(points) >= 8 and off_circle(points) < 0.4: found[0].append(points)
         else:
             for chain in _smooth_chains(points, closed):
@@ -238,7 +238,8 @@ def _round_line(raster, points):
 
 def round_lines(raster: Raster, off: tuple[float, float] = OFF) -> tuple[list[RoundLine], list[np.ndarray]]:
     "Circles that are drawn in black, at least in part; and points along the edges of what is straight, in pixels."
-    arcs, lines = _edges(raster.dark, off)
+    rough = max(1., _ROUGH/raster.width)
+    arcs, lines = _edges(raster.dark, black_level(raster.width), (off[0]*rough, off[1]*rough))
     moved = (_middle_of_arc(raster.dark, p, raster.width) for p in arcs)
     found: list[RoundLine] = []
     for points in sorted(gathered([p for p in moved if p is not None]), key=lambda p: -len(p)):
@@ -256,6 +257,22 @@ def _middle_of_line(dark, points, width):
     normal, at = np.array((-along[1], along[0])), (points - middle) @ along
     ink = [sampled(dark, middle[None] + s*0.7*normal)[0] for s in (1, -1)]
     return middle + np.array((at.min(), at.max()))[:, None]*along + (1 if ink[0] > ink[1] else -1)*normal*width/2
+
+
+def _centred(raster, ends):
+    "Ends (2, 2), in pixels, of a line, moved across it to the middle of its ink, where that is alone."
+    along, places = ends[1] - ends[0], np.linspace(0, 1, max(8, int(math.dist(*ends))))[1:-1]
+    normal = np.array((-along[1], along[0]))/math.hypot(*along)
+    reach = np.arange(-raster.width/2 - 1.5, raster.width/2 + 1.6, 0.25)
+    points = (ends[0] + places[:, None]*along)[:, None] + reach[:, None]*normal
+    ink = sampled(raster.dark, points.reshape(-1, 2)).reshape(len(places), -1)
+    total = ink.sum(axis=1)*0.25
+    alone = (np.maximum(ink[:, 0], ink[:, -1]) < 0.1) & (np.abs(total - raster.width) < 0.3*raster.width)
+    if alone.sum() < 5: return ends
+    off = (ink[alone] @ reach)/ink[alone].sum(axis=1)
+    wide = np.ptp(places[alone]) > 0.5
+    slope, shift = np.polyfit(places[alone], off, 1) if wide else (0., np.median(off))
+    return ends + np.array((shift, shift + slope))[:, None]*normal
 
 
 def _joined(line, other):
@@ -290,7 +307,7 @@ def slanted_lines(raster: Raster, straight: list[np.ndarray], circles: list[Roun
             three = raster.units(np.array((ends[0], ends.mean(axis=0), ends[1])))
             off = [np.abs(np.hypot(*(three - c.centre).T) - c.radius).max()*raster.scale for c in circles]
             if min(off, default=9.) > 1: found.append(ends)
-    return [raster.units(e) for e in found]
+    return [raster.units(_centred(raster, e)) for e in found]
 
 # %% ../../nbs/582_edges.ipynb #8b430f40
 def crossing(line: np.ndarray, other: np.ndarray) -> np.ndarray | None:

@@ -44,7 +44,8 @@ def stretches_of(raster: Raster, axis: int, dark: np.ndarray | None = None) -> l
     found = [*hidden_stretches(image, raster.width/2)]
     if dark is None: found += visible_stretches(image, raster.width)
     across, along, scale = raster.middle[axis], raster.middle[1 - axis], raster.scale
-    return [Stretch((s.value - across)/scale, (s.low - along)/scale, (s.high - along)/scale, s.hidden) for s in found]
+    return [Stretch((s.value - across)/scale, (s.low - along)/scale, (s.high - along)/scale, s.hidden, s.slack/scale)
+            for s in found]
 
 
 def is_of_circle(stretch, axis, circle, scale):
@@ -140,9 +141,13 @@ class _Unknowns:
         self.weights: list[float] = []
         self.levels: list[list[int]] = [[], [], []]
         for axis in range(3):
-            values = [(s.value, (s.high - s.low)*(0.3 if s.hidden else 1)) for v in views for k in (0, 1)
-                      if PAPER[v.raster.view][k] == axis for s in v.stretches[k]]
-            self.levels[axis] = [self.new(value, 100*(10 + w)) for value, w in _clusters(values, near)]
+            seen = [(s.value, (s.high - s.low)*(0.3 if s.hidden else 1), s.slack) for v in views for k in (0, 1)
+                    if PAPER[v.raster.view][k] == axis for s in v.stretches[k]]
+            exact = [(value, w) for value, w, slack in seen if not slack]
+            self.levels[axis] = [self.new(value, 100*(10 + w)) for value, w in _clusters(exact, near)]
+            for value, w, slack in seen:
+                if slack and self.nearest(axis, value)[1] > slack + near:
+                    self.levels[axis].append(self.new(value, 100*(10 + w)))
         for view, point in _corners(views):
             for axis, value in zip(PAPER[view.raster.view], point):
                 if self.nearest(axis, value)[1] > _APART: self.levels[axis].append(self.new(value, 10))
