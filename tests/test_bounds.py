@@ -1,5 +1,5 @@
-"""What a short text can ask for is bounded: hundreds of hostile programs, each measured in a process of its own, and
-every real file as before."""
+"""What a short text can ask for is bounded: hostile programs, each measured in a process of its own, and every real
+file as before. `make test` takes every fourth of hundreds of programs, and all that once took minutes."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from manifold3d import Manifold
 
-from builders import cases, circle, module_of, raised, refusal
+from builders import cases, circle, module_of, raised, refusal, some
 from cadvlm.cad.bounds import crossings
 from cadvlm.cad.drawing import project
 from cadvlm.measure.protocols import as_truth, score
@@ -31,6 +31,16 @@ SECONDS, MEGABYTES = 1.0, 300
 BUSY = 1.8  # processors that are shared need that much longer for the same work
 OURS = {"too_complex", "too_many_triangles", "size_ratio"}
 PROGRAMS = programs()
+ONCE_MINUTES = {  # programs, and the reasons that refuse them
+    "tiny_cut_by_huge(0.0001, 1000000.0, disc, -)": "size_ratio",
+    "tiny_cut_by_huge(0.0001, 1000000.0, arc, -)": "size_ratio",
+    "tiny_beside_disc(0.0001, 1000000.0)": "size_ratio zero_thickness",
+    "rim_of_a_huge_disc(0.0001, 1000000.0)": "size_ratio zero_thickness empty_solid",
+    "doubled(40, 8)": "too_many_triangles self_intersecting_loop",
+    "skew_discs(150, -, 0.5)": "too_complex",
+    "skew_discs(150, +, 0.5)": "too_complex",
+    "random_polyline_in_code(2000, 1)": "too_complex",
+}
 
 
 def measure(chosen):
@@ -49,7 +59,7 @@ def rows(once):
         pytest.skip("memory is read from /proc")
 
     def make(folder):
-        found = measure(PROGRAMS)
+        found = measure(some(PROGRAMS, 4) | {name: PROGRAMS[name] for name in ONCE_MINUTES})
         late = [name for name, row in found.items() if max(row["seconds"], beside(row)) > SECONDS * BUSY]
         for name, row in (measure(late) if late else {}).items():
             found[name] = min(found[name], row, key=lambda r: r["seconds"] + beside(r))
@@ -86,31 +96,19 @@ def test_iou_with_another_solid_takes_under_a_second(rows):
 def test_hostile_program_is_refused_with_a_reason_code(rows):
     assert not {name: row["error"] for name, row in rows.items() if "error" in row}
     reasons = Counter(row.get("reason", "built") for row in rows.values())
-    assert all(reasons[reason] > 20 for reason in OURS) and reasons["built"] > 40
+    assert all(reasons[reason] > 5 for reason in OURS) and reasons["built"] > 10
     assert all(len(row["message"]) < 250 for row in rows.values() if row.get("reason") in OURS)
 
 
-@pytest.mark.parametrize(
-    "name, reasons",
-    [
-        ("tiny_cut_by_huge(0.0001, 1000000.0, disc, -)", "size_ratio"),
-        ("tiny_cut_by_huge(0.0001, 1000000.0, arc, -)", "size_ratio"),
-        ("tiny_beside_disc(0.0001, 1000000.0)", "size_ratio zero_thickness"),
-        ("rim_of_a_huge_disc(0.0001, 1000000.0)", "size_ratio zero_thickness empty_solid"),
-        ("doubled(40, 8)", "too_many_triangles self_intersecting_loop"),
-        ("skew_discs(150, -, 0.5)", "too_complex"),
-        ("skew_discs(150, +, 0.5)", "too_complex"),
-        ("random_polyline_in_code(2000, 1)", "too_complex"),
-    ],
-)
-def test_programs_that_once_took_minutes(rows, name, reasons):
-    assert rows[name]["reason"] in reasons.split() and rows[name]["seconds"] < SECONDS
+@pytest.mark.parametrize("name", ONCE_MINUTES)
+def test_programs_that_once_took_minutes(rows, name):
+    assert rows[name]["reason"] in ONCE_MINUTES[name].split() and rows[name]["seconds"] < SECONDS
 
 
 def test_hostile_predictions_are_scored(rows):
     "A few of those that can be built, and of those that cannot, by the protocol that measures most."
     truth = as_truth(part(0, 3))
-    chosen = [name for name, row in rows.items() if PROGRAMS[name][0] == "compact"][::40]
+    chosen = [name for name, row in rows.items() if PROGRAMS[name][0] == "compact"][::10]
     for name in chosen:
         found = score(PROGRAMS[name][1], "compact", truth)
         assert found["valid"] or found["reason"] not in ("internal_error", "timeout"), (name, found)

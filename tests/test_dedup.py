@@ -15,7 +15,7 @@ from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
 from cadvlm.stages.dedup import find_duplicates, similarity, dedup
 
-COUNT = 48
+COUNT = 32
 
 
 def halved(sequence):
@@ -73,7 +73,7 @@ def planted(tmp_path_factory):
                 continue  # a bore may leave nothing
             pair = (id, add(other))
             (on_side if change is with_axes_rolled else same if value >= 0.99 else near).add(pair)
-    assert len(same) >= 20 and len(on_side) >= 10 and len(near) >= 5
+    assert len(same) >= 12 and len(on_side) >= 6 and len(near) >= 3
     for id, sequence in made.items():
         write_json(dataset.json_path(id), to_deepcad(sequence))
     ids = list(made)

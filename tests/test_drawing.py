@@ -24,7 +24,7 @@ from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
 
 parts = st.integers(0, 100_000).map(lambda index: part(1, index))
-many = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def turned(sequence):

@@ -25,8 +25,8 @@ from cadvlm.cad.overlap import iou
 from cadvlm.cad.solid import build
 
 pytestmark = pytest.mark.occ
-EVERY = 10  # of 821 files in order of their ids: 83
-AT_LEAST = 75  # files compared, or the test proves too little
+EVERY = 28  # of 821 files in order of their ids: 30
+AT_LEAST = 27  # files compared, or the test proves too little
 VOLUME, BOX, IOU = 5e-3, 1e-3, 0.995
 # Walls so thin that the chords of the two meshes differ by more than half a per cent of the wall. Their STEP files
 # are exact.
@@ -135,7 +135,7 @@ def test_export_of_programs_keeps_their_units(real, tmp_path):
                 language,
             )
             compared += 1
-    assert compared > 70
+    assert compared > 20
 
 
 def test_step_files_of_another_program_are_read(shared):

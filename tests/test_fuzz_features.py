@@ -11,12 +11,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from builders import cases
 from cadquery_runs import executed
 from cadvlm.cad.solid import build
 from cadvlm.errors import CadError
 from cadvlm.text.cadquery_reader import read
 
-COUNT, SEED = 100, 5_000
+COUNT, SEED = cases(35), 5_000
 VOLUME, AREA, BOX = 1.2e-2, 3e-2, 8e-3  # shares by which small parts in chords may differ from arcs
 
 

@@ -15,7 +15,7 @@ from builders import cases
 
 pytestmark = pytest.mark.occ
 
-EVERY = max(1, 10 // cases(1))  # of 821 files in order of their ids: 83
+EVERY = max(1, 20 // cases(1))  # of 821 files in order of their ids: 42
 CHUNKS = 4  # so that two workers share the time
 VIEWS = ("front", "top", "right")
 INK, SHARE = 0.99, 0.97  # of the ink of a view that must agree, and of views where it must
@@ -96,7 +96,7 @@ def test_known_hidden_line_differences_are_few(shared):
     every, sample = files(shared), {path.stem for path in files(shared)[::EVERY]}
     assert len(KNOWN) <= (1 - SHARE) * len(VIEWS) * len(every)
     assert sum(name in sample for name, _ in KNOWN) <= (1 - SHARE) * len(VIEWS) * len(sample)
-    assert len(sample) >= 80
+    assert len(sample) >= 40
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in KNOWN}))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import cases, environment
+from builders import cases, environment, some
 from cadvlm.cad.normal import normal_form
 from cadvlm.cad.sequence import read
 from cadvlm.errors import CadError
@@ -55,7 +55,7 @@ def check(found):
 @pytest.mark.slow
 def test_hostile_answers_cost_little():
     "Programs that are short and ask for much, in chatter; attempts to run something; and answers without an end."
-    answers = {name: (language, CHATTER.format(code)) for name, (language, code) in programs().items()
+    answers = {name: (language, CHATTER.format(code)) for name, (language, code) in some(programs(), 4).items()
                if language != "vectors"}  # fmt: skip
     answers |= {name: ("cadquery", text) for name, (text, _) in HOSTILE.items() if isinstance(text, str)}
     endless = ["r = r.union(r)\n", "((((", "```\n", "+ z 0 1 O 0 0 1\n", "a b c ", "'''", '"""\n# ', "x = 1\n```py\n"]
@@ -63,7 +63,7 @@ def test_hostile_answers_cost_little():
                 for k, text in enumerate(endless) for language in ("cadquery", "compact")}  # fmt: skip
     found = measured(answers)
     check(found)
-    assert found["kinds"]["scored"] > 40 and len(found["kinds"]) > 10
+    assert found["kinds"]["scored"] > 10 and len(found["kinds"]) > 10
 
 
 @pytest.mark.slow
@@ -71,13 +71,13 @@ def test_mutated_answers_cost_little():
     rng, forms = random.Random(7), [normal_form(part(0, i)) for i in range(12)]
     base = [("cadquery", write(f)) for f in forms] + [("compact", compact.write(f)) for f in forms]
     answers = {}
-    for k in range(cases(2_000)):
+    for k in range(cases(600)):
         language, text = rng.choice(base)
         text = mutated(text, rng)
         answers[str(k)] = (language, CHATTER.format(text) if rng.random() < 0.5 else text)
     found = measured(answers)
     check(found)
-    assert found["kinds"]["scored"] > cases(2_000) / 20
+    assert found["kinds"]["scored"] > cases(600) / 20
 
 
 @pytest.mark.slow

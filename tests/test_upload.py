@@ -87,9 +87,9 @@ def test_upload_stops_at_a_dead_store(dataset, memory, monkeypatch):
         "pipe_file",
         lambda self, path, value, **_: sent.append(path) or (_ for _ in ()).throw(OSError("no")),
     )
-    assert upload(dataset.path, "memory://bucket/made", threads=1).problems and len(sent) == 16 < len(
-        read_sums(dataset)
-    )
+    summary = upload(dataset.path, "memory://bucket/made", threads=1)
+    assert len(sent) == 16 < len(read_sums(dataset)) and summary.failures == {"not_stored": 16}
+    assert len(summary.problems) == 1 and "15 more files" in summary.problems[0]
 
 
 def test_upload_detects_truncated_objects(dataset, memory, monkeypatch):

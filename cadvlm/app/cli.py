@@ -193,6 +193,9 @@ def _with_config(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyp
     if command in COMMANDS:
         from cadvlm.jobs.progress import set_verbosity
         set_verbosity(quiet, verbose)
+    if _needs_workers(tokens):
+        from cadvlm.jobs.workers import start_fork_server
+        start_fork_server()
     return app(tokens, exit_on_error=False, print_error=False)
 
 # %% ../../nbs/940_cli.ipynb #e576e47d
@@ -255,9 +258,6 @@ def main(tokens=None):
     tokens = sys.argv[1:] if tokens is None else list(tokens)
     if tokens[:1] == ['help']: tokens = [*tokens[1:], '--help']
     try:
-        if _needs_workers(tokens):
-            from cadvlm.jobs.workers import start_fork_server
-            start_fork_server()
         return int(_carried_out(tokens))
     except CadError as e: return _stopped(_with_flag(e))
     except CycloptsError as e: return _stopped(_usage(e, tokens))

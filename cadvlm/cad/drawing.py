@@ -6,7 +6,6 @@ __all__ = ['CANVAS', 'LINE_WIDTH', 'Style', 'STYLES', 'Angle', 'PALETTE', 'LOOK'
 
 # %% ../../nbs/165_drawing.ipynb #a56abcb2
 import math
-import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -315,9 +314,6 @@ def warm_up() -> None:
     bounds.load_kernels()
     hidden.load_kernels()
     polylines(merge_collinear(np.array([[0., 0., 1., 0., 0.]])))
-
-
-if os.environ.get('CADVLM_WARM_UP'): warm_up()         # set for the server that workers are forked from
 
 # %% ../../nbs/165_drawing.ipynb #176eb76b
 def clearance(drawing: Drawing, size: int = 512, line_width: float = LINE_WIDTH, hidden_lines: bool = True) -> float:

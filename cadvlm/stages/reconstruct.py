@@ -29,6 +29,7 @@ from ..files import file_signature, write_jsonl
 from ..jobs.limits import time_limit
 from ..jobs.run import failure_text, met_limits
 from ..jobs.stage import part_bytes, stage
+from ..jobs.workers import compiling_shown
 from ..reading.images import rasters_of_sheet, rasters_of_views, read_rasters
 from ..reading.pixel_match import ViewPixels
 from ..reading.reconstruct import load_kernels, reconstruct
@@ -369,7 +370,7 @@ def read_drawings(source, output, settings):
     first, dataset = set(ids[:_SHOWN]), Dataset(output)
     key = {k: v for k, v in settings.record().items() if k not in ('timeout', 'split')} | dict(source=name)
     with stage('reconstruct', dataset, settings, 'text', 'reading', 'stages.reconstruct', key=key) as work:
-        load_kernels()                                  # workers find them on disk
+        with compiling_shown(): load_kernels()          # workers find them on disk
         rows = work.run(one, ids, partial(_is_fresh, signature), lambda i: (i in first,), settings.timeout)
         about = _metadata(name, settings, rows)
         predictions = (dict(id=i) | v['row'] for i, v in rows.values)

@@ -120,6 +120,14 @@ def _upload(dataset, url, sums, threads, summary):
     return failed, sum(sent), sorted(set(there) - set(sums) - {SUMS})
 
 # %% ../../nbs/680_upload.ipynb #efcee9d2
+def _problems(failed):
+    "One line for each message, with the first of the files that it is about."
+    files = {}
+    for r in failed: files.setdefault(f'{r["message"]} [{r["reason"]}]', []).append(r['id'])
+    return [f'{first}{f" and {len(others):,} more files" if others else ""}: {what}'
+            for what, (first, *others) in files.items()]
+
+
 @command(Upload)
 def upload(dataset, url, settings) -> Summary:
     """
@@ -150,6 +158,6 @@ def upload(dataset, url, settings) -> Summary:
     if others:
         what = f'{len(others):,} files in the store are not in this dataset, such as {others[0]}'
         summary.notes.append(f'{what}; they are left alone')
-    summary.problems = [f'{r["id"]}: {r["message"]} [{r["reason"]}]' for r in failed]
+    summary.problems = _problems(failed)
     summary.seconds = round(time.perf_counter() - start, 3)
     return summary

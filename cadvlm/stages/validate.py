@@ -181,7 +181,7 @@ def check_samples(dataset, split, views):
                 problems.append([where, 'duplicate_sample', f'there is an earlier sample {id}_{view}'])
             seen[id] = seen.get(id, 0) | bit
             if id not in own:
-                problems.append([where, 'wrong_split', f'{id} is not in the {split} split'])
+                problems.append([where, 'wrong_split', f'{id} is not in the {split} split; {_CONVERT_AGAIN}'])
             if codes.setdefault(id, code) != code:
                 problems.append([where, 'codes_differ', f'the views of {id} have different codes'])
     except DatasetError as e: return 0, {}, [[name, e.reason, e.message]]
