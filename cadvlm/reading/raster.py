@@ -117,7 +117,7 @@ def _narrow(profile, width):
     return [float(low), float(high)] if high - low > 0.3*width else [float(low + high)/2]
 
 
-def lines_across(profile: np.ndarray, width: float) -> list[float]:
+def lines_across(profile: np.ndarray, width: float, exact: bool = True) -> list[float]:
     """Middles of the lines that a row of pixels crosses.
 
     Parameters
@@ -126,10 +126,12 @@ def lines_across(profile: np.ndarray, width: float) -> list[float]:
         Darkness from 0 to 1, with white at both ends.
     width : float
         Pixels of a line.
+    exact : bool
+        Are pixels as dark as the share of them that lines cover?
     """
     full, total = np.flatnonzero(profile > _FULL), profile.sum()
     if total < width + _ONE: return [_middle(profile)]
-    if width < 2: return _narrow(profile, width)
+    if width < 2 and exact: return _narrow(profile, width)
     if not len(full): return [_middle(profile)]
     before, after = profile[:full[0]].sum(), profile[full[-1] + 1:].sum()
     end, found = full[-1] + 1 + after, [full[0] - before + width/2]
@@ -179,20 +181,20 @@ _NARROW = 0.4               # the same for visible lines of one pixel, which may
 _STEADY = 0.08, 0.12        # by which a profile may change along a visible and a hidden band
 
 
-def black_level(width: float) -> float:
+def black_level(width: float, exact: bool = True) -> float:
     "The darkness that tells visible lines of a width, in pixels, from hidden ones."
-    return min(_BLACK, _NARROW*width)
+    return min(_BLACK, _NARROW*width) if exact else _BLACK
 
 
-def visible_stretches(dark: np.ndarray, width: float) -> Iterator[Stretch]:
-    "Visible lines of a width along the columns of an image."
-    for low, high, first, last in bands(dark > black_level(width), max(4, round(3*width))):
+def visible_stretches(dark: np.ndarray, width: float, exact: bool = True) -> Iterator[Stretch]:
+    "Visible lines of a width along the columns of an image, of ours or of one whose darkness is less exact."
+    for low, high, first, last in bands(dark > black_level(width, exact), max(4, round(3*width))):
         if high - low > 8*width: continue
         inner = slice(first + 1, last - 1) if last - first > 4 else slice(first, last)
         block = dark[max(0, low - 1):high + 1, inner]
         profile = np.median(block, axis=1)
         if np.abs(block - profile[:, None]).max(axis=0).mean() > _STEADY[0]: continue
-        for middle in lines_across(profile, width): yield Stretch(max(0, low - 1) + middle, first, last, False)
+        for middle in lines_across(profile, width, exact): yield Stretch(max(0, low - 1) + middle, first, last, False)
 
 
 def hidden_stretches(dark: np.ndarray, width: float) -> Iterator[Stretch]:
@@ -202,7 +204,8 @@ def hidden_stretches(dark: np.ndarray, width: float) -> Iterator[Stretch]:
         if high - low > 5*width + 1 or (dark[low:high, first:last] > black).any(): continue
         slack = max(0., 1 - width)/2 if high - low == 1 else 0.
         low, high = max(0, low - 1), min(len(dark), high + 1)
-        block = dark[low:high, first:last]/GREY
+        trim = int(width < 1 and last - first > 3)          # ends of dashes may be paler
+        block = dark[low:high, first + trim:last - trim]/GREY
         block = np.where(block > pale/GREY, block, np.where(block.max(axis=1, keepdims=True) < pale/GREY, block, 0))
         profile = np.median(block, axis=1)
         if np.abs(block - profile[:, None]).max(axis=0).mean() > _STEADY[1]: continue
