@@ -119,7 +119,7 @@ def _slanted(seen, levels) -> tuple[list[np.ndarray], list[int]]:
     "The slanted lines of a view and their styles, with their ends led to corners, circles and each other."
     lines, free, styles, width = [], [], [], seen.raster.width
     for ends, style in [(e, VISIBLE) for e in seen.slanted] + [(e, HIDDEN) for e in seen.dashed]:
-        pixels = max((3, 1.5*width) if style == VISIBLE else (14, 7*width))/seen.raster.scale     # a dash and a gap may be lost
+        pixels = max((3, 1.5*width) if style == VISIBLE else (14, 7*width))/seen.raster.scale     # a dash and a gap
         corners = [_to_corner(ends[k], ends[1 - k], levels, pixels) for k in (0, 1)]
         moved = np.array([e if c is None else c for e, c in zip(ends, corners)])
         if np.abs(moved[0] - moved[1]).min() < 0.05: continue

@@ -38,7 +38,7 @@ class Raster:
     width : float
         Pixels that a visible line is wide; hidden ones have half of it.
     finer : Raster, optional
-        The same view with more pixels, for lines that lie too close to be told apart in this one.
+        The same view with more pixels, for what this one does not tell.
     """
     view: str
     dark: np.ndarray
@@ -113,7 +113,8 @@ def _middle(profile):
 def _narrow(profile, width):
     "Middles of two lines, or of one that was drawn twice, that may cover no pixel wholly: from the outer rims alone."
     ink = np.flatnonzero(profile > 1 - _FULL)
-    low, high = ink[0] + 1 - profile[ink[0]] + width/2, ink[-1] + profile[ink[-1]] - width/2
+    low = ink[0] + 1 - profile[:ink[0] + 1].sum() + width/2
+    high = ink[-1] + profile[ink[-1]:].sum() - width/2
     return [float(low), float(high)] if high - low > 0.3*width else [float(low + high)/2]
 
 
