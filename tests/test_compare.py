@@ -21,7 +21,7 @@ QUICK = dict(steps=6, seeds=1, val_samples=0, parts=4, image_size=32, device="cp
 def folder(tmp_path_factory):
     "Two corpora, a test of another seed, and a test that shares its parts with a corpus."
     folder = tmp_path_factory.mktemp("compare")
-    for name, count, seed in (("small", 60, 0), ("large", 80, 0), ("fresh", 60, 1)):
+    for name, count, seed in (("small", 32, 0), ("large", 44, 0), ("fresh", 32, 1)):
         synthesize(folder / f"{name}_parts", count=count, seed=seed, workers=1)
         extract(folder / f"{name}_parts", folder / name, train_size=count // 2, val_size=6, test_size=6, order="random",
                 workers=1)

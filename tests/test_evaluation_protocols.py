@@ -18,7 +18,8 @@ from cadvlm.text.language import encode
 from cadvlm.text.vectors import _angle_axes, _cartesian, _plane_angles, _polar, from_vectors, to_vectors
 from cadvlm.cad.curves import Circle, Loop, Profile
 from cadvlm.cad.sequence import CadSequence, Extrude, Operation, Plane, Sketch, to_deepcad
-from cadvlm.errors import CadError
+from cadvlm.cad.step import step_file
+from cadvlm.errors import CadError, error_of
 from cadvlm.cad.overlap import iou
 from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
@@ -216,6 +217,25 @@ def test_protocol_notes_are_in_the_summary(tmp_path, capsys):
         kept = orjson.loads((tmp_path / f"said_{protocol}" / "evaluation.json").read_bytes())["notes"]
         assert kept == notes == list(PROTOCOLS[protocol].notes) and all(n in shown for n in notes)
     assert not expected_found["cadvlm"][1] and all(expected_found[p][1] for p in ("cadrille", "deepcad", "text2cad"))
+
+
+def test_truths_can_be_as_coarse_as_published_ones(tmp_path):
+    "A perfect answer to a disc loses what the chords of the truth leave out; the mesh is written down."
+    pytest.importorskip("OCP")
+    write_json(tmp_path / "truths/00000001.json", to_deepcad(ONE))
+    said = tmp_path / "said.jsonl"
+    said.write_bytes(orjson.dumps(dict(id="00000001", code=encode(ONE, exact=True), language="cadquery")))
+    found = {}
+    for mesh in ("fine", "deepcad"):
+        evaluate_file(said, tmp_path / "truths", protocol="cadrille", truth_mesh=mesh, workers=1)
+        made = orjson.loads((tmp_path / "said_cadrille/evaluation.json").read_bytes())
+        assert made["protocol_version"] == 1 and made["settings"]["truth_mesh"] == mesh
+        found[mesh] = made["measures"]["iou"]["valid"]["mean"]
+    assert found["fine"] > 0.9999 and 0.9 < found["deepcad"] < 0.995
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps/00000001.step").write_bytes(step_file(ONE, "1")[0])
+    error = error_of(evaluate_file, said, tmp_path / "steps", truth_mesh="deepcad", workers=1)
+    assert error.where == "truth_mesh"
 
 
 def as_deepcad_reads(sequence):

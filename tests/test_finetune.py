@@ -96,7 +96,7 @@ def test_what_is_missing_or_shared_is_refused(folder, data, tmp_path):
         with pytest.raises(DatasetError) as e:
             finetune(output=tmp_path / "run", **QUICK | data | change)
         assert e.value.reason == reason, change
-    views = [conversing.Conversation(f"00000001_{v}", folder / f"{v}.png", "", "+") for v in ("front", "top")]
+    views = [conversing.Conversation(f"00000001_{v}", (folder / f"{v}.png",), "", "+") for v in ("front", "top")]
     with pytest.raises(DatasetError):
         check_separate(views[:1], views[1:])
 

@@ -1,6 +1,6 @@
 """The commands of the front page, typed in their order from a fresh folder: each leaves behind what it says.
 
-As a rule the corpora have 60 parts instead of 1,100, and the training has a few steps. CADVLM_FRONT_PAGE=full types
+As a rule the corpora have 40 parts instead of 1,100, and the training has a few steps. CADVLM_FRONT_PAGE=full types
 everything as it stands (five minutes), and asks for useful numbers.
 """
 import json
@@ -20,8 +20,8 @@ from cadvlm.settings.stages import SCALES
 from conftest import ROOT
 
 FULL = os.environ.get("CADVLM_FRONT_PAGE") == "full"
-FEWER = {"train": ["--steps", "60", "--turns", "2", "--device", "cpu"]}          # flags behind a command as it stands
-FEWER["demo"] = ["--count", "20", "--workers", "1"]
+FEWER = {"train": ["--steps", "30", "--turns", "1", "--device", "cpu"]}          # flags behind a command as it stands
+FEWER["demo"] = ["--count", "12", "--workers", "1"]
 # what a shell and pip do, and this test does not
 NOT_OURS = re.compile(r"pip install .*|\. \.venv/bin/activate")
 
@@ -128,8 +128,8 @@ def fresh(tmp_path, monkeypatch, server):
     "A fresh folder, and a server that has an archive of parts in place of DeepCAD's."
     monkeypatch.chdir(tmp_path)
     if not FULL:
-        monkeypatch.setitem(SCALES, "1k", 60)
-    assert main(["synthesize", "away/data", "--count", "60", "--seed", "1", "--workers", "1", "-q"]) == 0
+        monkeypatch.setitem(SCALES, "1k", 40)
+    assert main(["synthesize", "away/data", "--count", "40", "--seed", "1", "--workers", "1", "-q"]) == 0
     with tarfile.open("away/data.tar", "w") as tar:
         tar.add("away/data", "data")
     server.data = (tmp_path / "away" / "data.tar").read_bytes()

@@ -13,10 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from builders import module_of
 from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset, failures
 from cadvlm.files import read_json
-from cadvlm.jobs.cluster import ClusterSize
+from cadvlm.jobs.cluster import ClusterSize, cluster
 from cadvlm.stages.convert import convert
 from cadvlm.stages.extract import extract
 from cadvlm.stages.render import render
@@ -148,6 +149,7 @@ def files_of_answers(folder):
 def typed(line, folder, monkeypatch, capfd):
     "`(exit code, what is printed)` of a command that is typed in a folder."
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(module_of(cluster), "_CONNECT_TIMEOUT", 0.3)
     capfd.readouterr()
     code = main(line.split())
     out, err = capfd.readouterr()

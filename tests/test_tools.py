@@ -74,3 +74,38 @@ def test_what_the_same_code_has_measured_is_not_measured_again(real_parts, tmp_p
         bench_bounds.main(folder)
         rows.append(results.rows_of("bounds"))
     assert rows[0] and rows[1] == rows[0] and rows[2][: len(rows[0])] == rows[0] and len(rows[2]) == 2 * len(rows[0])
+
+
+# --- comparison with published scripts
+
+
+def test_functions_of_a_published_script_are_taken_without_running_it(tmp_path):
+    pytest.importorskip("cadquery")
+    from bench_official import functions, origin
+
+    (tmp_path / "script.py").write_text("def twice(x):\n    return factor * x\n\n\nraise SystemExit('it was run')\n")
+    assert functions(tmp_path / "script.py", "twice", factor=2).twice(3) == 6
+    (tmp_path / "ORIGIN").write_text("owner/name 0123456789abcdef\n")
+    assert origin(tmp_path) == dict(source="owner/name", commit="0123456789ab")
+
+
+def test_pairs_without_a_number_are_counted_apart():
+    pytest.importorskip("cadquery")
+    from bench_official import summed
+
+    values = ((0.5, 0.4, 0.4), (0.2, 0.2, 0.3), (None, 0.1, 0.1), (float("nan"), None, None), (0.7, None, None))
+    found = summed([dict(zip(("official", "own", "again"), v)) for v in values])
+    assert (found["both"], found["own_alone"], found["official_alone"]) == (2, 1, 1)
+    assert found["largest_difference"] == found["largest_between_seeds"] == 0.1 and found["beyond_a_hundredth"] == 1
+
+
+def test_changed_vectors_stay_near():
+    pytest.importorskip("cadquery")
+    import numpy as np
+    from bench_official import LEVELS, changed
+    from cadvlm.synth.histories import part
+    from cadvlm.text.vectors import to_vectors
+
+    vectors = to_vectors(part(0, 3))
+    apart = np.abs(changed(vectors, 0) - vectors)
+    assert 0 < apart.max() <= LEVELS and not apart[:, [0, 4, 6, 7, 8, 15, 16]].any()

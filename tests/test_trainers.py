@@ -1,13 +1,18 @@
 """Each format is read by the tool that it is for, with that tool's own code, and a model is trained on it where the
 tool can train; the reward is called as trainers call it. What is not installed is skipped."""
 
+import base64
+import io
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
@@ -15,7 +20,8 @@ from PIL import Image
 from builders import environment
 from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset
-from cadvlm.corpus.trainers import FOLDERS
+from cadvlm.corpus.formats import FORMATS
+from cadvlm.corpus.trainers import split_files
 from cadvlm.errors import error_of
 from cadvlm.files import read_json, write_json
 from cadvlm.cad.sequence import to_deepcad
@@ -25,7 +31,7 @@ from cadvlm.stages.render import render
 from cadvlm.synth.histories import part
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the warnings of the trainers
-FORMATS = pytest.mark.parametrize("format", FOLDERS)
+EACH = pytest.mark.parametrize("format", FORMATS)
 SPLITS = dict(train="train.json", validation="val.json", test="test.json")
 
 
@@ -42,7 +48,7 @@ def made(once):
             dataset.path / "train_val_split.json", dict(train=ids[:6], validation=ids[6:7], test=ids[7:])
         )
         render(dataset.path, views=("front",), size=64, workers=1)
-        for format in FOLDERS:
+        for format in FORMATS:
             shutil.copytree(dataset.path, folder / format)
             convert(folder / format, format=format, language="compact", workers=1)
 
@@ -86,14 +92,20 @@ def test_load_dataset_decodes_images_and_says_what_a_reward_needs(loaded, made):
             assert row["id"] == row["part"] + "_front" and row["extrudes"] >= 1 and row["frame"]["scale"] > 0
 
 
-@FORMATS
+@EACH
 def test_the_same_texts_in_every_format(made, format):
     "So what `validate --tokenizer` counts holds for all."
-    for split in SPLITS:
+    for split in FORMATS[format].splits:
         expected = texts_of(made, format, split)
         match format:
             case "messages":
                 continue  # the test above
+            case "lmms-eval":
+                rows = pq.read_table(made / format / "lmms-eval" / "test-00000-of-00001.parquet").to_pylist()
+                found = [("<image>\n" + r["prompt"][0]["content"][1]["text"], r["code"]) for r in rows]
+            case "vlmevalkit":
+                rows = pd.read_csv(made / format / "vlmevalkit" / "cadvlm.tsv", sep="\t")
+                found = [("<image>\n" + r.question, r.answer) for r in rows.itertuples()]
             case "llama-factory":
                 rows = read_json(made / format / "llama-factory" / f"{split}.json")
                 found = [tuple(t["value"] for t in r["conversations"]) for r in rows]
@@ -103,29 +115,28 @@ def test_the_same_texts_in_every_format(made, format):
         assert found == expected
 
 
-@FORMATS
+@EACH
 def test_validate_accepts_a_format_and_misses_a_file(made, format, tmp_path):
     folder = shutil.copytree(made / format, tmp_path / "dataset")
     (folder / "dataset_info.json").write_text('{"cadvlm": "1", "counts": {"train": 6, "validation": 1, "test": 1}}')
     assert main(["validate", str(folder), "--workers", "1"]) == 0
-    assert any(f"{FOLDERS[format]}/train" in line for line in (folder / "SHA256SUMS").read_text().splitlines())
-    next((folder / FOLDERS[format]).glob("train*")).unlink()
+    (name,) = split_files(format, "test", 1)
+    assert any(line.endswith(name) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    (folder / name).unlink()
     assert main(["validate", str(folder), "--workers", "1"]) == 1
 
 
-@FORMATS
+@EACH
 def test_another_format_removes_the_files_of_the_last(made, format, tmp_path):
     folder = shutil.copytree(made / format, tmp_path / "dataset")
-    (folder / FOLDERS[format] / "mine.txt").write_text("of somebody else")
+    (folder / FORMATS[format].folder / "mine.txt").write_text("of somebody else")
     convert(folder, language="compact", workers=1)
-    assert [p.name for p in (folder / FOLDERS[format]).iterdir()] == ["mine.txt"]
+    assert [p.name for p in (folder / FORMATS[format].folder).iterdir()] == ["mine.txt"]
     assert not (folder / "README.md").exists()
 
 
 def test_a_column_of_step_files(made, tmp_path):
     pytest.importorskip("OCP")
-    import pyarrow.parquet as pq
-
     folder = shutil.copytree(made / "plain", tmp_path / "dataset")
     convert(folder, format="messages", step=True, licence="cc0-1.0", workers=1)
     (step,) = pq.read_table(next((folder / "data").glob("test*")))["step"].to_pylist()
@@ -250,3 +261,97 @@ def test_ms_swift_schema(made):
             assert [m["role"] for m in row["messages"]] == ["user", "assistant"]
             assert row["messages"][0]["content"].count("<image>") == len(row["images"]) == 1
             assert (folder / row["images"][0]).is_file() and not os.path.isabs(row["images"][0])
+
+
+# --- lmms-eval
+
+
+def task_of(made):
+    "The task of lmms-eval and its folder."
+    folder = made / "lmms-eval" / "lmms-eval"
+    return yaml.safe_load((folder / "cadvlm.yaml").read_text().replace("!function ", "")), folder
+
+
+def test_lmms_eval_schema(made):
+    "lmms-eval 0.7.3, docs/task_guide.md; where the tool is not installed."
+    task, folder = task_of(made)
+    assert task["task"] == "cadvlm_lmms_eval" and task["output_type"] == "generate_until"
+    assert task["dataset_path"] == "parquet" and task["test_split"] in task["dataset_kwargs"]["data_files"]
+    assert all((folder / name).is_file() for name in task["dataset_kwargs"]["data_files"]["test"])
+    called = runpy.run_path(str(folder / "utils.py"))
+    named = [task[key].removeprefix("utils.") for key in ("doc_to_visual", "doc_to_text", "process_results")]
+    assert all(callable(called[name]) for name in named)
+    (row,) = pq.read_table(folder / task["dataset_kwargs"]["data_files"]["test"][0]).to_pylist()
+    assert row[task["doc_to_target"]]
+    scores = called["process_results"](row, [row["code"]])
+    assert scores.keys() == {m["metric"] for m in task["metric_list"]} and set(scores.values()) == {1.0}
+
+
+@pytest.mark.parametrize("says, expected", [("the truth", 1.0), ("nonsense", 0.0)])
+def test_lmms_eval_scores_a_model(made, monkeypatch, tmp_path, says, expected):
+    "The whole of lmms-eval, with a model that says the truth or nonsense."
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("LMMS_EVAL_DATASETS_CACHE", str(tmp_path))
+    evaluator = pytest.importorskip("lmms_eval.evaluator", reason="needs lmms-eval")
+    from lmms_eval.api.model import lmms
+    from lmms_eval.tasks import TaskManager
+
+    seen = []
+
+    class Model(lmms):
+        def generate_until(self, requests):
+            for question, settings, visual, index, task, split in (request.args for request in requests):
+                row = self.task_dict[task][split][index]
+                seen.append((question, settings["until"], [image.size for image in visual(row)]))
+                yield row["code"] if says == "the truth" else "I see a plate.\n\nIt has a hole."
+
+        def loglikelihood(self, requests):
+            raise NotImplementedError
+
+        generate_until_multi_round = loglikelihood
+
+    task, folder = task_of(made)
+    tasks = TaskManager(include_path=str(folder), model_name="dummy")
+    found = evaluator.simple_evaluate(Model(), tasks=[task["task"]], task_manager=tasks, batch_size=1)
+    ((question, _),) = texts_of(made, "lmms-eval", "test")
+    assert seen == [(question.removeprefix("<image>\n"), [], [(64, 64)])]
+    scores = found["results"][task["task"]]
+    assert [scores[f"{name},none"] for name in ("iou", "valid")] == [expected] * 2
+
+
+# --- VLMEvalKit
+
+
+def test_vlmevalkit_schema(made):
+    "VLMEvalKit 0.2, docs/en/Development.md, TSV with images in base64; where the tool is not installed."
+    table = pd.read_csv(made / "vlmevalkit" / "vlmevalkit" / "cadvlm.tsv", sep="\t")
+    assert table["index"].is_unique and {"image", "question", "answer", "split"} <= {*table.columns}
+    ((question, answer),) = texts_of(made, "vlmevalkit", "test")
+    (row,) = table.itertuples()
+    assert (row.question, row.answer, row.split) == (question.removeprefix("<image>\n"), answer, "test")
+    assert Image.open(io.BytesIO(base64.b64decode(row.image))).size == (64, 64)
+
+
+@pytest.mark.parametrize("says, expected", [("the truth", 1.0), ("nonsense", 0.0)])
+def test_vlmevalkit_scores_a_model(made, monkeypatch, tmp_path, says, expected):
+    "VLMEvalKit builds the dataset by its name, asks, and evaluates the table of predictions."
+    data = shutil.copytree(made / "vlmevalkit" / "vlmevalkit", tmp_path / "LMUData")
+    monkeypatch.setenv("LMUData", str(data))
+    kit = pytest.importorskip("vlmeval.dataset", reason="needs VLMEvalKit")
+    monkeypatch.setattr(kit, "DATASET_CLASSES", [*kit.DATASET_CLASSES])
+    runpy.run_path(str(data / "run_cadvlm.py"))
+    dataset = kit.build_dataset("cadvlm")
+    ((question, answer),) = texts_of(made, "vlmevalkit", "test")
+    image, text = dataset.build_prompt(0)
+    assert text["value"] == question.removeprefix("<image>\n") and Image.open(image["value"]).size == (64, 64)
+    table = dataset.data.drop(columns="image").assign(prediction=answer if says == "the truth" else "I see a plate.")
+    table.to_excel(tmp_path / "predictions.xlsx", index=False)
+    assert dataset.evaluate(str(tmp_path / "predictions.xlsx")) == dict(iou=expected, valid=expected, samples=1)
+
+
+def test_a_benchmark_needs_a_part_in_the_test_split(made, tmp_path):
+    folder = shutil.copytree(made / "plain", tmp_path / "dataset")
+    split = read_json(folder / "train_val_split.json")
+    write_json(folder / "train_val_split.json", split | dict(train=split["train"] + split["test"], test=[]))
+    assert error_of(convert, folder, format="lmms-eval", workers=1).where == "format"
+    assert error_of(convert, folder, format="vlmevalkit", workers=1).where == "format"

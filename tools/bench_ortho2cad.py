@@ -10,13 +10,13 @@ With `--changes`, ten sheets of each set are read as a scanner or a phone would 
 """
 import argparse
 import os
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import orjson
 from PIL import Image
@@ -32,54 +32,15 @@ from cadvlm.measure.summary import interval
 from cadvlm.reading.sheet_image import read_sheet_image
 from cadvlm.text.language import decode
 
+sys.path.insert(0, str(ROOT / "tests"))
+from spoiled_sheets import CHANGES
+
 SHARED = Path(os.environ.get("CADVLM_SHARED", ROOT.parent / "shared"))
 CORPORA = {"Ortho2CAD, DeepCAD": "deepcad", "Ortho2CAD, Fusion 360": "fusion360"}
 PACKAGES = ("manifold3d", "numba", "opencv-python-headless", "python-sat")
 CODE = ("cad", "text", "reading")
 LIMIT = 30.0  # seconds of processor time for one sheet
 WRONG = 0.98  # IoU below which a certified part is wrong
-
-
-def warped(image, matrix):
-    "An image moved by a matrix (3, 3), on white paper."
-    return cv2.warpPerspective(image, np.float64(matrix), image.shape[::-1], flags=cv2.INTER_LINEAR, borderValue=255)
-
-
-def turned(image, degrees):
-    "An image turned about its middle."
-    matrix = cv2.getRotationMatrix2D((image.shape[1] / 2, image.shape[0] / 2), degrees, 1)
-    return warped(image, np.vstack((matrix, (0, 0, 1))))
-
-
-def sized(image, factor):
-    "An image scanned with so many times the dots."
-    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-
-
-def peppered(image, share):
-    "An image with a share of its pixels black or white."
-    draw = np.random.default_rng(0).random(image.shape)
-    return np.where(draw < share / 2, 0, np.where(draw > 1 - share / 2, 255, image)).astype(np.uint8)
-
-
-def as_jpeg(image, quality):
-    "An image after compression."
-    return cv2.imdecode(cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_GRAYSCALE)
-
-
-CHANGES = {
-    "as it is": lambda image: image,
-    "grey paper, grey ink": lambda image: (60 + image * 0.6).astype(np.uint8),
-    "JPEG of quality 40": lambda image: as_jpeg(image, 40),
-    "blur of 1 pixel": lambda image: cv2.GaussianBlur(image, (0, 0), 1),
-    "salt and pepper, 0.1 %": lambda image: peppered(image, 0.001),
-    "turned by 0.3 degrees": lambda image: turned(image, 0.3),
-    "turned by 1 degree": lambda image: turned(image, 1),
-    "perspective of a phone held nearly flat":
-        lambda image: warped(image, ((1, 0.004, 0), (0.002, 1, 0), (1e-5, 1e-5, 1))),
-    "three quarters of the dots": lambda image: sized(image, 0.75),
-    "twice the dots": lambda image: sized(image, 2),
-}
 
 
 def read(path, change="as it is"):

@@ -17,7 +17,7 @@ export PYTHONPATH="$root:$root/tools${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 TQDM_DISABLE=1
 OUT=${OUT:-$root/data/ladder}
 mkdir -p "$OUT"
-case " $* " in *" --dry-run "*) fast="--seconds 3" ;; *) fast="--compile --seconds 0" ;; esac
+case " $* " in *" --dry-run "*) fast="--seconds 1" ;; *) fast="--compile --seconds 0" ;; esac
 if [ "$phase" = prepare ]; then limit=175; else limit=550; fi
 exec "${PYTHON:-python3}" "$root/tools/ladder.py" "$phase" --output "$OUT" --work "${WORK:-$OUT/work}" \
     --limit $limit $fast "$@"

@@ -9,21 +9,22 @@ import math
 import os
 from hashlib import blake2b
 
+from .benchmarks import benchmark_name
 from .dataset import CARD
-from .trainers import FOLDERS
+from .formats import FORMATS
 from ..errors import DatasetError
 from ..files import read_json, write_bytes
 
 # %% ../../nbs/395_card.ipynb #5f7dfc5a
 _SIZES = {1_000: 'n<1K', 10_000: '1K<n<10K', 100_000: '10K<n<100K', 1_000_000: '100K<n<1M', math.inf: '1M<n<10M'}
-_ENDINGS = {'messages': '-*.parquet', 'llama-factory': '.json', 'ms-swift': '.jsonl'}
 
 
 def _header(name, about):
     "The head of a card, as YAML: what the hub sorts by, and which files are which split."
     import yaml
-    total, format = sum(about['samples'].values()), about['format']
-    files = [dict(split=s, path=f'{FOLDERS[format]}/{s}{_ENDINGS[format]}') for s, n in about['samples'].items() if n]
+    total, format = sum(about['samples'].values()), FORMATS[about['format']]
+    files = [dict(split=s, path=f'{format.folder}/{format.files.format(split=s)}')
+             for s in format.splits if about['samples'][s]]
     head = dict(pretty_name=name, license=about['licence'], language=['en'], task_categories=['image-text-to-text'],
                 tags=['cad', 'engineering-drawing', about['language']],
                 size_categories=[next(word for limit, word in _SIZES.items() if total < limit)],
@@ -108,13 +109,6 @@ _COLUMNS = {'id': 'part and view', 'images': 'the drawing', 'messages': 'the que
             'quantisation_step, quantisation_iou': 'step of the numbers in the code, and intersection over union of '
                                                    'the part and what its code builds',
             'legible': 'whether the image shows all lines of the drawing apart'}
-_FORMATS = {
-    'messages': ('The table is for TRL and Axolotl:', """from datasets import load_dataset
-load_dataset("path/to/this/folder")          # or its name on a hub"""),
-    'llama-factory': ('In the settings of LLaMA-Factory:', """dataset_dir: path/to/this/folder/llama-factory
-dataset: cadvlm_train"""),
-    'ms-swift': ('With ms-swift:', """ROOT_IMAGE_DIR=path/to/this/folder swift sft \\
-    --dataset path/to/this/folder/ms-swift/train.jsonl""")}
 
 
 def _listed(lines): return '\n'.join(f'- {line}' for line in lines)
@@ -124,7 +118,7 @@ def _columns(about):
     "The table of columns; the images of other formats than Parquet are files."
     rows = _COLUMNS | (dict(step='the part as a STEP file, in millimetres') if about.get('step') else {})
     listed = '\n'.join(f'| `{"`, `".join(names.split(", "))}` | {what} |' for names, what in rows.items())
-    return f'| column | holds |\n|---|---|\n{listed}' if about['format'] == 'messages' else ''
+    return f'| column | holds |\n|---|---|\n{listed}' if about['format'] in ('messages', 'lmms-eval') else ''
 
 # %% ../../nbs/395_card.ipynb #88bf38cf
 def card(dataset, about):
@@ -138,7 +132,7 @@ def card(dataset, about):
     """
     name, parts = ' '.join(dataset.name.split()), {s: n//len(about['views']) for s, n in about['samples'].items()}
     rows = '\n'.join(f'| {s} | {parts[s]:,} | {n:,} |' for s, n in about['samples'].items())
-    length, (reader, words) = about['code_length'] or dict(mean=0, max=0), _FORMATS[about['format']]
+    length, format = about['code_length'] or dict(mean=0, max=0), FORMATS[about['format']]
     return f'''---
 {_header(name, about)}---
 # {html.escape(name)}
@@ -151,10 +145,10 @@ Made by cadvlm {about['cadvlm']}.
 |---|---|---|
 {rows}
 
-{reader}
+{format.reader}
 
 ```
-{words}
+{format.usage.format(name=benchmark_name(dataset))}
 ```
 
 {_columns(about)}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 import orjson
 
 from .folder import redacted
+from .formats import FORMATS
 from .layout import SPLITS
 from ..errors import DatasetError
 from ..files import check_id, read_json, read_json_list, shard_path, whole_name, write_jsonl
@@ -255,7 +256,8 @@ OUTPUTS = dict(extract=('dataset_info.json', 'train_val_split.json', 'cad_json',
                         'logs/not_in_split.txt', 'logs/in_two_splits.txt', 'logs/source_index.json'),
                dedup=('duplicates.json',),
                render=('rendering_metadata.json', 'images'),
-               convert=('tinyllava_metadata.json', *SAMPLES.values(), 'data', 'llama-factory', 'ms-swift'),
+               convert=('tinyllava_metadata.json', *SAMPLES.values(),
+                        *(about.folder for about in FORMATS.values())),
                validate=('validation_report.json',),
                reconstruct=('reconstruction.json', 'predictions.jsonl', 'index.html'))
 

@@ -2,9 +2,10 @@
 
 # %% auto #0
 __all__ = ['IGNORED', 'Conversation', 'load_conversations', 'part_of', 'check_separate', 'make_tiny', 'is_prefix_lm',
-           'encode_sample', 'count_tokens', 'Samples', 'collate']
+           'end_of_answer', 'read_images', 'encode_sample', 'count_tokens', 'Samples', 'collate', 'batch_for']
 
 # %% ../../nbs/745_conversations.ipynb #68a0d004
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +26,9 @@ except ImportError as e: raise missing_extra(e) from None
 
 # %% ../../nbs/745_conversations.ipynb #68a0d008
 class Conversation(NamedTuple):
-    "A question about an image, and its answer; `image` is a path."
+    "A question about images, which has `<image>` where one of them stands, and its answer; `images` are paths."
     id: str
-    image: Path
+    images: tuple
     question: str
     answer: str
 
@@ -39,30 +40,37 @@ def _image_path(folder, image):
     return inner if rest and first == folder.resolve().name and inner.is_file() and not path.is_file() else path
 
 # %% ../../nbs/745_conversations.ipynb #68a0d009
-def _turns(row):
-    "Question and answer of a row, or an error in words."
+def _turns(row, images):
+    "Question and answer of a row with so many images, or an error in words."
     try: (human, question), (gpt, answer) = ((t['from'], t['value']) for t in row['conversations'])
     except (KeyError, TypeError, ValueError):
         return None, 'expected id, image, and conversations of two turns, each with from and value'
     texts = isinstance(question, str) and isinstance(answer, str) and answer.strip()
     if (human, gpt) != ('human', 'gpt') or not texts: return None, 'expected a turn of human and an answer of gpt'
-    if (n := question.count('<image>')) == 1: return (question.replace('<image>', '').strip(), answer), ''
-    return None, f'expected <image> once in the question, found it {n} times: the model would not see the image'
+    if (n := question.count('<image>')) == images: return (question.strip(), answer), ''
+    times = 'once' if images == 1 else f'{images} times'
+    return None, f'expected <image> {times} in the question, found it {n} times: the model would not see the image'
+
+
+def _images(row):
+    "What a row says of its images: one path, or a list; nothing when it is no row."
+    if not isinstance(row, dict) or not {'id', 'image'} <= row.keys(): return []
+    return [str(image) for image in (row['image'] if isinstance(row['image'], list) else [row['image']])]
 
 
 def _conversation(row, folder, where):
     "A conversation of a row of the file, checked."
-    named = isinstance(row, dict) and {'id', 'image'} <= row.keys()
-    turns, problem = _turns(row) if named else (None, 'expected id, image and conversations')
-    path = _image_path(folder, str(row['image'])) if named else folder
-    if named and not path.is_relative_to(folder.resolve()):
-        problem = f'expected an image below the image folder, found {row["image"]!r}'
-    if not problem: return Conversation(str(row['id']), path, *turns)
+    images = _images(row)
+    turns, problem = _turns(row, len(images)) if images else (None, 'expected id, image and conversations')
+    paths = tuple(_image_path(folder, image) for image in images)
+    if outside := [i for i, path in zip(images, paths) if not path.is_relative_to(folder.resolve())]:
+        problem = f'expected an image below the image folder, found {outside[0]!r}'
+    if not problem: return Conversation(str(row['id']), paths, *turns)
     id = str(row.get('id', '?'))[:80] if isinstance(row, dict) else '?'
     raise DatasetError('bad_sample', f'{where}: {id}', problem)
 
 # %% ../../nbs/745_conversations.ipynb #68a0d00a
-def load_conversations(path, image_folder, count=0, seed=0):
+def load_conversations(path, image_folder, count=0, seed=0, notes=None):
     """Conversations of a file in LLaVA's format.
 
     Parameters
@@ -71,6 +79,8 @@ def load_conversations(path, image_folder, count=0, seed=0):
     count : int
         How many, drawn at random; 0 for all.
     seed : int
+    notes : list of str, optional
+        Gets a sentence when the images lie in `image_folder` itself, and the file names that folder, too.
 
     Returns
     -------
@@ -84,10 +94,15 @@ def load_conversations(path, image_folder, count=0, seed=0):
     rows, folder = read_json(path, 'make it with `cadvlm convert`'), Path(image_folder)
     if not isinstance(rows, list) or not rows:
         raise DatasetError('no_samples', str(path), 'There are no samples in this file; name another, or convert again')
-    found = [_conversation(row, folder, path) for row in subset(rows, count, seed)]
-    if missing := next((c for c in found if not c.image.is_file()), None):
-        what = f'The image of sample {missing.id} is missing; is --image-folder right?'
-        raise DatasetError('missing_file', str(missing.image), what)
+    rows = subset(rows, count, seed)
+    found = [_conversation(row, folder, path) for row in rows]
+    if missing := next(((c.id, i) for c in found for i in c.images if not i.is_file()), None):
+        what = f'The image of sample {missing[0]} is missing; is --image-folder right?'
+        raise DatasetError('missing_file', str(missing[1]), what)
+    first = _images(rows[0])[0]
+    if notes is not None and found[0].images[0] != (folder/first).resolve():
+        file = Path(path).name
+        notes.append(f'{file} names its images {first} and so on; they were found in the image folder itself')
     return found
 
 # %% ../../nbs/745_conversations.ipynb #68a0d00c
@@ -99,8 +114,8 @@ def part_of(conversation):
 
 def check_separate(train, validation):
     """Raise `DatasetError('leaked')` when two lists of conversations share a part or an image."""
-    for what, of in (('part', part_of), ('image', lambda c: str(c.image))):
-        if both := sorted(set(map(of, train)) & set(map(of, validation))):
+    for what, of in (('part', lambda c: [part_of(c)]), ('image', lambda c: map(str, c.images))):
+        if both := sorted({x for c in train for x in of(c)} & {x for c in validation for x in of(c)}):
             found = f'{len(both):,} {what}s are in both training and validation; keep each in one of them'
             raise DatasetError('leaked', both[0], found)
 
@@ -155,7 +170,8 @@ def make_tiny(path, conversations, image_size=64, seed=0):
     seed : int
     """
     set_seed(seed)
-    tokenizer = _tiny_tokenizer(t for c in conversations for t in (c.question, c.answer))
+    texts = (t for c in conversations for t in (c.question.replace('<image>', '').strip(), c.answer))
+    tokenizer = _tiny_tokenizer(texts)
     model = _tiny_llava(tokenizer, image_size)
     pixels = SiglipImageProcessor(size=dict(height=image_size, width=image_size))
     processor = LlavaProcessor(pixels, tokenizer, patch_size=16, vision_feature_select_strategy='full',
@@ -172,23 +188,38 @@ def is_prefix_lm(processor):
     return type(processor).__name__ == 'PaliGemmaProcessor'
 
 
+def _texts(question): return [text.strip() for text in question.split('<image>')]
+
+
+def _content(question):
+    "The content of the turn of a user: texts, and images where the question has them."
+    parts = [part for text in _texts(question) for part in (dict(type='image'), dict(type='text', text=text))][1:]
+    return [part for part in parts if part.get('text') != '']
+
+
 def _from_template(processor, conversation, answer):
     "`(question, answer)` as the chat template writes them."
-    turn = [dict(role='user', content=[dict(type='image'), dict(type='text', text=conversation.question)])]
+    turn = [dict(role='user', content=_content(conversation.question))]
     reply = dict(role='assistant', content=[dict(type='text', text=answer)])
     question = processor.apply_chat_template(turn, add_generation_prompt=True)
     whole = processor.apply_chat_template([*turn, reply])
-    at = whole.rfind(answer)
+    start = len(question) if whole.startswith(question) else 0
+    at = whole.rfind(answer, start)
     if at < 0:
         what = "The base's chat template changes the text of the answer; choose another base"
         raise DatasetError('bad_template', conversation.id, what)
-    return question, answer + (whole[at + len(answer):].rstrip() or processor.tokenizer.eos_token)
+    ended = answer + (whole[at + len(answer):].rstrip() or processor.tokenizer.eos_token)
+    if not start: return question, ended
+    cut = max(start, len(whole[:at].rstrip()))
+    return whole[:cut], whole[cut:at] + ended
 
-
+# %% ../../nbs/745_conversations.ipynb #7a45c101
 def _written(processor, conversation):
     "`(question, answer)` as text, with the marks that the model has learned."
-    answer, end = conversation.answer.strip(), processor.tokenizer.eos_token
-    if is_prefix_lm(processor): return processor.image_token + conversation.question, answer + end
+    answer, images = conversation.answer.strip(), len(conversation.images)
+    if is_prefix_lm(processor):
+        question = processor.image_token*images + ' '.join(_texts(conversation.question)).strip()
+        return question, answer + processor.tokenizer.eos_token
     if processor.chat_template: return _from_template(processor, conversation, answer)
     raise DatasetError('no_chat_template', conversation.id,
                        'The base has no chat template, so nobody knows how it was asked in training. '
@@ -201,20 +232,43 @@ def _special_tokens(processor, question):
     return dict(add_special_tokens=False) if begin and question.startswith(begin) else {}
 
 
-def _answer_ids(processor, text):
-    "Token ids of an answer, with an end."
-    tokenizer = processor.tokenizer
-    ids = tokenizer(text, add_special_tokens=False).input_ids
-    ended = tokenizer.convert_ids_to_tokens(ids[-1]) in tokenizer.all_special_tokens
-    return ids if ended else [*ids, tokenizer.eos_token_id]
+@lru_cache(2)
+def _marks(tokenizer):
+    "Ids of the tokens that no text is made into, such as the ends of turns."
+    return frozenset(tokenizer.get_added_vocab().values()) | frozenset(tokenizer.all_special_ids)
 
 
-def _read_image(conversation):
-    try:
-        with Image.open(conversation.image) as image: return image.convert('RGB')
-    except (OSError, ValueError, Image.DecompressionBombError) as e:
-        what = f'The image cannot be read ({type(e).__name__}); remove it and run `cadvlm render` again'
-        raise DatasetError('bad_image', str(conversation.image), what) from None
+def _answer_ids(processor, question, answer):
+    "Token ids of an answer behind its question, with an end."
+    tokenizer, special = processor.tokenizer, _special_tokens(processor, question)
+    ids = tokenizer(answer, add_special_tokens=False).input_ids
+    if not is_prefix_lm(processor):
+        before, both = (tokenizer(text, **special).input_ids for text in (question, question + answer))
+        if both[:len(before)] == before: ids = both[len(before):]          # as it is read in its place
+    return ids if ids[-1] in _marks(tokenizer) else [*ids, tokenizer.eos_token_id]
+
+
+def end_of_answer(processor, conversation):
+    "Id of the token that ends an answer."
+    return _answer_ids(processor, *_written(processor, conversation))[-1]
+
+# %% ../../nbs/745_conversations.ipynb #7a45c105
+def read_images(conversation):
+    """Images of a conversation, as a list of `PIL.Image.Image` in RGB.
+
+    Raises
+    ------
+    DatasetError
+        `bad_image`.
+    """
+    found = []
+    for path in conversation.images:
+        try:
+            with Image.open(path) as image: found.append(image.convert('RGB'))
+        except (OSError, ValueError, Image.DecompressionBombError) as e:
+            what = f'The image cannot be read ({type(e).__name__}); remove it and run `cadvlm render` again'
+            raise DatasetError('bad_image', str(path), what) from None
+    return found
 
 
 def _beside_answer(processor, name):
@@ -222,7 +276,7 @@ def _beside_answer(processor, name):
     return int(name == 'attention_mask' or name == 'token_type_ids' and is_prefix_lm(processor))
 
 # %% ../../nbs/745_conversations.ipynb #68a0d014
-def encode_sample(processor, conversation, answer=True):
+def encode_sample(processor, conversation, answer=True, images=None):
     """What a model gets for a conversation.
 
     Parameters
@@ -231,34 +285,52 @@ def encode_sample(processor, conversation, answer=True):
     conversation : Conversation
     answer : bool
         With the answer, and `labels`; without, as a question.
+    images : list of PIL.Image.Image, optional
+        In place of its own.
 
     Returns
     -------
     dict of torch.Tensor
         `input_ids` and all of the same length with shape `(1, t)`; pixels as the processor makes them.
+
+    Raises
+    ------
+    DatasetError
+        `bad_image`, `bad_sample`, `bad_template`, `no_chat_template`.
     """
     question, reply = _written(processor, conversation)
-    images, special = [_read_image(conversation)], _special_tokens(processor, question)
-    made = dict(processor(text=[question], images=images, return_tensors='pt', **special))
+    images, special = images or read_images(conversation), _special_tokens(processor, question)
+    try: made = dict(processor(text=[question], images=images, return_tensors='pt', **special))
+    except ValueError as e:                                # such as a question that holds the model's mark of an image
+        why = ' '.join(str(e).split())[:150]
+        what = f'The processor of the base refuses this question ({why}); change it or leave it out'
+        raise DatasetError('bad_sample', conversation.id, what) from None
     made.pop('labels', None)
     if not answer: return made
-    prompt, ids = made['input_ids'], torch.tensor([_answer_ids(processor, reply)])
+    prompt, ids = made['input_ids'], torch.tensor([_answer_ids(processor, question, reply)])
     for name in [n for n, v in made.items() if v.shape == prompt.shape and n != 'input_ids']:
         made[name] = torch.cat([made[name], torch.full_like(ids, _beside_answer(processor, name))], 1)
     labels = torch.cat([torch.full_like(prompt, IGNORED), ids], 1)
     return made | dict(input_ids=torch.cat([prompt, ids], 1), labels=labels)
 
 # %% ../../nbs/745_conversations.ipynb #68a0d015
+def _sizes(conversation):
+    "Sizes in pixels of the images of a conversation."
+    found = []
+    for path in conversation.images:
+        with Image.open(path) as image: found.append(image.size)
+    return tuple(found)
+
+
 def count_tokens(processor, conversations):
-    "Tokens of each conversation, image included: `(n,) int`."
+    "Tokens of each conversation, images included: `(n,) int`."
     spent, lengths = {}, []
     quiet = None if len(conversations) > 1000 else True
     for c in tqdm(conversations, desc='count tokens', leave=False, disable=quiet):
         question, reply = _written(processor, c)
-        bare = len(processor.tokenizer(question, **_special_tokens(processor, question)).input_ids)
-        with Image.open(c.image) as image: size = image.size
-        if size not in spent: spent[size] = encode_sample(processor, c, answer=False)['input_ids'].shape[1] - bare
-        lengths.append(bare + spent[size] + len(_answer_ids(processor, reply)))
+        bare, sizes = len(processor.tokenizer(question, **_special_tokens(processor, question)).input_ids), _sizes(c)
+        if sizes not in spent: spent[sizes] = encode_sample(processor, c, answer=False)['input_ids'].shape[1] - bare
+        lengths.append(bare + spent[sizes] + len(_answer_ids(processor, question, reply)))
     return np.array(lengths)
 
 # %% ../../nbs/745_conversations.ipynb #68a0d016
@@ -295,6 +367,14 @@ def _pad(value, longest, left, filling):
     return torch.nn.functional.pad(value, (missing, 0) if left else (0, missing), value=filling)
 
 
+def _joined(values):
+    "Tensors one behind the other; where one is smaller than another, as of images with fewer tiles, zeros fill it up."
+    shapes = [v.shape[1:] for v in values]
+    largest = [max(sizes) for sizes in zip(*shapes)]
+    return torch.cat([torch.nn.functional.pad(v, [k for s, most in zip(reversed(shape), reversed(largest))
+                                                  for k in (0, most - s)]) for v, shape in zip(values, shapes)])
+
+
 def collate(samples, pad, left=False):
     "One batch of samples: tokens padded to the longest, pixels one behind the other. An error in their place is kept."
     if isinstance(samples, CadError): return dict(error=samples)
@@ -304,5 +384,12 @@ def collate(samples, pad, left=False):
         values = [s[name] for s in samples]
         if all(v.shape == s['input_ids'].shape for v, s in zip(values, samples)):
             values = [_pad(v, longest, left, fillings.get(name, 0)) for v in values]
-        batch[name] = torch.cat(values)
+        batch[name] = _joined(values)
     return batch
+
+
+def batch_for(model, processor, samples, left=False):
+    "A batch of samples on the device of a model, in its kind of numbers."
+    batch = collate(samples, processor.tokenizer.pad_token_id, left)
+    del batch['ids']
+    return {n: v.to(model.device, model.dtype if v.is_floating_point() else None) for n, v in batch.items()}

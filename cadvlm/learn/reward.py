@@ -229,11 +229,9 @@ def _warn(rows):
         if row.get('reason') == 'internal_error': _log.warning('an answer is taken as invalid: %s', row['message'])
 
 
-def _weighted(row, weights):
-    "The weighted sum of a row of scores; 0 for an invalid answer, None without a truth."
-    if 'value' not in row: return 0.
-    values = row['value']
-    return None if None in values.values() else float(sum(w*values[name] for name, w in weights.items()))
+def _weighted(scores, weights):
+    "The weighted sum of the scores of an answer; None without a truth."
+    return None if None in scores.values() else float(sum(w*scores[name] for name, w in weights.items()))
 
 # %% ../../nbs/785_reward.ipynb #f681e842
 _WORDS = dict(language=TEXT_LANGUAGES, view=tuple(AXES))
@@ -313,11 +311,15 @@ class Reward:
         DatasetError
             `missing_column`, `bad_column`, `bad_image`.
         """
+        return [_weighted(scores, self.weights) for scores in self.scores(completions, **columns)]
+
+    def scores(self, completions, **columns) -> list[dict[str, float | None]]:
+        "Each score of each completion by its name, as they are before they are weighted; 0 for an invalid answer."
         columns = columns | ({} if 'images' in columns else dict(images=columns.get('image')))
         _check_columns(self.weights, columns)
         rows = _score_all(_items(self, completions, columns), self.timeout, self.workers or _spare_processors())
         _warn(rows)
-        return [_weighted(row, self.weights) for row in rows]
+        return [row.get('value', dict.fromkeys(self.weights, 0.)) for row in rows]
 
 # %% ../../nbs/785_reward.ipynb #efd3e5a7
 def reward(completions, **columns) -> list[float | None]:

@@ -27,7 +27,7 @@ from ..files import atomic, read_json, write_bytes, write_json
 from ..jobs.cluster import available_workers
 from ..jobs.journal import Lock
 from ..jobs.progress import progress
-from .ablations import controls, other_parts
+from .ablations import control_lines, controls, other_parts
 from .model import (CnnGru, best_device, count_parameters, loss_of, read_checkpoint, save_checkpoint,
                                 token_losses)
 from .runs import begin_run, digest, disk_errors
@@ -243,7 +243,8 @@ def threads_for(batch_size):
 class TrainingReport(dict):
     "What a run measured, as in its `training.json`; prints as a table."
     def __str__(self):
-        return '\n'.join([f'train · {self["dataset"]}', *self._sizes(), '', *self._losses(), '', *self._controls()])
+        lines = [f'train · {self["dataset"]}', *self._sizes(), '', *self._losses(), '']
+        return '\n'.join([*lines, *control_lines(self['controls'])])
 
     def _sizes(self):
         lines = ['  {parameters:,} parameters, {train_samples:,} + {val_samples:,} samples, {train_tokens:,} + '
@@ -263,14 +264,6 @@ class TrainingReport(dict):
         t = self['time']
         return [*lines, '', f'  time  {t["seconds"]:.1f} s, {t["samples_per_second"]:.1f} samples/s, '
                 f'{t["batch_ms"]:.1f} ms/batch, the first {t["first_batch_ms"]:.0f} ms']
-
-    def _controls(self):
-        c = self['controls']
-        lines = ['  validation loss, nats/token', f'    own images           {c["loss"]:.4f}']
-        for name, key in (('shuffled images', 'shuffled'), ('blank images', 'blank')):
-            lines.append(f'    {name:<20} {c[key]["loss"]:.4f}   {c[key]["more"]:+.4f} ± {c[key]["error"]:.4f}')
-        lines.append(f'    {c["ngram_order"]}-gram, no images     {c["ngram"]:.4f}   {c["ngram"] - c["loss"]:+.4f}')
-        return [*lines, '', f'  Image ablation: {c["verdict"]}.']
 
 # %% ../../nbs/735_train.ipynb #66a0d01a
 def plot_losses(report, ax):

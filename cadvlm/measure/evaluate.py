@@ -28,7 +28,7 @@ from .execute import check_cadquery, executed
 from .predictions import read_predictions
 from .protocols import score, score_solid
 from .summary import hints, score_table, summarize
-from .truths import find_truths, read_truth, truth_path
+from .truths import check_mesh, find_truths, read_truth, truth_path
 from ..settings.base import command
 from ..settings.measure import Evaluate
 from ..text.language import extract_code
@@ -81,7 +81,7 @@ def _score(chosen, usual, id, part, path, answer):
     code, language = answer or (None, usual)
     row = dict(part=part, language=language, valid=False)
     try:
-        with time_limit(_TRUTH_SECONDS): truth = read_truth(path, language)
+        with time_limit(_TRUTH_SECONDS): truth = read_truth(path, language, chosen.truth_mesh)
     except CadError as e: return row | dict(no_truth=e.reason, message=e.message[:300])
     row |= truth.counts
     if answer is None: return row | dict(reason='no_prediction', message='the file has no prediction for this sample')
@@ -104,6 +104,7 @@ def _score_made(make, truth, protocol, seed):
 def _score_all(dataset, request, settings):
     "The table of a request."
     if settings.execute: check_cadquery()
+    check_mesh(settings.truth_mesh, {truth_path(dataset, part) for part in request.samples.values()})
     answers, samples = request.predictions, request.samples
     usual = next((language for _, language in answers.values()), 'cadquery')
     arguments = lambda i: (samples[i], truth_path(dataset, samples[i]), answers.get(i))
@@ -135,7 +136,7 @@ def evaluate(predictions, dataset, protocol='cadvlm', **settings) -> pd.DataFram
     protocol : str
         cadvlm, deepcad, cadrille, text2cad, drawing2cad, ortho2cad or cad-coder.
     **settings
-        The others of `cadvlm evaluate`: split, only_answered, seed, timeout, workers.
+        The others of `cadvlm evaluate`: split, only_answered, truth_mesh, seed, timeout, execute, workers.
 
     Returns
     -------
@@ -179,7 +180,7 @@ def _facts(made):
     percent = made['invalid_ratio_interval'] and [100*v for v in made['invalid_ratio_interval']]
     invalid = sum(made['invalid'].values())
     first = next(iter(made['measures']), None)
-    facts = dict(protocol=f'{made["protocol"]}: {made["about"]}',
+    facts = dict(protocol=f'{made["protocol"]}, version {made["protocol_version"]}: {made["about"]}',
                  IR=f'{ratio}{_ends(percent)} · {invalid:,} of {made["samples"]:,} samples of {made["parts"]:,} parts')
     if invalid: facts['invalid'] = ', '.join(f'{n:,} {kind.replace("_", " ")}' for kind, n in made['invalid'].items())
     if beyond := made['outside_language']: facts['outside language'] = f'{beyond:,}, not invalid: fillets and the like'
@@ -230,7 +231,7 @@ def evaluate_file(predictions, dataset, settings) -> Summary:
     request = _requested(dataset, settings.split, read_predictions(predictions), settings.only_answered)
     table = _score_all(dataset, request, settings)
     about = dict(predictions=predictions.name, dataset=dataset.name, split=settings.split, seed=settings.seed,
-                 timeout=settings.timeout, only_answered=settings.only_answered)
+                 timeout=settings.timeout, only_answered=settings.only_answered, truth_mesh=settings.truth_mesh)
     made = _reported(table, request, about, output)
     return Summary('evaluate', dataset.name, len(table), made['valid'], 0, made['reasons'], _facts(made),
                    [*_notes(made)], seconds=round(time.perf_counter() - start, 3),

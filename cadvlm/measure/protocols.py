@@ -53,6 +53,8 @@ class Protocol:
         DeepCAD vectors are read to the length of the truth's.
     notes : tuple of str
         What to know before such figures are compared with published ones.
+    version : int
+        It rises whenever the protocol gives another number for the same answer.
     """
     measures: tuple[str, ...]
     about: str
@@ -63,6 +65,7 @@ class Protocol:
     reach: float = math.inf
     cut: bool = False
     notes: tuple[str, ...] = ()
+    version: int = 1
 
 # %% ../../nbs/820_protocols.ipynb #71b71007
 def _in_deepcad(points, truth):
@@ -78,7 +81,7 @@ def _in_text2cad(points, truth):
 _TURNED = ("published truths were built by DeepCAD's own reader, which turns sketches whose normal points to -x "
            '(19 of 811 parts); here the truth is the part of the file')
 _COARSE = ('published truths are coarse meshes, which alone moves IoU by about 2 points; '
-           'here they have at least 40 chords in a circle')
+           'here they have at least 40 chords in a circle; --truth-mesh deepcad compares with such meshes')
 _FORGIVING = 'position, size and direction of an answer do not count'
 _DEGENERATE = ('the published script turns square and round parts, whose principal moments are equal, as rounding '
                'errors have it, and compares some parts with their mirror image; here the former are compared as '

@@ -165,15 +165,16 @@ def summarize(table: pd.DataFrame, seed: int = 0) -> dict:
     Returns
     -------
     dict
-        The protocol, numbers of samples, `invalid_ratio` with `reasons` and the kinds of `invalid` answers,
-        beside them the numbers `outside_language` and `executed`, where
+        The protocol and its version, numbers of samples, `invalid_ratio` with `reasons` and the kinds of `invalid`
+        answers, beside them the numbers `outside_language` and `executed`, where
         code was `taken_from`, answers in `another_frame`, `measures` with means, medians and intervals, and all by
         number of `extrudes`.
     """
     if not len(table): raise DatasetError('no_samples', '', 'there is no sample to score; choose another --split')
     protocol, scored = table.protocol.iloc[0], table[table.no_truth.isna()]
     measures, bad = PROTOCOLS[protocol].measures, _invalid(scored)
-    return dict(protocol=protocol, about=PROTOCOLS[protocol].about, notes=list(PROTOCOLS[protocol].notes),
+    about = PROTOCOLS[protocol]
+    return dict(protocol=protocol, protocol_version=about.version, about=about.about, notes=list(about.notes),
                 samples=len(scored), parts=int(scored.part.nunique()), languages=_ranked(scored.language),
                 valid=int(scored.valid.sum()), invalid_ratio=float(bad.mean()) if len(scored) else None,
                 invalid_ratio_interval=interval(bad, scored.part, seed=seed), reasons=_ranked(scored.reason),

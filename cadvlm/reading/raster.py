@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..cad.bounds import compiled
-from .raster_sheet import darkness
+from .clean_sheet import darkness
 
 # %% ../../nbs/581_raster.ipynb #7c801c4b
 GREY = 0.502                # darkness of hidden lines: 128 of 255

@@ -21,13 +21,13 @@ from ..errors import CadError
 from ..jobs.limits import time_limit
 from .cells import Cells, ReadingError
 from .clauses import solutions
+from .clean_sheet import clean_sheet
 from .dotted import Ink, dotted_lines, parted, rasters_of
 from .hull import hull, inside_of
 from .pixel_match import PixelMatch, ViewPixels, match_of, sums
 from .prisms import sequence_of
 from .raster import ink_of
-from .raster_sheet import RasterSheet, darkness, read_raster_sheet
-from .strokes import DrawingError
+from .raster_sheet import RasterSheet, read_raster_sheet
 from .reconstruct import Answer, Reading, different
 
 # %% ../../nbs/599_sheet_image.ipynb #32187909
@@ -148,23 +148,6 @@ def _candidates(inks, half) -> tuple[list[_Candidate], bool]:
     return sorted(found, key=lambda c: (c.certified, c.rank), reverse=True), complete
 
 # %% ../../nbs/599_sheet_image.ipynb #6fbfec37
-_SIDE = 800                 # pixels of the side of a sheet for which lines and dots are understood
-_LONGEST = 8                # times as long as wide: a strip would be enlarged to gigabytes
-
-
-def _at_size(image):
-    "An image with a shorter side of 800 pixels."
-    dark = darkness(image)
-    if not 0 < max(dark.shape) <= _LONGEST*min(dark.shape):
-        what = f'an image of {dark.shape[1]} x {dark.shape[0]} pixels is no sheet'
-        raise DrawingError('not_three_views', '', what)
-    factor = _SIDE/min(dark.shape)
-    if factor == 1: return image
-    size = [round(factor*n) for n in dark.shape[::-1]]
-    grey = cv2.resize(255*(1 - dark), size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-
-
 def read_sheet_image(image: Any) -> tuple[Reading[PixelMatch], RasterSheet]:
     """Read a part from an image of a sheet with three views in first angle.
 
@@ -185,7 +168,7 @@ def read_sheet_image(image: Any) -> tuple[Reading[PixelMatch], RasterSheet]:
     ReadingError
         `contradictory_views`, where a view encloses nothing.
     """
-    start, sheet = time.perf_counter(), read_raster_sheet(_at_size(image))
+    start, sheet = time.perf_counter(), read_raster_sheet(clean_sheet(image))
     rasters, half = rasters_of(sheet)
     inks = {v: parted(r) for v, r in rasters.items()}
     found, complete = _candidates(inks, half)

@@ -193,6 +193,8 @@ class Finetune(Settings):
         0, description='Stop after so many validations without a better one, and keep the best; 0 for never.')
     train_samples: Count = Field(0, description=f'Training samples. {_SAMPLES}')
     val_samples: Count = Field(0, description=f'Validation samples. {_SAMPLES}')
+    ablation_samples: Count = Field(
+        100, description='Validation samples whose images are shuffled, and made blank, after training; 0 for none.')
     seed: Seed = Field(0, description='Decides which samples there are, their order and new weights.')
     device: Device | None = Field(None, description=_DEVICE)
     loader_workers: Count | None = Field(

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..corpus.formats import FormatName
 from .base import Argument, Count, Flag, Pixels, Pooled, Positive, Seconds, Seed, Settings, Views
 
 # %% ../../nbs/600_stage_settings.ipynb #e9916f37
@@ -109,9 +110,10 @@ class Convert(Written):
     system_prompt: str = Field('', description='Text in front of every question.')
     verify: Flag = Field(True, description='Build the code of every part and compare it with the part.')
     legible_only: Flag = Field(False, description='Skip parts with an image in which lines run into each other.')
-    format: Literal['llava', 'messages', 'llama-factory', 'ms-swift'] = Field(
+    format: FormatName = Field(
         'llava', description='llava: the JSON files alone; or the same samples once more. messages: Parquet files with '
-                             'the images inside, for TRL, Axolotl and load_dataset; llama-factory; ms-swift.')
+                             'the images inside, for TRL, Axolotl and load_dataset; llama-factory; ms-swift; or the '
+                             'test split alone, as a benchmark for lmms-eval or vlmevalkit.')
     step: Flag = Field(False, description='With messages: a column with each part as a STEP file (extra cad).')
     licence: str = Field('unknown', description='Licence of the parts, such as cc-by-4.0, for the card.')
     seed: Seed = Field(0, description='Decides which sample gets which form of the question.')

@@ -20,10 +20,11 @@ from ..corpus.answer import LOST, answer
 from ..corpus.card import write_card
 from ..corpus.conversation import FILES, PROMPT_VERSION, PROMPTS, check_answer, form, prompt
 from ..corpus.dataset import CARD, Dataset, failures, is_ours, not_ours
+from ..corpus.formats import FORMATS
 from ..corpus.layout import SPLITS
 from ..corpus.summary import Summary
 from ..corpus.sums import forget_sums
-from ..corpus.trainers import FOLDERS, format_files, write_index, write_split
+from ..corpus.trainers import format_files, write_index, write_split
 from ..errors import DatasetError
 from ..files import file_signature, read_json, whole_name, write_json_list
 from ..jobs.run import met_limits
@@ -150,7 +151,7 @@ def _claim_files(dataset, journal, wanted):
 
 def _sweep_files(dataset, named, wanted):
     "Remove files that an earlier run left, and folders that are empty then."
-    for folder in FOLDERS.values():
+    for folder in [about.folder for about in FORMATS.values()]:
         for path in (dataset.path/folder).glob('*'):
             name = f'{folder}/{whole_name(path.name)}'
             if name in named and (name not in wanted or path.name != whole_name(path.name)): path.unlink()
@@ -221,13 +222,17 @@ def _sample_views(drawn, sample):
                        f'there are images of {", ".join(drawn)} only; run cadvlm render --views {wanted}')
 
 
-def _check(settings):
-    "Raise where settings contradict each other."
+def _check(settings, dataset):
+    "Raise where settings contradict each other, or the dataset."
     if settings.on_quantisation_loss != 'keep' and not settings.verify:
         raise DatasetError('bad_setting', 'on_quantisation_loss',
                            'only keep goes with --no-verify: a loss that is not measured cannot be acted on')
     if settings.step and settings.format != 'messages':
         raise DatasetError('bad_setting', 'step', 'STEP files are a column of the Parquet files: add --format messages')
+    about = FORMATS.get(settings.format)
+    if about and not any(dataset.split[s] for s in about.splits):
+        raise DatasetError('bad_setting', 'format', f'{settings.format} holds the split {", ".join(about.splits)} '
+                           f'alone, in which {dataset.name} has no part')
     if '<image>' in settings.system_prompt:
         raise DatasetError('bad_setting', 'system_prompt', 'leave out <image>; each question gets one')
 
@@ -245,8 +250,8 @@ def convert(dataset, settings) -> Summary:
         When the folder is no rendered dataset, or a setting makes no sense; `nothing_made`; `not_ours` where a file of
         another program lies in the way.
     """
-    _check(settings)
     dataset = Dataset(dataset)
+    _check(settings, dataset)
     drawing, not_drawn = dataset.metadata('render'), {r['id'] for r in failures(dataset, 'render')}
     views, frames = _sample_views(drawing['views'], settings.sample), drawing['frames']
     illegible = _illegible(drawing, views) if settings.legible_only else []

@@ -30,6 +30,7 @@ from ..jobs.limits import time_limit
 from ..jobs.run import failure_text, met_limits
 from ..jobs.stage import part_bytes, stage
 from ..jobs.workers import compiling_shown
+from ..reading.clean_sheet import clean_sheet
 from ..reading.images import rasters_of_sheet, rasters_of_views, read_rasters
 from ..reading.pixel_match import ViewPixels
 from ..reading.reconstruct import load_kernels, reconstruct
@@ -95,7 +96,7 @@ def _is_sheet(file):
     with suppress(CadError), time_limit(5.):
         if file.suffix.lower() not in _PIXELS: return bool(views_on(read_page(file)))
         image = _pixels_of(file)
-        return image is not None and bool(read_raster_sheet(image).views)
+        return image is not None and bool(read_raster_sheet(clean_sheet(image)).views)
     return False
 
 

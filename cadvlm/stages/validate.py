@@ -21,8 +21,9 @@ from ..corpus.conversation import FILES, check_answer
 from ..corpus.dataset import CARD, Dataset, failures, is_ours, sweep_parts
 from ..corpus.summary import Summary, stage_run
 from ..corpus.sums import SUMS, changed_files, in_order, sum_of, sums_digest
+from ..corpus.formats import FORMATS
 from ..corpus.layout import SPLITS
-from ..corpus.trainers import FOLDERS, count_rows
+from ..corpus.trainers import count_rows
 from ..errors import DatasetError
 from ..files import temporary_path, is_id, iter_files, list_files, read_json, read_json_list, write_json
 from ..text.language import decode
@@ -214,10 +215,9 @@ def _check_counts(dataset, info, drawing, talk, counts):
              ('rendering_metadata.json', 'parts', drawing.get('parts'), len(drawing.get('frames', ()))),
              ('rendering_metadata.json', 'images', drawing.get('images'),
               len(drawing.get('frames', ()))*len(drawing.get('views', ())))]
-    if talk.get('format') in FOLDERS:
-        format = talk['format']
-        pairs += [(f'{FOLDERS[format]}/{s}', 'rows', count_rows(dataset, format, s, counts[s]), counts[s])
-                  for s in SPLITS]
+    if about := FORMATS.get(format := talk.get('format')):
+        pairs += [(f'{about.folder}/{s}', 'rows', count_rows(dataset, format, s, counts[s]), counts[s])
+                  for s in about.splits]
     return [[name, 'wrong_count', f'{key} {said} do not fit the dataset, which has {there}']
             for name, key, said, there in pairs if said != there]
 
@@ -311,7 +311,7 @@ _SUMMED = ('train_val_split.json', 'dataset_info.json', 'rendering_metadata.json
 
 def _whole_sums(dataset):
     "`[file, sum]` of the files that are of the whole dataset."
-    tables = [f for folder in FOLDERS.values() for f in sorted((dataset.path/folder).glob('*')) if f.is_file()]
+    tables = [f for about in FORMATS.values() for f in sorted((dataset.path/about.folder).glob('*')) if f.is_file()]
     files = [*(dataset.path/n for n in _SUMMED), *tables]
     return [[f.relative_to(dataset.path).as_posix(), sum_of(f)] for f in files]
 
