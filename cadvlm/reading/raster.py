@@ -167,7 +167,7 @@ def bands(ink, least):
         before, since = end, start
     return found[1:]
 
-
+# %% ../../nbs/581_raster.ipynb #b1d0c5e5
 class Stretch(NamedTuple):
     "A piece of a line along the paper (pixels): its value, ends, whether it is hidden, and how far it may be off."
     value: float
