@@ -18,6 +18,7 @@ from cadvlm.reading.adjust import RADIUS, Budget, adjusted, agreement, numbers_o
 from cadvlm.reading.images import rasters_of_sheet, rasters_of_views, read_rasters
 from cadvlm.reading.levels import PAPER
 from cadvlm.reading.pixel_match import match_pixels
+from cadvlm.reading.raster import raster_of
 from cadvlm.stages.extract import extract
 from cadvlm.stages.render import render
 from cadvlm.stages.synthesize import synthesize
@@ -75,11 +76,41 @@ def test_closed_forms_are_read_from_images(name):
     assert iou(build(reading.sequence), solid, align="frame") > 0.99
 
 
-@pytest.mark.parametrize("size", [384, 512, 700, 1024])
-def test_the_size_of_an_image_does_not_matter(size):
-    solid = build(CadSequence(tuple(PARTS["bracket"])))
+@pytest.mark.parametrize("name", ["bracket", "wedge", "counterbore", "hidden boss"])
+@pytest.mark.parametrize("size", [256, 384, 700, 1024, 4000])
+def test_the_size_of_an_image_does_not_matter(name, size):
+    solid = build(CadSequence(tuple(PARTS[name])))
     reading = read_rasters(rasters_of_views(views_of(solid, size)))
     assert reading.certified and iou(build(reading.sequence), solid, align="frame") > 0.99
+
+
+def test_large_images_are_read_with_few_pixels():
+    solid = build(CadSequence(tuple(PARTS["bracket"])))
+    raster = rasters_of_views(views_of(solid, 2048))["front"]
+    assert raster.dark.shape == (512, 512) and raster.finer.dark.shape == (1024, 1024)
+    for r in (raster, raster.finer):
+        same = raster_of(views_of(solid, len(r.dark))["front"], "front")
+        assert (r.scale, r.width, *r.middle) == (same.scale, same.width, *same.middle)
+        assert np.abs(r.dark - same.dark).sum() < 0.01 * same.dark.sum()
+
+
+@pytest.mark.parametrize("width, size", [(1.0, 512), (4.0, 512), (8.0, 512), (0.5, 1024)])
+def test_the_width_of_lines_does_not_matter(width, size):
+    solid = build(CadSequence(tuple(PARTS["counterbore"])))
+    reading = read_rasters(rasters_of_views(views_of(solid, size, width), width * size / 512))
+    assert reading.certified and iou(build(reading.sequence), solid, align="frame") > 0.99
+
+
+def test_a_depth_that_a_small_image_does_not_tell_is_not_certified():
+    "Two thin plates with pockets whose depths differ by less than the pixel that their hidden lines lie in."
+    for deep in (1.05, 1.15):
+        part = [Extrude.between(box(0, 0, 200, 100), 0, 2), cut(box(10, 10, 190, 90), 0, deep)]
+        solid = build(CadSequence(tuple(part)))
+        try:
+            reading = read_rasters(rasters_of_views(views_of(solid, 256)), FEW)
+        except CadError:
+            continue
+        assert not reading.certified or iou(build(reading.sequence), solid, align="frame") > 0.98
 
 
 def test_wide_lines_are_reported():

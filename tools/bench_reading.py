@@ -2,7 +2,7 @@
 hour on two cores).
 
 Five kinds of drawings: our own vector drawings of the real parts of the reference data and of 1,000 synthetic ones;
-our images of 512 px of the same real parts, and of other sizes of 60 of them; Open CASCADE's exact hidden lines, and
+our images of 512 px of the same real parts, and of other sizes of 30 of them; Open CASCADE's exact hidden lines, and
 the SVG files that CadQuery's exporter writes, of 200 real parts. The last two are written to files, three for each
 part, and read from them; parts of which Open CASCADE builds another solid are left out. A part that is refused, or
 takes longer than 20 seconds of processor time (30 for images), counts with an IoU of 0.
@@ -42,7 +42,7 @@ CODE = ("cad", "text", "reading")
 LIMIT, IMAGE_LIMIT = 20.0, 30.0  # seconds of processor time for one drawing
 SAME = 0.005  # share by which the volume of Open CASCADE's solid may differ
 DRAWING = 60.0  # and for another program to draw it
-SIZES, FEW = (256, 384, 1024, 2048, 4000), 60  # pixels of other images, and how many parts are read from them
+SIZES, FEW = (256, 384, 1024, 2048, 4000), 30  # pixels of other images, and how many parts are read from them
 RIGHT, WRONG = 0.99, 0.995  # IoU above which a part is read, and below which a certified one is wrong
 DIRECTIONS = dict(front=(0, -1, 0), top=(0, 0, 1), right=(1, 0, 0))  # from the part to the viewer, for CadQuery
 
@@ -196,16 +196,17 @@ def spread(paths, count):
     return [paths[k * len(paths) // count] for k in range(min(count, len(paths)))] if count else paths
 
 
-def corpora(folder, parts):
-    "`(corpus, kind, paths)` of what is measured."
+def corpora(folder, parts, only):
+    "`(corpus, kind, paths)` of what is measured; synthetic parts are made where they are among it."
     real = sorted((SHARED / "deepcad" / "cad_json").rglob("*.json"))
     if real:
         yield "DeepCAD, own vectors", "own", spread(real, parts)
         yield "DeepCAD, own images of 512 px", "images 512", spread(real, parts)
         for size in SIZES:
             yield f"DeepCAD, own images of {size:,} px", f"images {size}", spread(real, min(parts or FEW, FEW))
-    synthesize(folder / "synthetic", count=parts or 1000, workers=1)
-    yield "synthetic, own vectors", "own", sorted((folder / "synthetic" / "cad_json").rglob("*.json"))
+    if only in (synthetic := "synthetic, own vectors"):
+        synthesize(folder / "synthetic", count=parts or 1000, workers=1)
+        yield synthetic, "own", sorted((folder / "synthetic" / "cad_json").rglob("*.json"))
     for kind in FILES if real else ():
         yield f"DeepCAD, {kind}", kind, spread(real, parts or 200)
 
@@ -218,7 +219,7 @@ def main():
     options.add_argument("--rows", type=Path, help="JSON lines to write, one for each part")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for corpus, kind, paths in corpora(Path(folder), given.parts):
+        for corpus, kind, paths in corpora(Path(folder), given.parts, given.only):
             common = about(corpus, len(paths), CODE, PACKAGES)
             known = not given.parts and is_measured("reading", common)
             if known or given.only not in corpus:

@@ -232,7 +232,7 @@ def _stretches(ink, axis, half) -> Iterator[Stretch]:
     "Visible and hidden lines of one value of an axis of the paper, and the sides of the box, in frame units."
     raster, box = ink.raster, half[PAPER[ink.raster.view][axis]]
     across, along = raster.middle[axis], raster.middle[1 - axis]
-    for s in (*visible_stretches(ink.solid[axis], raster.width), *ink.runs[axis]):
+    for s in (*visible_stretches(ink.solid[axis], raster.width, exact=False), *ink.runs[axis]):
         value = (s.value - across)/raster.scale
         if abs(abs(value) - box)*raster.scale < _ON_BOX: value = math.copysign(box, value)
         yield Stretch(value, (s.low - along)/raster.scale, (s.high - along)/raster.scale, s.hidden)

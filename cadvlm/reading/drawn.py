@@ -117,9 +117,9 @@ def _to_circle(end, start, circle):
 # %% ../../nbs/586_drawn.ipynb #7c6acf1e
 def _slanted(seen, levels) -> tuple[list[np.ndarray], list[int]]:
     "The slanted lines of a view and their styles, with their ends led to corners, circles and each other."
-    lines, free, styles = [], [], []
+    lines, free, styles, width = [], [], [], seen.raster.width
     for ends, style in [(e, VISIBLE) for e in seen.slanted] + [(e, HIDDEN) for e in seen.dashed]:
-        pixels = (3 if style == VISIBLE else 14)/seen.raster.scale     # a dash and a gap may be lost
+        pixels = max((3, 1.5*width) if style == VISIBLE else (14, 7*width))/seen.raster.scale     # a dash and a gap
         corners = [_to_corner(ends[k], ends[1 - k], levels, pixels) for k in (0, 1)]
         moved = np.array([e if c is None else c for e, c in zip(ends, corners)])
         if np.abs(moved[0] - moved[1]).min() < 0.05: continue
@@ -232,11 +232,11 @@ _EXPLAINED = 0.06           # squares of darkness by which an explained column i
 _DASH, _SPACE = 6., 4.      # of hidden lines, in their widths
 
 
-def _style(there, dark):
+def _style(there, dark, peak):
     "`(style, columns that count)` of a piece from what is there in the columns that count, and its darkness."
     if not len(there):
         middle = np.median(dark)
-        return (0 if middle < 0.12 else UNCLEAR), 0
+        return (0 if middle < 0.12*peak else UNCLEAR), 0
     black, pale = (there == VISIBLE).mean(), (there == HIDDEN).mean()
     if black >= 0.7: return VISIBLE, len(there)
     if pale >= 0.3 or (there == HIDDEN).sum() >= 3: return HIDDEN, len(there)
@@ -270,27 +270,27 @@ def _pieces_along(raster, axis, net, black, pale) -> Iterator[Piece]:
             if len(cuts) < 2: continue
             cuts = cuts[np.append(True, np.diff(cuts) > 0.02)]
             yield from _styled_line(Curve('xy'[axis], (float(values[i]),)), cuts, cuts*scale + raster.middle[1 - axis],
-                                    row, counts, image[at].max(axis=0), width)
+                                    row, counts, image[at].max(axis=0), raster)
 
 
-def _styled_line(curve, cuts, ends, there, counts, dark, width) -> Iterator[Piece]:
+def _styled_line(curve, cuts, ends, there, counts, dark, raster) -> Iterator[Piece]:
     "Pieces of one line between its cuts, which lie at `ends` in pixels."
     styles, lengths = [], []
     for a, b in zip(ends[:-1], ends[1:]):
         low, high = math.ceil(a + 0.45), math.floor(b - 0.45)
         low, high = max(low, 0), min(high, len(dark))
         if high <= low: low, high = (min(max(int((a + b)/2) + k, k), len(dark) - 1 + k) for k in (0, 1))
-        use = counts[low:high] if b - a >= 1.2*width else np.zeros(high - low, bool)
-        style, length = _style(there[low:high][use], dark[low:high])
+        use = counts[low:high] if b - a >= 1.2*raster.width else np.zeros(high - low, bool)
+        style, length = _style(there[low:high][use], dark[low:high], raster.peak)
         styles.append(style)
         lengths.append(max(length, b - a - 2))
-    styles = with_gaps(styles, lengths, False, (_SPACE + 0.5)*width/2 + 0.5)
+    styles = with_gaps(styles, lengths, False, (_SPACE + 0.5)*raster.width/2 + 0.5)
     for low, high, style in zip(cuts[:-1], cuts[1:], styles): yield Piece(curve, float(low), float(high), style)
 
 # %% ../../nbs/586_drawn.ipynb #1f6cb142
 def _styled_circle(raster, circle, angles, other) -> list[Piece]:
     "Pieces of a circle; `other` is the ink of what covers it."
-    curve, radius = _round(circle), circle.radius*raster.scale
+    curve, radius, peak = _round(circle), circle.radius*raster.scale, raster.peak
     cuts = np.unique(np.round(np.mod(angles, 2*math.pi), 9))
     if len(cuts) > 1: cuts = cuts[np.append(True, np.diff(cuts) > 0.3/max(radius, 1))]
     ends = np.append(cuts, cuts[0] + 2*math.pi) if len(cuts) else np.array((0, 2*math.pi))
@@ -302,8 +302,8 @@ def _styled_circle(raster, circle, angles, other) -> list[Piece]:
         distance = radius*math.cos(step/2)/np.cos(at % step - step/2)       # of the chord
         points = raster.pixels(circle.centre) + distance[:, None]*np.column_stack((np.cos(at), np.sin(at)))
         dark, counts = sampled(raster.dark, points), sampled(other, points) < 0.2
-        there = np.where(dark > 0.8, VISIBLE, np.where((dark > 0.15) & (dark < 0.72), HIDDEN, 0))[counts]
-        style, length = _style(there if len(there) > 2 else there[:0], dark)
+        there = np.where(dark > 0.8*peak, VISIBLE, np.where((dark > 0.15*peak) & (dark < 0.72*peak), HIDDEN, 0))[counts]
+        style, length = _style(there if len(there) > 2 else there[:0], dark, peak)
         styles.append(style)
         lengths.append(max(length/2, (b - a)*radius - 2))
     styles = with_gaps(styles, lengths, True, 5*raster.width/2)
@@ -341,7 +341,7 @@ def _grey_round(raster, x, y, radius, black):
     at = (np.arange(n) + 0.5)*2*math.pi/n
     points = raster.pixels(np.array((x, y)) + radius*np.column_stack((np.cos(at), np.sin(at))))
     dark, free = sampled(raster.dark, points), sampled(black, points) < 0.1
-    return (dark > 0.12) & (dark < 0.65) & free, free
+    return (dark > 0.12*raster.peak) & (dark < 0.65*raster.peak) & free, free
 
 
 def _is_dashed(grey, free):
@@ -375,13 +375,14 @@ def hidden_circles(seen: Seen, levels: Sequence[np.ndarray], black: np.ndarray) 
     return found
 
 # %% ../../nbs/586_drawn.ipynb #cea38949
-def _dashes(grey):
-    "`(middle, direction, length)` of each dash: (n, 5) float, in pixels."
-    count, label, boxes, _ = cv2.connectedComponentsWithStats((grey > 0.12).astype(np.uint8), connectivity=8)
+def _dashes(grey, width):
+    "`(middle, direction, length)` of each dash of hidden lines of a width: (n, 5) float, in pixels."
+    pale = (grey > 0.12*min(1., width)).astype(np.uint8)
+    count, label, boxes, _ = cv2.connectedComponentsWithStats(pale, connectivity=8)
     found = []
     for k in range(1, count):
         x, y, w, h, area = boxes[k]
-        if area < 4: continue
+        if area < min(4, 4*width): continue
         inside = label[y:y + h, x:x + w] == k
         ys, xs = np.nonzero(inside)
         weights = grey[y:y + h, x:x + w][inside]
@@ -389,7 +390,7 @@ def _dashes(grey):
         middle = weights @ points/weights.sum()
         spread, axes = np.linalg.eigh((points - middle).T @ ((points - middle)*weights[:, None])/weights.sum())
         length = math.sqrt(12*max(spread[1], 0.))
-        if 2.5 < length < 14: found.append((*middle, *axes[:, 1], length))
+        if 2.5*width < length < 14*width: found.append((*middle, *axes[:, 1], length))
     return np.array(found).reshape(-1, 5)
 
 
@@ -467,7 +468,7 @@ def dashed_curves(seen: Seen, grey: np.ndarray, black: np.ndarray) -> tuple[list
     grey, black : (h, w) float
         Ink that is left, and that of visible lines.
     """
-    raster, dashes, found = seen.raster, _dashes(grey), []
+    raster, dashes, found = seen.raster, _dashes(grey, seen.raster.width/2), []
     while 4 <= len(dashes) <= _MOST_DASHES and len(found) < 12 and (on := _best_circle(dashes)) is not None:
         fit = _fitted(dashes, on)
         dashes, good = dashes[~(fit[2] if fit else on)], fit

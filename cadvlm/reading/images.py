@@ -6,18 +6,23 @@ __all__ = ['read_rasters', 'rasters_of_views', 'rasters_of_sheet']
 # %% ../../nbs/598_images.ipynb #8eeed35e
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 
+import cv2
 import numpy as np
 
 from ..cad.drawing import project
+from ..cad.overlap import in_world, iou
 from ..cad.solid import build
 from ..errors import CadError
+from .adjust import numbers_of, with_number
 from .approximate import approximate
 from .cells import Cells, ReadingError
 from .clauses import solutions
-from .levels import PAPER
-from .pixel_match import PixelMatch, match_pixels
+from .levels import PAPER, Lines
+from .pixel_match import DOUBT, PixelMatch, match_pixels
 from .prisms import sequence_of
 from .raster import Raster, raster_of
 from .reconstruct import Answer, Reading, different, reconstruct
@@ -29,7 +34,7 @@ _WELDS = 0.002, 0.02, 0.08  # units within which coordinates are one, tried in t
 _GAP = 0.4                  # units that an end may stop short
 _CONFLICTS = 10_000         # that the solver may meet; lines that pixels broke can keep it busy for ever
 _BEST = 4                   # answers that an approximation begins with
-_PATIENCE = 8.              # seconds after which coordinates are not taken apart differently
+_PATIENCE = 8.              # seconds of processor time after which coordinates are not taken apart differently
 
 
 def _answers(rasters, cells) -> Iterator[Answer[PixelMatch] | CadError]:
@@ -52,16 +57,77 @@ def _determined(answer):
     return found.certified and len(different([answer, Answer(found.sequence, build(found.sequence), found.match)])) == 1
 
 
-def _approximation(views, lines, answers, error, drawings, start):
+def _approximation(views, found, drawings, start):
     "The reading where no answer is proven: the best of them and of the hull, made to agree better."
-    try: answers = [*answers, approximate(views, lines, [a.sequence for a in answers[:_BEST]], drawings)]
+    answers, error = found.answers, found.error
+    try: answers = [*answers, approximate(views, found.lines, [a.sequence for a in answers[:_BEST]], drawings)]
     except CadError as e: error = error or e
     if not answers: raise error
     best = max(answers, key=_merit)
     others = [a for a in answers if a.match.is_possible and a is not best] if best.match.certified else []
     others = tuple(a.sequence for a in different([best, *others])[1:])
-    unique = best.match.certified and not others and _determined(best)
+    unique = best.match.certified and not others and _determined(best) and _is_told(best, views)
     return Reading(best.sequence, best.match, others, unique, time.perf_counter() - start)
+
+# %% ../../nbs/598_images.ipynb #c4e7a900
+@dataclass(frozen=True)
+class _Found:
+    "The lines of views, answers with the best one first, why there is none, and whether all solutions were tried."
+    lines: dict[str, Lines]
+    answers: list[Answer[PixelMatch]]
+    error: CadError | None
+    all_tried: bool
+
+    @property
+    def is_proven(self):
+        return bool(self.answers) and self.answers[0].match.certified
+
+
+def _found(views):
+    "What is read of views, with coordinates taken for one that are ever further apart."
+    start, answers, error, lines = time.process_time(), [], None, vectorize(views)
+    for weld in _WELDS:
+        try: found = [*_answers(views, Cells(lines, weld, gap=_GAP))]
+        except ReadingError as e: found = [e]
+        error = error or next((e for e in found if isinstance(e, CadError)), None)
+        answers += [a for a in found if isinstance(a, Answer)]
+        if any(a.match.certified for a in answers): break
+        if time.process_time() - start > _PATIENCE: break
+    return _Found(lines, sorted(answers, key=_merit, reverse=True), error, len(found) <= _MOST_SOLUTIONS)
+
+
+def _finer(views):
+    "The same views with more pixels; none where an image has no more."
+    finer = {v: r.finer for v, r in views.items() if r.finer is not None}
+    return finer if len(finer) == len(views) else {}
+
+# %% ../../nbs/598_images.ipynb #c4e7a902
+_SAME_INK = 0.002           # of all ink that may agree less
+
+
+def _play(rasters):
+    "Units by which hidden lines may be off, unseen."
+    return max(max(0., 1 - r.width/2)/2/r.scale for r in rasters.values())
+
+
+def _change(answer, rasters, part):
+    "By how much of its volume another part differs from an answer, if images do not tell which it is; else 0."
+    try: other = build(part)
+    except CadError: return 0.
+    match = match_pixels(other, rasters)
+    if not match.is_possible or match.share < answer.match.share - _SAME_INK: return 0.
+    return 1 - iou(in_world(other), in_world(answer.solid))
+
+
+def _is_told(answer, rasters):
+    "Do images tell a part from those with numbers that differ by a fraction of a pixel?"
+    play, doubt, manifold = _play(rasters), 0., answer.solid.manifold
+    if play*manifold.surface_area()/manifold.volume() < DOUBT: return True
+    for kind, value in ((k, v) for k, values in enumerate(numbers_of(answer.sequence)) for v in values):
+        moved = (with_number(answer.sequence, kind, value, value + s*play) for s in (-1, 1))
+        doubt += max(_change(answer, rasters, m) for m in moved)
+        if doubt >= DOUBT: return False
+    return True
 
 # %% ../../nbs/598_images.ipynb #4e12e8a2
 def read_rasters(rasters: Mapping[str, Raster], drawings: int = 150) -> Reading[PixelMatch]:
@@ -87,35 +153,46 @@ def read_rasters(rasters: Mapping[str, Raster], drawings: int = 150) -> Reading[
     if missing:
         what = 'one view determines no part; front, top and right are needed'
         raise ReadingError('not_three_views', ', '.join(missing), what)
-    start = time.perf_counter()
-    views = {v: rasters[v] for v in PAPER}
-    lines, answers, error = vectorize(views), [], None
-    for weld in _WELDS:
-        try: found = [*_answers(views, Cells(lines, weld, gap=_GAP))]
-        except ReadingError as e: found = [e]
-        error = error or next((e for e in found if isinstance(e, CadError)), None)
-        answers += [a for a in found if isinstance(a, Answer)]
-        if any(a.match.certified for a in answers): break
-        if time.perf_counter() - start > _PATIENCE: break
-    answers.sort(key=_merit, reverse=True)
-    if not answers or not answers[0].match.certified:
-        return _approximation(views, lines, answers, error, drawings, start)
-    possible = different([a for a in answers if a.match.is_possible])
-    others, seconds = tuple(a.sequence for a in possible[1:]), time.perf_counter() - start
-    unique = len(found) <= _MOST_SOLUTIONS and not others
-    return Reading(answers[0].sequence, answers[0].match, others, unique, seconds)
+    start, views = time.perf_counter(), {v: rasters[v] for v in PAPER}
+    found = _found(views)
+    if not found.is_proven and (finer := _finer(views)):
+        with suppress(CadError):
+            if (again := _found(finer)).is_proven: views, found = finer, again
+    if not found.is_proven: return _approximation(views, found, drawings, start)
+    best, *others = different([a for a in found.answers if a.match.is_possible])
+    unique = found.all_tried and not others and _is_told(best, views)
+    return Reading(best.sequence, best.match, tuple(a.sequence for a in others), unique, time.perf_counter() - start)
 
 # %% ../../nbs/598_images.ipynb #b3a491ec
 _QUARTERS = {'top': (0, 0), 'right': (1, 1), 'front': (1, 0)}     # row from above, and column, on a sheet
+_ENOUGH = 2., 512           # pixels of a line, and of a side
+_FINER = 2                  # times as many, where they are not enough
+
+
+def _reduced(image, view, width, times=1):
+    "A view with no more pixels than are needed, or some times as many; each is the mean of those it stands for."
+    pixels, n = np.asarray(image), len(image)
+    side = times*max(round(n*_ENOUGH[0]/width), _ENOUGH[1]) if n else 0
+    if side >= n or pixels.shape[:2] != (n, n) or pixels.dtype != np.uint8: return raster_of(image, view, width)
+    small = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+    return raster_of(small, view, width*side/n)
+
+
+def _raster(image, view, width):
+    "A view that can be had finer, if the image has more pixels than are needed."
+    width = width or len(image)/256
+    enough = _reduced(image, view, width)
+    if len(enough.dark) == len(image): return enough
+    return replace(enough, finer=_reduced(image, view, width, _FINER))
 
 
 def rasters_of_views(images: Mapping[str, np.ndarray], width: float | None = None) -> dict[str, Raster]:
     "The views of images that we drew, one for each view; `width` is that of visible lines, in pixels."
-    return {v: raster_of(image, v, width) for v, image in images.items() if v in PAPER}
+    return {v: _raster(image, v, width) for v, image in images.items() if v in PAPER}
 
 
 def rasters_of_sheet(image: np.ndarray, width: float | None = None) -> dict[str, Raster]:
     "The views of a sheet that we drew; `width` is that of visible lines, in pixels."
     n, half = len(image), len(image)//2
     parts = {v: image[r*half:(r + 1)*half, c*half:(c + 1)*half] for v, (r, c) in _QUARTERS.items()}
-    return {v: raster_of(parts[v], v, width or n/256) for v in PAPER}
+    return rasters_of_views(parts, width or n/256)

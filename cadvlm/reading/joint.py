@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from .cells import ReadingError
-from .edges import RoundLine, crossing, round_lines, slanted_lines
+from .edges import RoundLine, centred, crossing, round_lines, slanted_lines
 from .levels import PAPER
 from .raster import Raster, Stretch, hidden_stretches, visible_stretches
 
@@ -44,7 +44,8 @@ def stretches_of(raster: Raster, axis: int, dark: np.ndarray | None = None) -> l
     found = [*hidden_stretches(image, raster.width/2)]
     if dark is None: found += visible_stretches(image, raster.width)
     across, along, scale = raster.middle[axis], raster.middle[1 - axis], raster.scale
-    return [Stretch((s.value - across)/scale, (s.low - along)/scale, (s.high - along)/scale, s.hidden) for s in found]
+    return [Stretch((s.value - across)/scale, (s.low - along)/scale, (s.high - along)/scale, s.hidden, s.slack/scale)
+            for s in found]
 
 
 def is_of_circle(stretch, axis, circle, scale):
@@ -82,7 +83,8 @@ def see(raster: Raster) -> Seen:
     circles, straight = round_lines(raster)
     def is_line(stretch, axis): return not any(is_of_circle(stretch, axis, c, raster.scale) for c in circles)
     x, y = ([s for s in stretches_of(raster, axis) if is_line(s, axis)] for axis in (0, 1))
-    return Seen(raster, (x, y), circles, slanted_lines(raster, straight, circles))
+    slanted = [centred(raster, l) for l in slanted_lines(raster, straight, circles)]
+    return Seen(raster, (x, y), circles, slanted)
 
 # %% ../../nbs/584_joint.ipynb #96ffcff1
 NEAR = 0.06                 # units within which measured values are one level
@@ -139,10 +141,16 @@ class _Unknowns:
         self.values: list[float] = []
         self.weights: list[float] = []
         self.levels: list[list[int]] = [[], [], []]
+        self.slack: dict[int, float] = {}
         for axis in range(3):
-            values = [(s.value, (s.high - s.low)*(0.3 if s.hidden else 1)) for v in views for k in (0, 1)
-                      if PAPER[v.raster.view][k] == axis for s in v.stretches[k]]
-            self.levels[axis] = [self.new(value, 100*(10 + w)) for value, w in _clusters(values, near)]
+            seen = [(s.value, (s.high - s.low)*(0.3 if s.hidden else 1), s.slack) for v in views for k in (0, 1)
+                    if PAPER[v.raster.view][k] == axis for s in v.stretches[k]]
+            exact = [(value, w) for value, w, slack in seen if not slack]
+            self.levels[axis] = [self.new(value, 100*(10 + w)) for value, w in _clusters(exact, near)]
+            for value, _, slack in seen:
+                if slack and self.nearest(axis, value)[1] > slack + near:
+                    self.levels[axis].append(self.new(value, 1))
+                    self.slack[self.levels[axis][-1]] = slack
         for view, point in _corners(views):
             for axis, value in zip(PAPER[view.raster.view], point):
                 if self.nearest(axis, value)[1] > _APART: self.levels[axis].append(self.new(value, 10))
@@ -172,7 +180,7 @@ def _extremes(unknowns, view, circle) -> Iterator[_Equation]:
         if not circle.sees(angle, max(0.35, 4/(circle.radius*view.raster.scale))): continue
         axis, value = PAPER[view.raster.view][k], unknowns.values[first + k] + sign*circle.radius
         level, off = unknowns.nearest(axis, value)
-        if off > tolerance:
+        if off > tolerance + unknowns.slack.get(level, 0):
             level = unknowns.new(value, 0.01)
             unknowns.levels[axis].append(level)
         yield _Equation({first + k: 1., first + 2: float(sign), level: -1.})
