@@ -1,5 +1,5 @@
 """What a short text can ask for is bounded: hostile programs, each measured in a process of its own, and every real
-file as before. `make test` takes every fourth of hundreds of programs, and all that once took minutes."""
+file as before. `make test` takes every eighth of hundreds of programs, and all that once took minutes."""
 
 import json
 import math
@@ -59,7 +59,7 @@ def rows(once):
         pytest.skip("memory is read from /proc")
 
     def make(folder):
-        found = measure(some(PROGRAMS, 4) | {name: PROGRAMS[name] for name in ONCE_MINUTES})
+        found = measure(some(PROGRAMS, 8) | {name: PROGRAMS[name] for name in ONCE_MINUTES})
         late = [name for name, row in found.items() if max(row["seconds"], beside(row)) > SECONDS * BUSY]
         for name, row in (measure(late) if late else {}).items():
             found[name] = min(found[name], row, key=lambda r: r["seconds"] + beside(r))
@@ -96,7 +96,7 @@ def test_iou_with_another_solid_takes_under_a_second(rows):
 def test_hostile_program_is_refused_with_a_reason_code(rows):
     assert not {name: row["error"] for name, row in rows.items() if "error" in row}
     reasons = Counter(row.get("reason", "built") for row in rows.values())
-    assert all(reasons[reason] > 5 for reason in OURS) and reasons["built"] > 10
+    assert all(reasons[reason] > 2 for reason in OURS) and reasons["built"] > 5
     assert all(len(row["message"]) < 250 for row in rows.values() if row.get("reason") in OURS)
 
 

@@ -55,7 +55,7 @@ def check(found):
 @pytest.mark.slow
 def test_hostile_answers_cost_little():
     "Programs that are short and ask for much, in chatter; attempts to run something; and answers without an end."
-    answers = {name: (language, CHATTER.format(code)) for name, (language, code) in some(programs(), 4).items()
+    answers = {name: (language, CHATTER.format(code)) for name, (language, code) in some(programs(), 8).items()
                if language != "vectors"}  # fmt: skip
     answers |= {name: ("cadquery", text) for name, (text, _) in HOSTILE.items() if isinstance(text, str)}
     endless = ["r = r.union(r)\n", "((((", "```\n", "+ z 0 1 O 0 0 1\n", "a b c ", "'''", '"""\n# ', "x = 1\n```py\n"]
@@ -63,7 +63,7 @@ def test_hostile_answers_cost_little():
                 for k, text in enumerate(endless) for language in ("cadquery", "compact")}  # fmt: skip
     found = measured(answers)
     check(found)
-    assert found["kinds"]["scored"] > 10 and len(found["kinds"]) > 10
+    assert found["kinds"]["scored"] > 5 and len(found["kinds"]) > 10
 
 
 @pytest.mark.slow
