@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from builders import cases, disc, raised, ring, with_axes_rolled
+from builders import cases, disc, raised, ring, some, with_axes_rolled
 from cadvlm.cad.boolean import skins
 from cadvlm.cad.export import save
 from cadvlm.cad.sequence import CadSequence, Plane, read
@@ -116,9 +116,9 @@ def test_build_refuses_self_intersecting_loop():
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(2))
 def test_boolean_of_real_parts_does_not_depend_on_axes(real_parts, chunk):
-    "Each part on one of its two other sides, in turn; on both with CADVLM_CASES=2."
+    "Every second part on one of its two other sides, in turn; all on both with CADVLM_CASES=2."
     wrong, compared = [], 0
-    for id, sequence, solid in real_parts.solids(list(real_parts.by_id)[chunk::2]):
+    for id, sequence, solid in real_parts.solids(some(list(real_parts.by_id)[chunk::2], 2)):
         if len(sequence.extrudes) == 1:
             continue  # no boolean
         compared += 1
@@ -128,7 +128,7 @@ def test_boolean_of_real_parts_does_not_depend_on_axes(real_parts, chunk):
         ]
         if skins(solid.manifold) or any(other != pytest.approx(properties(solid), rel=1e-9) for other in others):
             wrong.append(id)
-    assert not wrong and compared > 100
+    assert not wrong and compared > 50
 
 
 @pytest.mark.parametrize("degrees", [10, 30, 57.3, 200])
