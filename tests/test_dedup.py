@@ -73,7 +73,7 @@ def planted(tmp_path_factory):
                 continue  # a bore may leave nothing
             pair = (id, add(other))
             (on_side if change is with_axes_rolled else same if value >= 0.99 else near).add(pair)
-    assert len(same) >= 12 and len(on_side) >= 6 and len(near) >= 3
+    assert len(same) >= 14 and len(on_side) >= 7 and len(near) >= 4
     for id, sequence in made.items():
         write_json(dataset.json_path(id), to_deepcad(sequence))
     ids = list(made)

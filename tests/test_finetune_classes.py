@@ -2,6 +2,7 @@
 with adapters, losses of steps of several batches, adapters that are saved, answers."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ from cadvlm.learn.conversations import (
     encode_sample,
     end_of_answer,
     load_conversations,
-    make_tiny,
     read_images,
 )
 from cadvlm.learn.finetune import finetune, load_base, write_answers
@@ -62,17 +62,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def base(data):
-    "The folder of a base by the name of its class, made once."
-
-    def made(name):
-        if not (data / name).exists():
-            if name == "llava":
-                make_tiny(data / name, load_conversations(data / "train.json", data), image_size=32)
-            else:
-                vlms.make(name, data)
-        return data / name
-
-    return made
+    "The folder of a base by the name of its class."
+    return partial(vlms.base, data)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 learned them, what is trained, and how samples are fetched."""
 
 import json, shutil, subprocess, sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import vlms
 from safetensors.torch import load_file, save_file
 
 from cadvlm.learn import conversations as conversing, finetune as tuning
-from cadvlm.learn.conversations import IGNORED, Samples, encode_sample, load_conversations, make_tiny
+from cadvlm.learn.conversations import IGNORED, Samples, encode_sample, load_conversations
 from cadvlm.learn.finetune import CheckpointError, finetune, load_base, write_answers
 
 pytestmark = pytest.mark.filterwarnings(
@@ -50,17 +51,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def base(folder):
-    "The folder of a base by the name of its class, made once."
-
-    def made(name):
-        if not (folder / name).exists():
-            if name == "llava":
-                make_tiny(folder / name, load_conversations(folder / "train.json", folder), image_size=32)
-            else:
-                vlms.make(name, folder)
-        return folder / name
-
-    return made
+    "The folder of a base by the name of its class."
+    return partial(vlms.base, folder)
 
 
 @pytest.fixture(scope="module")

@@ -211,7 +211,7 @@ def test_random_part_is_read_back_or_refused():
         certified += found.certified
         if found.certified:
             assert same(found.sequence, part) > 0.999, seed
-    assert certified >= 0.7 * counted and counted >= cases(14), (certified, counted)
+    assert certified >= 0.7 * counted and counted >= cases(15), (certified, counted)
 
 
 # --- mutated drawings

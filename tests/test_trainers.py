@@ -68,7 +68,7 @@ def model(tmp_path_factory):
     pytest.importorskip("transformers")
     import vlms
 
-    return str(vlms.make("qwen", tmp_path_factory.mktemp("models")))
+    return str(vlms.base(tmp_path_factory.mktemp("models"), "qwen"))
 
 
 def texts_of(made, format, split):

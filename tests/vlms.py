@@ -51,6 +51,8 @@ from transformers import (
 )
 from transformers.models.smolvlm.processing_smolvlm import DEFAULT_CHAT_TEMPLATE as SMOLVLM  # released, as it is
 
+from cadvlm.learn.conversations import load_conversations, make_tiny
+
 SIDE = 28  # pixels of a side that the towers see
 TEXT = dict(
     hidden_size=64,
@@ -307,12 +309,10 @@ ROWS = [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
 TILES = ["<fake_token_around_image>", "<image>", "<global-img>", *ROWS]
 
 
-def idefics3(path):
-    "Idefics3: an answer does not end with the token that ends a text."
-    words = tokenizer(
-        [*TILES, "<end_of_utterance>"], True, pad_token="<pad>", bos_token="<begin>", eos_token="<end_of_text>"
-    )
-    config = Idefics3Config(
+def tiled(config, images, words):
+    "What Idefics3 and SmolVLM have in common: a configuration, and an image processor that cuts tiles."
+    size = dict(size=dict(longest_edge=2 * SIDE), max_image_size=dict(longest_edge=SIDE))
+    made = config(
         text_config=SMALL | dict(model_type="llama") | ends(words),
         vision_config=VISION,
         image_token_id=words.convert_tokens_to_ids("<image>"),
@@ -320,8 +320,15 @@ def idefics3(path):
         pad_token_id=words.pad_token_id,
         tie_word_embeddings=False,
     )
-    size = dict(size=dict(longest_edge=2 * SIDE), max_image_size=dict(longest_edge=SIDE))
-    images = Idefics3ImageProcessor(do_image_splitting=True, **size)
+    return made, images(do_image_splitting=True, **size)
+
+
+def idefics3(path):
+    "Idefics3: an answer does not end with the token that ends a text."
+    words = tokenizer(
+        [*TILES, "<end_of_utterance>"], True, pad_token="<pad>", bos_token="<begin>", eos_token="<end_of_text>"
+    )
+    config, images = tiled(Idefics3Config, Idefics3ImageProcessor, words)
     template = SMOLVLM.replace("<|im_start|>", "<begin>")
     processor = Idefics3Processor(images, words, image_seq_len=1, chat_template=template)
     save(path, Idefics3ForConditionalGeneration(config), processor)
@@ -332,16 +339,7 @@ def smolvlm(path):
     words = tokenizer(
         [*TILES, "<video>"], True, pad_token="<|im_end|>", bos_token="<|im_start|>", eos_token="<end_of_utterance>"
     )
-    config = SmolVLMConfig(
-        text_config=SMALL | dict(model_type="llama") | ends(words),
-        vision_config=VISION,
-        image_token_id=words.convert_tokens_to_ids("<image>"),
-        scale_factor=2,
-        pad_token_id=words.pad_token_id,
-        tie_word_embeddings=False,
-    )
-    size = dict(size=dict(longest_edge=2 * SIDE), max_image_size=dict(longest_edge=SIDE))
-    images = SmolVLMImageProcessor(do_image_splitting=True, **size)
+    config, images = tiled(SmolVLMConfig, SmolVLMImageProcessor, words)
     videos = SmolVLMVideoProcessor(size=dict(longest_edge=SIDE), num_frames=1, fps=1)
     save(
         path,
@@ -387,8 +385,14 @@ def cases(*left_out):
     return pytest.mark.parametrize("name", [pytest.param(n, marks=marks.get(n, ()), id=n) for n in names])
 
 
-def make(name, path):
-    "Save a model of a class below `path`, the same every time."
-    set_seed(0)
-    CLASSES[name](path / name)
-    return path / name
+def base(folder, name):
+    "The folder of a base by the name of its class, made once below that of its conversations; the same every time."
+    path = folder / name
+    if path.exists():
+        return path
+    if name == "llava":
+        make_tiny(path, load_conversations(folder / "train.json", folder), image_size=32)
+    else:
+        set_seed(0)
+        CLASSES[name](path)
+    return path

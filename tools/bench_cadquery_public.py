@@ -98,7 +98,7 @@ def verdict(text, true):
 
 
 def measured(folder, seconds=SECONDS):
-    "The row of the programs of a folder; what is not equal is told on the way."
+    "The row of the programs of a folder; what is not equal is printed."
     texts = {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.glob("*.py"))}
     found = []
     for (name, text), true in zip(texts.items(), executed([*texts.values()], seconds), strict=True):

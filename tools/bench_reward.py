@@ -1,4 +1,4 @@
-"""Time rewards and write `data/results/reward.csv`: `python tools/bench_reward.py` (about 5 minutes on two cores).
+"""Time rewards and write `data/results/reward.csv`: `python tools/bench_reward.py` (four minutes on two cores).
 
 The same answers are scored by `cadvlm.reward` in one worker process, and by real CadQuery executed in a child process:
 a fresh one for each answer, and one that stays and has CadQuery loaded. What the child processes do is what published
@@ -135,7 +135,7 @@ def in_turn(answers, truths, meshes):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--count", type=int, default=40, help="answers (40)")
+    options.add_argument("--count", type=int, default=200, help="answers (200)")
     count = options.parse_args().count
     corpus, found = programs(-(-count // EACH))
     truths = [code for code in found for _ in range(EACH)][:count]

@@ -33,11 +33,11 @@ def compiling_shown():
     from numba.core.event import Listener, install_listener    # slow to import
 
     class FirstTime(Listener):
-        told = False
+        said = False
 
         def on_start(self, event):
-            if not self.told: show('compiling the kernels, which is done once for each installation: half a minute')
-            self.told = True
+            if not self.said: show('compiling the kernels, which is done once for each installation: half a minute')
+            self.said = True
 
         def on_end(self, event): pass
     with install_listener('numba:compile', FirstTime()): yield
