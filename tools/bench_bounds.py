@@ -53,7 +53,7 @@ def demands(sequence):
     part, frame = solid.build(sequence), solid._rough_frame(sequence)
     shared = share_corners(keep_areas(in_shared_axes(sequence), frame.scale), NOISE / frame.scale)
     turns = turns_to_z(shared)
-    meshes = [(v @ t, f) for (v, f), t in zip(solid._welded_prisms(shared, frame, turns), turns)]
+    meshes = [(v @ t, f) for (v, f), t in zip(solid._welded_prisms(solid._outlined(shared, frame)), turns)]
     reach, width, crossed = zip(*sketches(sequence, frame))
     return dict(reach=max(reach), width=min(width), crossings=max(crossed), triangles=sum(len(f) for _, f in meshes),
                 building=bounds.build_work(meshes, FAR)[0], comparing=comparing(part),

@@ -10,6 +10,7 @@ import numpy as np
 from manifold3d import Manifold
 
 from .solid import Solid, mesh_of
+from .stack import common_of_stacks, outlines_cross_much
 from ..errors import GeometryError, expect
 from .polygons import IDENTITY
 
@@ -34,16 +35,6 @@ def _upright(manifold, axis):
 # %% ../../nbs/135_overlap.ipynb #d385f4b9
 _LARGE = 10_000             # triangles of two parts
 _MAX_SLICED = 400_000       # triangles, counted once for each section
-_MAX_CROSSED = 50_000       # crossings of the outlines of all sections
-_MAX_BESIDE = 20_000_000    # pairs of their sides, one beginning below the upper end of the other
-
-
-def _sections(a, b, heights):
-    "Sections of two upright manifolds at heights, and whether their outlines cross seldom enough."
-    from cadvlm.cad.bounds import crossings                 # slow to import, and of no use to most parts
-    pairs = [(a.slice(z), b.slice(z)) for z in heights]
-    rings = [[r for section in pair for r in section.to_polygons()] for pair in pairs]
-    return pairs, sum(crossings(r, _MAX_CROSSED, _MAX_BESIDE) for r in rings if r) <= _MAX_CROSSED
 
 
 def _slices(mesh, levels):
@@ -61,8 +52,9 @@ def _stacked_volume(a, b, axis, near):
     levels = np.unique(np.concatenate(heights).clip(low, high)) if low < high else np.empty(0)
     levels = levels[np.diff(levels, prepend=-np.inf) > near]
     if sum(_slices(m, levels) for m in meshes) > _MAX_SLICED: return None
-    pairs, few = _sections(a, b, ((levels[:-1] + levels[1:])/2).tolist())
-    return float(sum((p ^ q).area()*h for (p, q), h in zip(pairs, np.diff(levels)))) if few else None
+    pairs = [(a.slice(z), b.slice(z)) for z in ((levels[:-1] + levels[1:])/2).tolist()]
+    if outlines_cross_much(pairs): return None
+    return float(sum((p ^ q).area()*h for (p, q), h in zip(pairs, np.diff(levels))))
 
 # %% ../../nbs/135_overlap.ipynb #1f0a5c01
 def _share(common, volumes):
@@ -117,12 +109,15 @@ def iou(a: Solid, b: Solid, align: Literal['frame', 'inertia'] | None = None) ->
     for solid in (a, b): expect(solid, Solid, 'cadvlm.build(sequence) gives one')
     if align == 'inertia': return turned_iou(a, b)
     if align not in (None, 'frame'): raise ValueError(f"align must be None, 'frame' or 'inertia', not {align!r}")
-    other, growth = b.manifold, 1.
-    if align is None:
-        growth = a.frame.scale / b.frame.scale
-        other = other.scale([growth]*3).translate(a.frame.to_frame(b.frame.centre))
-    common = _common_volume(a.manifold, other, min(a.patience, b.patience))
-    return _share(common, a.manifold.volume() + b.manifold.volume()*growth**3)
+    growth, shift = 1., np.zeros(3)
+    if align is None: growth, shift = a.frame.scale / b.frame.scale, a.frame.to_frame(b.frame.centre)
+    if a.stack and b.stack and a.stack.turn is b.stack.turn:
+        other = b.stack.moved(growth, shift)
+        common = common_of_stacks(a.stack, other)
+        if common is not None: return _share(common, a.stack.volume + other.volume)
+    manifold = b.manifold.scale([growth]*3).translate(shift)
+    common = _common_volume(a.manifold, manifold, min(a.patience, b.patience))
+    return _share(common, a.manifold.volume() + manifold.volume())
 
 # %% ../../nbs/135_overlap.ipynb #1f0a5c03
 def mass_properties(manifold: Manifold) -> tuple[float, np.ndarray, np.ndarray]:

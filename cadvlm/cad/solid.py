@@ -6,9 +6,10 @@ __all__ = ['SHARP', 'MAX_TRIANGLES', 'PATIENCE', 'MAX_REACH', 'region', 'prism',
 
 # %% ../../nbs/130_solid.ipynb #fc6046b2
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from manifold3d import CrossSection, Error, FillRule, Manifold, Mesh64, triangulate
@@ -18,6 +19,7 @@ from .contact import AXIS_TURNS, in_shared_axes, keep_areas, share_corners, turn
 from .curves import Circle, Line, Profile
 from .polygons import FRAME_SIZE, NOISE, Frame, Mesh, chords, polygon, polygon_area, predecessors, weld
 from .sequence import CadSequence, Extrude, Operation, Plane
+from .stack import Stack, Step, is_no_stack, nearest_of, stack_box, stacks
 from ..errors import GeometryError, expect
 
 # %% ../../nbs/130_solid.ipynb #7d2f9e53
@@ -195,9 +197,15 @@ class Solid:
         The way back to the units of the sequence.
     patience : int
         How many times the work is allowed that a comparison with the program of a model may take.
+    stack : Stack or None
+        The same solid, of extrudes along one axis; the manifold may then be a function, called when it is asked for.
     """
-    def __init__(self, manifold: Manifold, frame: Frame, patience: int = 1):
-        self.manifold, self.frame, self.patience = manifold, frame, patience
+    def __init__(self, manifold: Manifold | Callable, frame: Frame, patience: int = 1, stack: Stack | None = None):
+        self._manifold, self.frame, self.patience, self.stack = manifold, frame, patience, stack
+
+    @cached_property
+    def manifold(self) -> Manifold:
+        return self._manifold if isinstance(self._manifold, Manifold) else self._manifold()
 
     @property
     def volume(self) -> float:
@@ -217,8 +225,7 @@ class Solid:
     @property
     def size(self) -> np.ndarray:
         "(3,) float: sides of the bounding box in frame units; the longest is 200."
-        low, high = np.reshape(self.manifold.bounding_box(), (2, 3))
-        return high - low
+        return np.ptp(np.reshape(self.manifold.bounding_box(), (2, 3)), axis=0)
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -227,16 +234,14 @@ class Solid:
 
     @property
     def pieces(self) -> int:
-        "Number of separate pieces."
         return len(self.manifold.decompose())
 
     @cached_property
     def edges(self) -> Edges:
-        "The `Edges` of the mesh."
         return mesh_edges(*self.mesh)
 
     def __repr__(self):
-        size = ' × '.join(f'{1000*s:.4g}' for s in self.size / self.frame.scale)
+        size = ' × '.join(f'{1000*s:.4g}' for s in self.size/self.frame.scale)
         return f'<Solid {size} mm, {1e6*self.volume:.4g} cm³, {len(self.mesh[1])} triangles>'
 
     def _repr_png_(self): return _isometric_png(self)
@@ -308,9 +313,14 @@ _FEW_PAIRS = 50_000         # of triangles of different prisms
 _PER_STEP = 3_500           # microseconds of a boolean and the search for its skins, besides what its triangles cost
 
 
+def _are_few(triangles, patience):
+    "Do numbers of triangles of prisms make so few pairs that their booleans need no estimate?"
+    sizes = np.array(triangles, float)
+    return sizes.sum()**2 - (sizes**2).sum() <= 2*patience*_FEW_PAIRS
+
+
 def _check_booleans(meshes, patience=1):
-    sizes = np.array([float(len(f)) for _, f in meshes])
-    if sizes.sum()**2 - (sizes**2).sum() <= 2*_FEW_PAIRS: return
+    if _are_few([len(f) for _, f in meshes], patience): return
     from cadvlm.cad.bounds import MAX_BUILDING, check_booleans      # slow to import, and of no use to most parts
     check_booleans(meshes, patience*MAX_BUILDING - _PER_STEP*len(meshes))
 
@@ -325,33 +335,60 @@ def _rough_frame(sequence):
     return Frame.around(np.min(corners, axis=0), np.max(corners, axis=0))
 
 
-def prism_mesh(extrude: Extrude, frame: Frame, patience: float) -> tuple[np.ndarray, np.ndarray]:
-    "Vertices (n, 3) and faces (m, 3) of one extrude in a frame; raises what `build` does."
+def _outline(extrude, frame, patience):
+    "`(rings, low, high)` of one extrude in a frame; raises what `build` does."
     low, high = (h*frame.scale for h in extrude.interval)
     if high - low < 1e-6:
         raise GeometryError('zero_thickness', '', f'it is {high - low:.3g} units thick, of 200; extrude it further')
     rings = region(extrude.sketch.profiles, frame.scale)
     if not rings: raise GeometryError('no_area', '', 'its profiles enclose no area')
     _check_triangles(4 * sum(map(len, rings)), patience)
+    return rings, low, high
+
+
+def prism_mesh(extrude: Extrude, frame: Frame, patience: float) -> Mesh:
+    "The mesh of one extrude in a frame; raises what `build` does."
+    rings, low, high = _outline(extrude, frame, patience)
     return prism(rings, extrude.sketch.plane.scaled(frame.scale, frame.shift), low, high)
 
+# %% ../../nbs/130_solid.ipynb #a7b0772f
+class _Outlined(NamedTuple):
+    """A sequence in a frame: outlines `(rings, low, high)` of its extrudes, and the rotations that turn them to z."""
+    sequence: CadSequence
+    frame: Frame
+    outlines: list[tuple[list[np.ndarray], float, float]]
+    turns: list[np.ndarray]
 
+    def plane(self, i): return self.sequence.extrudes[i].sketch.plane.scaled(self.frame.scale, self.frame.shift)
+
+
+def _outlined(sequence, frame):
+    outlines = []
+    for i, e in enumerate(sequence.extrudes):
+        try: outlines.append(_outline(e, frame, _patience(sequence)))
+        except GeometryError as error: raise error.within(f'extrudes[{i}]') from None
+    return _Outlined(sequence, frame, outlines, turns_to_z(sequence))
+
+
+def _is_straight(turn): return any(turn is t for t in AXIS_TURNS)
+
+# %% ../../nbs/130_solid.ipynb #30bc32e8
 def _tidy(vertices):
     return np.round(weld(vertices, NOISE), 6)
 
 
-def _welded_prisms(sequence, frame, turns):
+def _welded_together(vertices):
+    "Arrays of vertices (n, 3), all their coordinates welded."
+    return np.split(_tidy(np.concatenate(vertices)), np.cumsum([len(v) for v in vertices])[:-1]) if vertices else []
+
+
+def _welded_prisms(part):
     "Meshes `(vertices, faces)` of all extrudes in their turned coordinates, with coordinates welded."
-    meshes = []
-    for i, e in enumerate(sequence.extrudes):
-        try: meshes.append(prism_mesh(e, frame, _patience(sequence)))
-        except GeometryError as error: raise error.within(f'extrudes[{i}]') from None
-    vertices, faces = map(list, zip(*meshes))
-    straight = [i for i, t in enumerate(turns) if any(t is c for c in AXIS_TURNS)]
-    together = _tidy(np.concatenate([vertices[i] for i in straight])) if straight else np.empty((0, 3))
-    starts = np.cumsum([len(vertices[i]) for i in straight])
-    for i, v in zip(straight, np.split(together, starts)): vertices[i] = v @ turns[i].T
-    for i in set(range(len(turns))) - set(straight): vertices[i] = _tidy(vertices[i] @ turns[i].T)
+    vertices, faces = map(list, zip(*(prism(rings, part.plane(i), low, high)
+                                      for i, (rings, low, high) in enumerate(part.outlines))))
+    straight = [i for i, t in enumerate(part.turns) if _is_straight(t)]
+    for i, v in zip(straight, _welded_together([vertices[i] for i in straight])): vertices[i] = v @ part.turns[i].T
+    for i in set(range(len(vertices))) - set(straight): vertices[i] = _tidy(vertices[i] @ part.turns[i].T)
     return list(zip(vertices, faces))
 
 
@@ -362,9 +399,9 @@ def closed_manifold(vertices: np.ndarray, faces: np.ndarray, where: str) -> Mani
     raise GeometryError('not_manifold', where, f'its prism is not closed ({manifold.status().name})')
 
 # %% ../../nbs/130_solid.ipynb #228e1685
-def _check_left(whole, step):
+def _check_left(nothing, step):
     "Make sure that a step of a program leaves something."
-    if not is_nothing(whole): return
+    if not nothing: return
     message = 'nothing is left after this step, and CadQuery would go on with the solid before it: leave the step out'
     raise GeometryError('empty_solid', f'extrudes[{step}]', message)
 
@@ -372,14 +409,14 @@ def _check_left(whole, step):
 _FLAT = 0.01                # share of its volume that an extrude of a program may lose to chords and welding
 
 
-def _check_flat(sequence, parts, frame):
+def _check_flat(part, volumes):
     "Reject a program with an outline too flat to be built: its prism has less volume than profile times height."
-    for i, (e, part) in enumerate(zip(sequence.extrudes, parts)):
-        if 'program' not in sequence.flags or len(e.sketch.profiles) > 1: continue
+    for i, (e, volume) in enumerate(zip(part.sequence.extrudes, volumes)):
+        if 'program' not in part.sequence.flags or len(e.sketch.profiles) > 1: continue
         low, high = e.interval
-        nominal = e.sketch.profiles[0].area * (high - low) * frame.scale**3
-        if part.volume() >= (1 - _FLAT)*nominal: continue
-        left = f'{part.volume()/nominal:.1%} of its volume is left'
+        nominal = e.sketch.profiles[0].area * (high - low) * part.frame.scale**3
+        if volume >= (1 - _FLAT)*nominal: continue
+        left = f'{volume/nominal:.1%} of its volume is left'
         message = f'its outline is too flat to be built: {left}; draw it thicker, or with lines'
         raise GeometryError('too_flat', f'extrudes[{i}]', message)
 
@@ -390,31 +427,73 @@ def _turned(manifold, turn):
 
 def _snapped(manifold, corners):
     "The manifold with its coordinates made equal, axis by axis, to those of `corners` (n, 3) that are nearly the same."
-    def snap(points):
-        near = np.empty_like(points)
-        for axis in range(3):
-            values = np.unique(corners[:, axis])
-            near[:, axis] = values[np.searchsorted((values[1:] + values[:-1]) / 2, points[:, axis])]
-        return np.where(np.abs(near - points) < NOISE, near, points)
-    return manifold.warp_batch(snap)
+    known = [np.unique(c) for c in corners.T]
+    return manifold.warp_batch(lambda p: np.column_stack([nearest_of(v, k, NOISE) for v, k in zip(p.T, known)]))
 
 
-def _combined(sequence, frame):
+def _combined(part):
     "The manifold of a sequence in a frame."
-    turns = turns_to_z(sequence)
-    meshes = _welded_prisms(sequence, frame, turns)
+    sequence, turns, meshes = part.sequence, part.turns, _welded_prisms(part)
     _check_booleans([(v @ t, f) for (v, f), t in zip(meshes, turns)], _patience(sequence))
-    parts = [closed_manifold(v, f, f'extrudes[{i}]') for i, (v, f) in enumerate(meshes)]
-    _check_flat(sequence, parts, frame)
-    oblique = not all(any(t is c for c in AXIS_TURNS) for t in turns)
-    whole, turn = parts[0], turns[0]
+    prisms = [closed_manifold(v, f, f'extrudes[{i}]') for i, (v, f) in enumerate(meshes)]
+    _check_flat(part, [p.volume() for p in prisms])
+    oblique = not all(map(_is_straight, turns))
+    whole, turn = prisms[0], turns[0]
     for i, extrude in enumerate(sequence.extrudes[1:], 1):
-        if 'cadquery' in sequence.flags: _check_left(whole, i - 1)
+        if 'cadquery' in sequence.flags: _check_left(is_nothing(whole), i - 1)
         if turns[i] is not turn: whole, turn = _turned(whole, turns[i] @ turn.T), turns[i]
         if oblique: whole = _snapped(whole, meshes[i][0])
-        whole = combine(extrude.operation, whole, parts[i])
-    if is_nothing(whole): raise GeometryError('empty_solid', '', 'nothing is left of the solid after its last step')
-    return _turned(without_shards(whole) if len(parts) > 1 else whole, turn.T)
+        whole = combine(extrude.operation, whole, prisms[i])
+    if is_nothing(whole): raise _nothing_left()
+    return _turned(without_shards(whole) if len(prisms) > 1 else whole, turn.T)
+
+
+def _nothing_left():
+    return GeometryError('empty_solid', '', 'nothing is left of the solid after its last step')
+
+# %% ../../nbs/130_solid.ipynb #3e985eed
+_MAX_STEPS = 50             # of a stack; a longer history is rare, and is estimated as its booleans in space
+_MAX_CHORDS = 400_000       # of the sections of a stack
+_FEW_CROSSED = 400          # chords of a part that cannot cross often enough to matter
+_MAX_CROSSED = 50_000       # crossings of the outlines of all sections
+
+
+def _takes_long(outlines):
+    "Would a stack of outlines `(rings, low, high)` take long, for its many chords or for how often they cross?"
+    rings, sections = sum((r for r, _, _ in outlines), []), 2*len(outlines) - 1
+    if len(outlines) > _MAX_STEPS or (chords := sum(map(len, rings))) * sections > _MAX_CHORDS: return True
+    if chords <= _FEW_CROSSED or len(outlines) == 1: return False
+    from cadvlm.cad.bounds import crossings                 # slow to import, and of no use to most parts
+    return crossings(rings, most := _MAX_CROSSED // sections) > most
+
+
+def _steps(part):
+    "The steps of a part in turned coordinates, welded as its prisms are; None where an end of a prism is not level."
+    ends = []
+    for i, (rings, low, high) in enumerate(part.outlines):
+        plane = part.plane(i)
+        base = plane.origin + np.concatenate(rings) @ np.array([plane.x_axis, plane.y_axis])
+        ends += [base + np.multiply(plane.normal, low), base + np.multiply(plane.normal, high)]
+    ends = [v @ part.turns[0].T for v in _welded_together(ends)]
+    if any((v[:, 2] != v[0, 2]).any() for v in ends): return None
+    steps = []
+    for e, (rings, _, _), bottom, top in zip(part.sequence.extrudes, part.outlines, ends[::2], ends[1::2]):
+        if (bottom[:, :2] != top[:, :2]).any(): return None
+        rings = np.split(bottom[:, :2], np.cumsum([len(r) for r in rings])[:-1])
+        steps.append(Step(e.operation, rings, *sorted((bottom[0, 2], top[0, 2]))))
+    return steps
+
+
+def _as_stack(part):
+    "`(stack, box (2, 3))` of a sequence in a frame; None where it is no stack, or where one would take long."
+    if not (_is_straight(part.turns[0]) and all(t is part.turns[0] for t in part.turns)): return None
+    if _takes_long(part.outlines) or not (steps := _steps(part)): return None
+    after = stacks(part.turns[0], steps)
+    _check_flat(part, [s.volume for step in steps for s in stacks(part.turns[0], [step])])
+    if 'cadquery' in part.sequence.flags:
+        for i, s in enumerate(after[:-1]): _check_left(is_no_stack(s), i)
+    if is_no_stack(after[-1]) or (box := stack_box(after[-1], steps)) is None: raise _nothing_left()
+    return after[-1], np.sort(box @ part.turns[0], axis=0)
 
 # %% ../../nbs/130_solid.ipynb #37e6b8e8
 def build(sequence: CadSequence) -> Solid:
@@ -443,8 +522,12 @@ def build(sequence: CadSequence) -> Solid:
     sequence = share_corners(sequence, NOISE / frame.scale)
     while rough is None or frame.scale > 1.01*rough.scale:
         if rough: _check_sequence(sequence, frame)
-        rough, whole = frame, _combined(sequence, frame)
-        box = np.reshape(whole.bounding_box(), (2, 3))
+        rough, part = frame, _outlined(sequence, frame)
+        stack, box = _as_stack(part) or (None, None)
+        whole = None if stack else _combined(part)
+        if whole: box = np.reshape(whole.bounding_box(), (2, 3))
         frame = Frame.around(*rough.to_world(box))
-    growth = FRAME_SIZE / (box[1] - box[0]).max()
-    return Solid(whole.translate(-box.mean(axis=0)).scale([growth]*3), frame, _patience(sequence))
+    growth, middle = FRAME_SIZE / (box[1] - box[0]).max(), box.mean(axis=0)
+    centred = lambda manifold: manifold.translate(-middle).scale([growth]*3)
+    if whole: return Solid(centred(whole), frame, _patience(sequence))
+    return Solid(lambda: centred(_combined(part)), frame, _patience(sequence), stack.moved(growth, -growth*middle))
