@@ -7,6 +7,7 @@ __all__ = ['Point', 'Box', 'Curve', 'Line', 'Arc', 'is_half_circle', 'Circle', '
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..errors import FormatError
 
@@ -168,7 +169,7 @@ class Circle:
 Curve = Line | Arc | Circle
 
 # %% ../../nbs/100_curves.ipynb #525ea86d
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Loop:
     """A closed chain of curves, head to tail."""
     curves: tuple[Curve, ...]
@@ -188,12 +189,12 @@ class Loop:
         "A full circle about a point."
         return cls((Circle((x, y), radius),))
 
-    @property
+    @cached_property
     def area(self) -> float:
         "Signed area, counter-clockwise positive; exact for lines and arcs."
         return math.fsum(c.area for c in self.curves)
 
-    @property
+    @cached_property
     def bounds(self) -> Box:
         "`((x, y) lowest, (x, y) highest)`, exact for arcs."
         xs, ys = zip(*(p for c in self.curves for p in c.extremes))

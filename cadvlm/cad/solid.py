@@ -224,21 +224,20 @@ class Solid:
 
     @property
     def size(self) -> np.ndarray:
-        "(3,) float: sides of the bounding box in frame units; the longest is 200."
+        "(3,) float: sides of the box in frame units; the longest is 200."
         return np.ptp(np.reshape(self.manifold.bounding_box(), (2, 3)), axis=0)
-
-    @cached_property
-    def mesh(self) -> Mesh:
-        "`(vertices (v, 3) float in frame units, faces (f, 3) int)`, faces counter-clockwise seen from outside."
-        return mesh_of(self.manifold)
 
     @property
     def pieces(self) -> int:
         return len(self.manifold.decompose())
 
     @cached_property
-    def edges(self) -> Edges:
-        return mesh_edges(*self.mesh)
+    def mesh(self) -> Mesh:
+        "`(vertices (v, 3) float in frame units, faces (f, 3) int)`, faces counter-clockwise seen from outside."
+        return mesh_of(self.manifold)
+
+    @cached_property
+    def edges(self) -> Edges: return mesh_edges(*self.mesh)
 
     def __repr__(self):
         size = ' × '.join(f'{1000*s:.4g}' for s in self.size/self.frame.scale)
@@ -489,7 +488,7 @@ def _as_stack(part):
     if not (_is_straight(part.turns[0]) and all(t is part.turns[0] for t in part.turns)): return None
     if _takes_long(part.outlines) or not (steps := _steps(part)): return None
     after = stacks(part.turns[0], steps)
-    _check_flat(part, [s.volume for step in steps for s in stacks(part.turns[0], [step])])
+    _check_flat(part, [abs(sum(map(polygon_area, s.rings))) * (s.high - s.low) for s in steps])
     if 'cadquery' in part.sequence.flags:
         for i, s in enumerate(after[:-1]): _check_left(is_no_stack(s), i)
     if is_no_stack(after[-1]) or (box := stack_box(after[-1], steps)) is None: raise _nothing_left()

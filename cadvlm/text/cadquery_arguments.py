@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['OUTSIDE', 'METHODS', 'read_number', 'read_count', 'read_depth', 'CqVector', 'read_point', 'read_point3',
-           'read_points', 'read_flag', 'read_flags', 'read_one_of', 'outside', 'read_no_taper', 'method',
+           'read_points', 'read_flag', 'read_flags', 'read_one_of', 'outside', 'read_no_taper', 'Parameters', 'method',
            'given_values', 'apply']
 
 # %% ../../nbs/212_cadquery_arguments.ipynb #46b376da
@@ -101,13 +101,21 @@ def read_no_taper(value: Any) -> None:
     if value not in (0, None): raise outside('slanted walls')
 
 # %% ../../nbs/212_cadquery_arguments.ipynb #3fcf44a5
-METHODS: dict = {}          # kind of object -> name of the method -> (function, {parameter: inspect.Parameter})
+METHODS: dict = {}          # kind of object -> name of the method -> (function, its Parameters)
+
+
+class Parameters(dict):
+    "Parameters by name; which of them may be given by their place, in order, and which must be given."
+    def __init__(self, signature: inspect.Signature):
+        super().__init__([*signature.parameters.items()][1:])
+        self.positional = [name for name, p in self.items() if p.kind is not p.KEYWORD_ONLY]
+        self.required = {name for name, p in self.items() if p.default is p.empty}
 
 
 def method(kind: type, name: str) -> Callable:
     "Register a function as a method of a kind of objects."
     def register(function):
-        parameters = dict(list(inspect.signature(function).parameters.items())[1:])
+        parameters = Parameters(inspect.signature(function))
         METHODS.setdefault(kind, {})[name] = function, parameters
         return function
     return register
@@ -137,10 +145,8 @@ def _checked(parameter, value, node):
 def _arguments(call, parameters, scope):
     "Values of the arguments of a call by name."
     positional, named = given_values(call, scope)
-    names = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
-    given = dict(zip(names, positional)) | named
-    required = {name for name, p in parameters.items() if p.default is p.empty}
-    if len(given) < len(positional) + len(named) or not required <= given.keys() <= parameters.keys():
+    given = dict(zip(parameters.positional, positional)) | named
+    if len(given) < len(positional) + len(named) or not parameters.required <= given.keys() <= parameters.keys():
         raise Rejection('bad_arguments', f'the arguments {", ".join(parameters) or "none"}', node=call,
                         unsupported=bool(_UNSUPPORTED_ARGUMENTS & given.keys() - parameters.keys()))
     return {name: _checked(parameters[name], *pair) for name, pair in given.items()}
