@@ -8,6 +8,7 @@ __all__ = ['PLANES', 'EXACT', 'plane_of', 'direction_of', 'snap', 'snap_point', 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -59,6 +60,7 @@ def snap(value: float, step: float) -> float:
     return round(round(round(value / step, 6)) * step, 9) + 0.
 
 
+@lru_cache(4096)            # corners are asked for once by each of their curves, and again when nothing changes any more
 def snap_point(point: Point, step: float) -> Point:
     return (snap(point[0], step), snap(point[1], step))
 
@@ -102,9 +104,10 @@ def _quantised_loop(loop, step):
     "The quantised loop, or None when it encloses nothing."
     starts = [snap_point(c.end, step) if not isinstance(c, Circle) else None for c in loop.curves]
     curves = map(_quantised_curve, loop.curves, [starts[-1], *starts], [step]*len(starts))
-    curves = [c for c in curves if c is not None]
-    curves = next(([c] for c in curves if isinstance(c, Circle)), curves)
-    return tidy(Loop(tuple(curves))) if curves and abs(Loop(tuple(curves)).area) > 1e-9 else None
+    curves = tuple(c for c in curves if c is not None)
+    curves = next(((c,) for c in curves if isinstance(c, Circle)), curves)
+    if curves != loop.curves: loop = Loop(curves)
+    return tidy(loop) if abs(loop.area) > 1e-9 else None
 
 
 def _thinned(hole, outer, step):
@@ -146,13 +149,16 @@ def _made_sound(profiles):
 
 
 def _settled(profiles, step):
-    "Profiles merged, tidied and quantised, until doing it once more changes nothing."
+    "`(profiles, are they sound)`: merged, tidied and quantised, until doing it once more changes nothing."
     profiles = tuple(sorted(profiles, key=lambda p: (round(p.area, 6), p.outer.bounds)))
+    sound = False
     for _ in range(8):
         before, profiles = profiles, _quantised(merge_profiles(profiles), step)
-        if not _is_sound(profiles): profiles = _quantised(_made_sound(profiles), step)
+        if sound and profiles == before: return profiles, True
+        sound = _is_sound(profiles)
+        if not sound: profiles = _quantised(_made_sound(profiles), step)
         if profiles == before or not profiles: break
-    return profiles
+    return profiles, sound or _is_sound(profiles)
 
 
 def _heights(low, high, step):
@@ -189,10 +195,10 @@ class Feature:
         return (self.tilt, self.azimuth, self.low, self.high, [p.outer.bounds for p in self.profiles])
 
 # %% ../../nbs/150_normal.ipynb #804ef82a
-def _check_crossings(groups, step):
+def _check_crossings(groups, sound, step):
     "Reject what quantisation has made cross."
     loops = [l for g in groups for p in g for l in p.loops]
-    if all(map(_is_sound, groups)) and not any(map(crosses_itself, loops)): return
+    if (sound or all(map(_is_sound, groups))) and not any(map(crosses_itself, loops)): return
     message = f'rounded to a quantisation step of {step:g}, outlines cross: use a smaller step'
     raise CodeError('lost_in_quantisation', '', message)
 
@@ -204,9 +210,9 @@ def _features(extrude, operation, step):
     """
     direction = direction_of(extrude.sketch.plane.normal, 7 if step == EXACT else 3)
     profiles, low, high = _carried(extrude, direction)
-    profiles = _settled(profiles, step)
-    groups = [profiles] if _is_sound(profiles) or operation is Operation.INTERSECT else [(p,) for p in profiles]
-    if step != EXACT: _check_crossings(groups, step)
+    profiles, sound = _settled(profiles, step)
+    groups = [profiles] if sound or operation is Operation.INTERSECT else [(p,) for p in profiles]
+    if step != EXACT: _check_crossings(groups, sound, step)
     return [Feature(operation, *direction, *_heights(low, high, step), g) for g in groups if g]
 
 # %% ../../nbs/150_normal.ipynb #97fcbec5
@@ -217,8 +223,8 @@ def _together(features, step):
     for f in features: groups.setdefault((f.azimuth, f.tilt, f.low, f.high), []).append(f)
     united = []
     for group in groups.values():
-        profiles = _settled(tuple(p for f in group for p in f.profiles), step) if len(group) > 1 else ()
-        united += [replace(group[0], profiles=profiles)] if profiles and _is_sound(profiles) else group
+        profiles, sound = _settled(sum((f.profiles for f in group), ()), step) if len(group) > 1 else ((), False)
+        united += [replace(group[0], profiles=profiles)] if profiles and sound else group
     return united
 
 

@@ -43,7 +43,8 @@ def _start_key(curve):
 
 def tidy(loop: Loop) -> Loop:
     "The loop counter-clockwise, from its leftmost lowest corner, each straight line and each arc in one piece."
-    curves = list((loop if loop.area > 0 else loop.reversed()).curves)
+    if loop.area <= 0: loop = loop.reversed()
+    curves = list(loop.curves)
     pieces = curves[:1]
     for c in curves[1:]:
         one = _joined(pieces[-1], c)
@@ -52,7 +53,8 @@ def tidy(loop: Loop) -> Loop:
     if len(pieces) == 2 and isinstance(one := pieces[0], Arc) and _one_circle(*pieces):
         return Loop((Circle(one.centre, one.radius),))
     first = min(range(len(pieces)), key=lambda i: _start_key(pieces[i]))
-    return Loop(tuple(pieces[first:] + pieces[:first]))
+    pieces = tuple(pieces[first:] + pieces[:first])
+    return loop if pieces == loop.curves else Loop(pieces)
 
 # %% ../../nbs/145_regions.ipynb #31281524
 def _sides(polygon):
@@ -399,9 +401,16 @@ def _meeting(a, b):
     return (x0 <= u1) & (y0 <= v1) & (u0 <= x1) & (v0 <= y1)
 
 
+def _box(curve):
+    "Lowest and highest corner of the box of a curve."
+    if not isinstance(curve, Line): return Loop((curve,)).bounds
+    (a, b), (c, d) = curve.start, curve.end
+    return (min(a, c), min(b, d)), (max(a, c), max(b, d))
+
+
 def near_pairs(curves: Sequence[Curve]) -> np.ndarray:
     "Pairs (k, 2) of the curves of a loop that may cross, for their boxes overlap; neighbours only where one is an arc."
-    boxes = np.array([Loop((c,)).bounds for c in curves])
+    boxes = np.array([_box(c) for c in curves])
     near = np.triu(_meeting(boxes, boxes), 1)
     pairs, arc = np.argwhere(near), np.array([isinstance(c, Arc) for c in curves])
     apart = pairs[:, 1] - pairs[:, 0]
