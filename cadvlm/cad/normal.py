@@ -60,7 +60,7 @@ def snap(value: float, step: float) -> float:
     return round(round(round(value / step, 6)) * step, 9) + 0.
 
 
-@lru_cache(4096)            # corners are asked for once by each of their curves, and again when nothing changes any more
+@lru_cache(4096)            # corners are asked for by each of their curves, and again when nothing changes any more
 def snap_point(point: Point, step: float) -> Point:
     return (snap(point[0], step), snap(point[1], step))
 
