@@ -53,8 +53,8 @@ def tidy(loop: Loop) -> Loop:
     if len(pieces) == 2 and isinstance(one := pieces[0], Arc) and _one_circle(*pieces):
         return Loop((Circle(one.centre, one.radius),))
     first = min(range(len(pieces)), key=lambda i: _start_key(pieces[i]))
-    pieces = tuple(pieces[first:] + pieces[:first])
-    return loop if pieces == loop.curves else Loop(pieces)
+    found = tuple(pieces[first:] + pieces[:first])
+    return loop if found == loop.curves else Loop(found)
 
 # %% ../../nbs/145_regions.ipynb #31281524
 def _sides(polygon):

@@ -484,7 +484,7 @@ def _steps(part):
 
 
 def _as_stack(part):
-    "`(stack, box (2, 3))` of a sequence in a frame; None where it is no stack, or where one would take long."
+    "`(box (2, 3), stack)` of a sequence in a frame; None where it is no stack, or where one would take long."
     if not (_is_straight(part.turns[0]) and all(t is part.turns[0] for t in part.turns)): return None
     if _takes_long(part.outlines) or not (steps := _steps(part)): return None
     after = stacks(part.turns[0], steps)
@@ -492,7 +492,14 @@ def _as_stack(part):
     if 'cadquery' in part.sequence.flags:
         for i, s in enumerate(after[:-1]): _check_left(is_no_stack(s), i)
     if is_no_stack(after[-1]) or (box := stack_box(after[-1], steps)) is None: raise _nothing_left()
-    return after[-1], np.sort(box @ part.turns[0], axis=0)
+    return np.sort(box @ part.turns[0], axis=0), after[-1]
+
+
+def _shaped(part):
+    "`(box (2, 3), stack, manifold)` of a sequence in a frame; one of the last two is None."
+    if found := _as_stack(part): return *found, None
+    whole = _combined(part)
+    return np.reshape(whole.bounding_box(), (2, 3)), None, whole
 
 # %% ../../nbs/130_solid.ipynb #37e6b8e8
 def build(sequence: CadSequence) -> Solid:
@@ -522,11 +529,9 @@ def build(sequence: CadSequence) -> Solid:
     while rough is None or frame.scale > 1.01*rough.scale:
         if rough: _check_sequence(sequence, frame)
         rough, part = frame, _outlined(sequence, frame)
-        stack, box = _as_stack(part) or (None, None)
-        whole = None if stack else _combined(part)
-        if whole: box = np.reshape(whole.bounding_box(), (2, 3))
+        box, stack, whole = _shaped(part)
         frame = Frame.around(*rough.to_world(box))
     growth, middle = FRAME_SIZE / (box[1] - box[0]).max(), box.mean(axis=0)
     centred = lambda manifold: manifold.translate(-middle).scale([growth]*3)
-    if whole: return Solid(centred(whole), frame, _patience(sequence))
+    if not stack: return Solid(centred(whole), frame, _patience(sequence))
     return Solid(lambda: centred(_combined(part)), frame, _patience(sequence), stack.moved(growth, -growth*middle))
