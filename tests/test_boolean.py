@@ -12,9 +12,11 @@ import trimesh
 from builders import cases, disc, raised, ring, some, with_axes_rolled
 from cadvlm.cad.boolean import skins
 from cadvlm.cad.export import save
+from cadvlm.cad.overlap import iou
+from cadvlm.cad.polygons import IDENTITY
 from cadvlm.cad.sequence import CadSequence, Plane, read
 from cadvlm.errors import GeometryError
-from cadvlm.cad.solid import build
+from cadvlm.cad.solid import Solid, build
 from constructions import JOIN, boxes, on_oblique_face, on_plane, stack, stack_properties, turned
 
 CASES = Path(__file__).parent / "cases"
@@ -41,6 +43,22 @@ def test_boolean_of_stacks_matches_2d_sections():
         ):
             wrong.append((seed, expected, [properties(solid) for solid in solids]))
     assert not wrong
+
+
+def stack_differs(solid):
+    "Has the stack of a solid another volume or box than its mesh, or another overlap with a shifted copy?"
+    manifold, shift = solid.manifold, (3.0, -2.0, 1.0)
+    found = solid.stack.volume / manifold.volume()
+    inside = iou(solid, Solid(manifold.translate(shift), solid.frame, stack=solid.stack.moved(1.0, shift)), align="frame")
+    expected = iou(Solid(manifold, IDENTITY), Solid(manifold.translate(shift), IDENTITY))
+    return abs(found - 1) > 1e-6 or abs(inside - expected) > 1e-6 or not np.isclose(solid.size.max(), 200, atol=1e-6)
+
+
+def test_stacks_share_what_their_meshes_share():
+    "Random histories along each axis: their frames come from the stack, their meshes from booleans in space."
+    solids = [build(on_plane(stack(seed), seed % 3)) for seed in range(2000, 2000 + cases(60))]
+    assert all(s.stack for s in solids)
+    assert not [k for k, s in enumerate(solids) if stack_differs(s)]
 
 
 def test_boolean_of_rotated_stacks_matches_2d_sections():
