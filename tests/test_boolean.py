@@ -16,7 +16,7 @@ from cadvlm.cad.overlap import iou
 from cadvlm.cad.polygons import IDENTITY
 from cadvlm.cad.sequence import CadSequence, Plane, read
 from cadvlm.errors import GeometryError
-from cadvlm.cad.solid import Solid, build
+from cadvlm.cad.solid import Solid, build, moved
 from constructions import JOIN, boxes, on_oblique_face, on_plane, stack, stack_properties, turned
 
 CASES = Path(__file__).parent / "cases"
@@ -49,7 +49,7 @@ def stack_differs(solid):
     "Has the stack of a solid another volume or box than its mesh, or another overlap with a shifted copy?"
     manifold, shift = solid.manifold, (3.0, -2.0, 1.0)
     found = solid.stack.volume / manifold.volume()
-    inside = iou(solid, Solid(manifold.translate(shift), solid.frame, stack=solid.stack.moved(1.0, shift)), align="frame")
+    inside = iou(solid, moved(solid, 1.0, shift, solid.frame), align="frame")
     expected = iou(Solid(manifold, IDENTITY), Solid(manifold.translate(shift), IDENTITY))
     return abs(found - 1) > 1e-6 or abs(inside - expected) > 1e-6 or not np.isclose(solid.size.max(), 200, atol=1e-6)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from manifold3d import Manifold
 
-from .solid import Solid, mesh_of
+from .solid import Solid, mesh_of, moved
 from .stack import common_of_stacks, outlines_cross_much
 from ..errors import GeometryError, expect
 from .polygons import IDENTITY
@@ -109,15 +109,13 @@ def iou(a: Solid, b: Solid, align: Literal['frame', 'inertia'] | None = None) ->
     for solid in (a, b): expect(solid, Solid, 'cadvlm.build(sequence) gives one')
     if align == 'inertia': return turned_iou(a, b)
     if align not in (None, 'frame'): raise ValueError(f"align must be None, 'frame' or 'inertia', not {align!r}")
-    growth, shift = 1., np.zeros(3)
-    if align is None: growth, shift = a.frame.scale / b.frame.scale, a.frame.to_frame(b.frame.centre)
+    patience = min(a.patience, b.patience)
+    if align is None: b = moved(b, a.frame.scale / b.frame.scale, a.frame.to_frame(b.frame.centre), a.frame)
     if a.stack and b.stack and a.stack.turn is b.stack.turn:
-        other = b.stack.moved(growth, shift)
-        common = common_of_stacks(a.stack, other)
-        if common is not None: return _share(common, a.stack.volume + other.volume)
-    manifold = b.manifold.scale([growth]*3).translate(shift)
-    common = _common_volume(a.manifold, manifold, min(a.patience, b.patience))
-    return _share(common, a.manifold.volume() + manifold.volume())
+        common = common_of_stacks(a.stack, b.stack)
+        if common is not None: return _share(common, a.stack.volume + b.stack.volume)
+    common = _common_volume(a.manifold, b.manifold, patience)
+    return _share(common, a.manifold.volume() + b.manifold.volume())
 
 # %% ../../nbs/135_overlap.ipynb #1f0a5c03
 def mass_properties(manifold: Manifold) -> tuple[float, np.ndarray, np.ndarray]:
@@ -170,5 +168,4 @@ def turned_iou(a: Solid, b: Solid) -> float:
 # %% ../../nbs/135_overlap.ipynb #e63d7b12
 def in_world(solid: Solid) -> Solid:
     "A solid in the world coordinates of its own sequence, instead of centred and scaled to its frame."
-    frame = solid.frame
-    return Solid(solid.manifold.scale([1/frame.scale]*3).translate(frame.centre), IDENTITY)
+    return moved(solid, 1/solid.frame.scale, solid.frame.centre, IDENTITY)

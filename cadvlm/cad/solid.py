@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['SHARP', 'MAX_TRIANGLES', 'PATIENCE', 'MAX_REACH', 'region', 'prism', 'Edges', 'mesh_edges', 'Solid', 'mesh_of',
-           'prism_mesh', 'closed_manifold', 'build']
+           'moved', 'prism_mesh', 'closed_manifold', 'build']
 
 # %% ../../nbs/130_solid.ipynb #fc6046b2
 import math
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from manifold3d import CrossSection, Error, FillRule, Manifold, Mesh64, triangulate
+from numpy.typing import ArrayLike
 
 from .boolean import combine, is_nothing, without_shards
 from .contact import AXIS_TURNS, in_shared_axes, keep_areas, share_corners, turns_to_z
@@ -250,6 +251,13 @@ def mesh_of(manifold: Manifold) -> Mesh:
     "`(vertices (v, 3) float, faces (f, 3) int)` of a manifold."
     mesh = manifold.to_mesh64()
     return np.ascontiguousarray(mesh.vert_properties[:, :3]), mesh.tri_verts.astype(np.int64)
+
+
+def moved(solid: Solid, growth: float, shift: ArrayLike, frame: Frame) -> Solid:
+    "The solid scaled, then shifted by a vector (3,), in a frame; a mesh that nobody has asked for stays unmade."
+    make = lambda: solid.manifold.scale([growth]*3).translate(np.asarray(shift).tolist())
+    if not solid.stack: return Solid(make(), frame)
+    return Solid(make, frame, stack=solid.stack.moved(growth, np.asarray(shift)))
 
 
 def _isometric_png(solid):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from manifold3d import CrossSection, FillRule
 
+from .polygons import FRAME_SIZE
 from .sequence import Operation
 
 # %% ../../nbs/127_stack.ipynb #802b60ed
@@ -141,8 +142,16 @@ def _meetings(a, b):
     return [(a.sections[i], b.sections[j], h) for i, j, h in zip(of_a, of_b, np.diff(levels).tolist())]
 
 
+def _longest_side(stack):
+    bounds = [s.bounds() for s in stack.sections if not s.is_empty()]
+    low, high = np.reshape(bounds, (-1, 2, 2)).swapaxes(0, 1)
+    return max((high.max(axis=0) - low.min(axis=0)).max(), np.ptp(stack.levels))
+
+
 def common_of_stacks(a: Stack, b: Stack) -> float | None:
     "Volume of what two stacks along the same axis have in common; None where it would take long."
-    plates = _meetings(a, b)
+    if all(s.is_empty() for s in a.sections): return 0.
+    growth, still = FRAME_SIZE / _longest_side(a), np.zeros(3)      # the grid of booleans is made for parts in a frame
+    plates = _meetings(a.moved(growth, still), b.moved(growth, still))
     if outlines_cross_much([plate[:2] for plate in plates]): return None
-    return float(sum((p ^ q).area()*h for p, q, h in plates))
+    return float(sum((p ^ q).area()*h for p, q, h in plates)) / growth**3

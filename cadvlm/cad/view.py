@@ -18,7 +18,7 @@ from .drawing import PALETTE, Drawing, encode_png, project
 from .export import shaded, to_y_up
 from .hidden import VIEWS, ViewName
 from .polygons import FRAME_SIZE, Frame
-from .solid import Solid
+from .solid import Solid, moved
 from ..files import write_bytes
 
 # %% ../../nbs/185_view.ipynb #8e4a30de
@@ -34,8 +34,7 @@ def within(solid: Solid, frame: Frame) -> Solid:
     -------
     Solid
     """
-    growth = frame.scale / solid.frame.scale
-    return Solid(solid.manifold.scale([growth]*3).translate(frame.to_frame(solid.frame.centre)), frame)
+    return moved(solid, frame.scale / solid.frame.scale, frame.to_frame(solid.frame.centre), frame)
 
 # %% ../../nbs/185_view.ipynb #62410edd
 Color = tuple[int, int, int]

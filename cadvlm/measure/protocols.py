@@ -19,7 +19,7 @@ from ..cad.curves import Arc, Circle, Line
 from ..cad.sequence import CadSequence
 from ..cad.overlap import iou
 from ..cad.polygons import FRAME_SIZE, IDENTITY
-from ..cad.solid import Solid, build
+from ..cad.solid import Solid, build, moved
 from ..errors import CadError, CodeError, UnsupportedError
 from ..jobs.limits import time_limit
 from .metrics import accuracy, chamfer, curve_f1, in_world, surface_points, vectors_that_build
@@ -204,7 +204,7 @@ def _placed(solid, box, written=None, vectors=None, extrudes=None):
     box = solid.bounds if box is None else box
     unit, low = solid.frame.scale * np.abs(box).max()/.75, solid.frame.to_frame(np.min(box, axis=0))
     shift = np.array(solid.frame.shift)
-    return Truth(Solid(solid.manifold, IDENTITY), shift, unit, low, written, vectors, extrudes)
+    return Truth(moved(solid, 1., np.zeros(3), IDENTITY), shift, unit, low, written, vectors, extrudes)
 
 
 def solid_truth(solid: Solid) -> Truth:
