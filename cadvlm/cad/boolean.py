@@ -6,7 +6,6 @@ __all__ = ['skins', 'merge_corners', 'is_nothing', 'without_shards', 'combine']
 # %% ../../nbs/125_boolean.ipynb #71fa7bfa
 import numpy as np
 from manifold3d import CrossSection, Error, FillRule, Manifold, Mesh64
-from scipy.spatial import cKDTree
 
 from .sequence import Operation
 
@@ -90,6 +89,7 @@ _THICK = 1e-6               # units: half the thickness of a plate
 
 def _plate(corners, region, axes, height):
     "The region of a plane as a plate, with the corners of the mesh where it has them."
+    from scipy.spatial import cKDTree                       # slow to import, and of no use to most parts
     known = cKDTree(corners.reshape(-1, 3))
     def to_corners(points):
         flat = np.column_stack((points[:, :2], np.full(len(points), height))) @ axes
@@ -151,6 +151,7 @@ def merge_corners(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
 # %% ../../nbs/125_boolean.ipynb #5c55710d
 def _merged(manifold, corners):
     "The manifold with corners that are nearly those of `corners` (n, 3) made equal to them, if it stays a manifold."
+    from scipy.spatial import cKDTree
     mesh = manifold.to_mesh64()
     points = mesh.vert_properties[:, :3]
     distance, nearest = cKDTree(corners).query(points)

@@ -8,7 +8,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from .curves import Arc, Circle, Line, Loop, Profile
 from .polygons import chords, curve_points, polygon_area, split, weld
@@ -98,6 +97,7 @@ def _ends(extrude):
 
 def _corners_near(lines, corners, tolerance):
     "For each line (n, 2, 2) the numbers of the corners (m, 2) within a circle around it."
+    from scipy.spatial import cKDTree                       # slow to import, and of no use to most parts
     reach = np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1) / 2
     return cKDTree(corners).query_ball_point(lines.mean(axis=1), reach + tolerance)
 

@@ -14,12 +14,8 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 from cycler import cycler
-from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.path import Path as Polylines
-from matplotlib.transforms import Affine2D
 from zlib_ng import zlib_ng
 
 from . import bounds, hidden
@@ -108,6 +104,7 @@ class Drawing:
 
 # %% ../../nbs/165_drawing.ipynb #7e5c3f78
 def _path(lines):
+    from matplotlib.path import Path as Polylines           # slow to import, and of no use to workers that do not draw
     codes = np.full(sum(map(len, lines)), Polylines.LINETO, dtype=Polylines.code_type)
     codes[np.cumsum([0] + [len(l) for l in lines[:-1]])] = Polylines.MOVETO
     return Polylines(np.concatenate(lines), codes)
@@ -115,7 +112,9 @@ def _path(lines):
 
 def _letters(notes):
     "The outlines of all words as one path."
+    from matplotlib.path import Path as Polylines
     from matplotlib.textpath import TextPath                # slow to import, and of no use to drawings without words
+    from matplotlib.transforms import Affine2D
     paths = []
     for words, place, degrees in notes.texts:
         path = TextPath((0, 0), words, size=notes.letter / 0.73)        # 0.73: height of a capital letter of this font
@@ -166,6 +165,7 @@ def _surface(solid, view):
 @lru_cache(maxsize=16)
 def _canvas(size, thread):
     "A renderer and its (size, size, 4) buffer."
+    from matplotlib.backends.backend_agg import RendererAgg
     renderer = RendererAgg(size, size, 72)
     return renderer, np.asarray(renderer._renderer)
 
@@ -183,6 +183,8 @@ def _graphics_context(renderer, width, color, dashes):
 
 def _rasterized(drawing, size, hidden_lines, line_width):
     "An RGB image of a drawing."
+    import cv2                                              # slow to import, and of no use to workers that do not draw
+    from matplotlib.transforms import Affine2D
     renderer, image = _canvas(size, get_ident())
     image[:] = 255
     scale = size / CANVAS * _ZOOM.get(drawing.view, 1.)

@@ -7,8 +7,6 @@ __all__ = ['texts_of', 'messages_of', 'parquet_names', 'write_parquet']
 from itertools import islice
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..files import atomic
 
@@ -43,25 +41,32 @@ def messages_of(sample):
 def _value(dtype): return dict(dtype=dtype, _type='Value')
 
 
-_TYPES = dict(string=pa.string(), float64=pa.float64(), int64=pa.int64(), bool=pa.bool_())
 _PLAIN = dict(id='string', part='string', view='string', split='string', language='string', code='string',
               quantisation_step='float64', quantisation_iou='float64', extrudes='int64', legible='bool')
 _TEXT, _NUMBER = _value('string'), _value('float64')
 _MESSAGES = [dict(role=_TEXT, content=[dict(type=_TEXT, text=_TEXT)])]
 _NESTED = dict(images=[dict(_type='Image')], prompt=_MESSAGES, messages=_MESSAGES,
                frame=dict(centre=[_NUMBER], scale=_NUMBER))
-_TURNS = pa.list_(pa.struct([('role', pa.string()),
-                             ('content', pa.list_(pa.struct([('type', pa.string()), ('text', pa.string())])))]))
-_ARROW = dict(images=pa.list_(pa.struct([('bytes', pa.binary()), ('path', pa.string())])), prompt=_TURNS,
-              messages=_TURNS, frame=pa.struct([('centre', pa.list_(pa.float64())), ('scale', pa.float64())]))
+
+
+def _arrow_types(plain):
+    "The type of each column for Arrow."
+    import pyarrow as pa                                    # slow to import, and of no use to workers
+    text, number = pa.string(), pa.float64()
+    types = dict(string=text, float64=number, int64=pa.int64(), bool=pa.bool_())
+    turns = pa.list_(pa.struct([('role', text), ('content', pa.list_(pa.struct([('type', text), ('text', text)])))]))
+    images = pa.list_(pa.struct([('bytes', pa.binary()), ('path', text)]))
+    frame = pa.struct([('centre', pa.list_(number)), ('scale', number)])
+    nested = dict(images=images, prompt=turns, messages=turns, frame=frame)
+    return {name: types[kind] for name, kind in plain.items()} | nested
 
 
 def _schema(step):
     "The schema of a table, with or without the column of STEP files."
+    import pyarrow as pa
     plain = _PLAIN | (dict(step='string') if step else {})
     features = {name: _value(kind) for name, kind in plain.items()} | _NESTED
-    types = {name: _TYPES[kind] for name, kind in plain.items()} | _ARROW
-    return pa.schema([*types.items()],
+    return pa.schema([*_arrow_types(plain).items()],
                      metadata=dict(huggingface=orjson.dumps(dict(info=dict(features=features)))))
 
 # %% ../../nbs/390_tables.ipynb #2c225b14
@@ -103,6 +108,8 @@ def write_parquet(dataset, split, samples, count, language='cadquery', step=Fals
     -------
     list of Path
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     paths, samples = [dataset.path/name for name in parquet_names(folder, split, count)], iter(samples)
     schema = _schema(step)
     for path in paths:

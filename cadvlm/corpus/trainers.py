@@ -4,9 +4,6 @@
 __all__ = ['split_files', 'format_files', 'write_split', 'write_index', 'count_rows']
 
 # %% ../../nbs/392_trainers.ipynb #0be25724
-import pandas as pd
-import pyarrow.parquet as pq
-
 from .benchmarks import write_runner, write_task, write_tsv
 from .formats import FORMATS
 from .tables import parquet_names, write_parquet
@@ -95,9 +92,13 @@ def write_index(dataset, format, counts):
 def _rows_of(path):
     "Rows of a file of samples."
     match path.suffix:
-        case '.parquet': return pq.read_metadata(path).num_rows
+        case '.parquet':
+            from pyarrow.parquet import read_metadata       # slow to import, and of no use to workers
+            return read_metadata(path).num_rows
         case '.json': return sum(1 for _ in read_json_list(path))
-        case '.tsv': return len(pd.read_csv(path, sep='\t', usecols=['index']))
+        case '.tsv':
+            from pandas import read_csv
+            return len(read_csv(path, sep='\t', usecols=['index']))
         case _: return sum(1 for line in path.open('rb') if line.strip())
 
 

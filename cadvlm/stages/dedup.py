@@ -11,9 +11,6 @@ from hashlib import blake2b
 from itertools import permutations, product
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 import cadvlm
 from ..cad.repair import load_part
@@ -83,6 +80,7 @@ def candidates(shapes, rotated=False):
 
     With `rotated`, the principal moments are compared, and the sides of the box in descending order.
     """
+    from scipy.spatial import cKDTree                       # slow to import, and of no use to workers
     shapes = np.asarray(shapes, dtype=float).reshape(-1, 10)
     if len(shapes) < 2: return np.empty((0, 2), dtype=int)
     spread = shapes[:, 4:7] if rotated else shapes[:, 1:4]
@@ -118,6 +116,8 @@ def similarity(a, b, rotated=False):
 # %% ../../nbs/640_dedup.ipynb #4b4fa878
 def groups(count, pairs):
     "Groups of two and more of the numbers below `count` that `pairs` (n, 2) connect, each sorted."
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
     if not count: return []
     pairs = np.asarray(pairs, dtype=int).reshape(-1, 2)
     _, label = connected_components(coo_array((np.ones(len(pairs)), pairs.T), shape=(count, count)), directed=False)

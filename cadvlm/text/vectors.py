@@ -9,7 +9,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ..cad.regions import nest
@@ -290,6 +289,7 @@ def from_vectors(vectors) -> CadSequence:
 # %% ../../nbs/260_vectors.ipynb #87bc5c25
 def save_vectors(vectors, path: str | Path) -> None:
     "Write vectors (n, 17) as an .h5 file like those of DeepCAD; under another name first, then renamed."
+    import h5py                                             # slow to import, and of no use to text
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     os.close(handle)
@@ -308,6 +308,7 @@ _TABLE = 'expected an HDF5 file with a table vec or out_vec of whole numbers (n,
 
 def _check_table(vec, path):
     "Check the type and shape of a table before it is read."
+    import h5py
     table = isinstance(vec, h5py.Dataset)
     if table and vec.ndim == 2 and vec.shape[1] == 17 and len(vec) <= MAX_LENGTH and vec.dtype.kind in 'iuf': return
     found = f'{vec.dtype if table else "none"} {getattr(vec, "shape", "")}'
@@ -322,6 +323,7 @@ def load_vectors(path: str | Path) -> np.ndarray:
     CodeError
         `bad_vectors`: the file is no HDF5 file, holds no table `vec` or `out_vec`, or one of another shape.
     """
+    import h5py
     try:
         with h5py.File(path) as file:
             vec = file.get('vec' if 'vec' in file else 'out_vec', getlink=False)
