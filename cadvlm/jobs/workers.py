@@ -62,7 +62,7 @@ def boolean_in_one_thread() -> None:
 def _context():
     if 'forkserver' not in multiprocessing.get_all_start_methods(): return multiprocessing.get_context('spawn')
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['cadvlm.cad.drawing', 'cadvlm.text.language', 'cadvlm.jobs.run'])
+    context.set_forkserver_preload(['cadvlm.jobs.workers', 'cadvlm.text.language', 'cadvlm.jobs.run'])
     return context
 
 # %% ../../nbs/430_workers.ipynb #8b498bfd
@@ -84,6 +84,7 @@ def start_fork_server() -> None:
 
 if _style := os.environ.get('CADVLM_WARM_UP'):
     set_verbosity(quiet=_style == 'none')
+    gc.disable()                                            # nothing of what is imported is ever thrown away
     boolean_in_one_thread()
     warm_up()
 
@@ -110,7 +111,9 @@ def _rows_of(task, items):
 def _prepare_worker():
     "The first thing in a worker process."
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # where there is no fork server
+    gc.freeze()
     gc.set_threshold(100_000, 50, 50)
+    gc.enable()
     if resource: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))       # no core files
     boolean_in_one_thread()
     warm_up()
