@@ -7,6 +7,7 @@ __all__ = ['skins', 'merge_corners', 'is_nothing', 'without_shards', 'combine']
 import numpy as np
 from manifold3d import CrossSection, Error, FillRule, Manifold, Mesh64
 
+from .polygons import at_corners
 from .sequence import Operation
 
 # %% ../../nbs/125_boolean.ipynb #c6560b04
@@ -89,12 +90,9 @@ _THICK = 1e-6               # units: half the thickness of a plate
 
 def _plate(corners, region, axes, height):
     "The region of a plane as a plate, with the corners of the mesh where it has them."
-    from scipy.spatial import cKDTree                       # slow to import, and of no use to most parts
-    known = cKDTree(corners.reshape(-1, 3))
     def to_corners(points):
         flat = np.column_stack((points[:, :2], np.full(len(points), height))) @ axes
-        distance, nearest = known.query(flat)
-        return np.where((distance < _NEAR/10)[:, None], known.data[nearest], flat) + points[:, 2:]*axes[2]
+        return at_corners(flat, corners.reshape(-1, 3), _NEAR/10) + points[:, 2:]*axes[2]
     return Manifold.extrude(region, 2*_THICK).translate((0., 0., -_THICK)).warp_batch(to_corners)
 
 # %% ../../nbs/125_boolean.ipynb #a7f05b1d
@@ -151,11 +149,8 @@ def merge_corners(points: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
 # %% ../../nbs/125_boolean.ipynb #5c55710d
 def _merged(manifold, corners):
     "The manifold with corners that are nearly those of `corners` (n, 3) made equal to them, if it stays a manifold."
-    from scipy.spatial import cKDTree
     mesh = manifold.to_mesh64()
-    points = mesh.vert_properties[:, :3]
-    distance, nearest = cKDTree(corners).query(points)
-    points = np.where((distance < 10*_THICK)[:, None], corners[nearest], points)
+    points = at_corners(mesh.vert_properties[:, :3], corners, 10*_THICK)
     points, faces = merge_corners(points, mesh.tri_verts.astype(np.int64))
     merged = Manifold(Mesh64(points, faces.astype(np.uint64)))
     return merged if merged.status() == Error.NoError else manifold

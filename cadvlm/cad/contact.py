@@ -96,10 +96,13 @@ def _ends(extrude):
 
 
 def _corners_near(lines, corners, tolerance):
-    "For each line (n, 2, 2) the numbers of the corners (m, 2) within a circle around it."
-    from scipy.spatial import cKDTree                       # slow to import, and of no use to most parts
-    reach = np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1) / 2
-    return cKDTree(corners).query_ball_point(lines.mean(axis=1), reach + tolerance)
+    "For each line (n, 2, 2) the numbers of the corners (m, 2) in the box around it."
+    order = np.argsort(corners[:, 0], kind='stable')
+    low, high = lines.min(axis=1) - tolerance, lines.max(axis=1) + tolerance
+    first, last = (np.searchsorted(corners[order, 0], ends[:, 0]) for ends in (low, high))
+    for a, b, (_, bottom), (_, top) in zip(first, last, low, high):
+        near = order[a:b]
+        yield near[(corners[near, 1] >= bottom) & (corners[near, 1] <= top)]
 
 
 def _cut_lines(sequence, curves, pieces, tolerance):

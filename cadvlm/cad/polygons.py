@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Mesh', 'FRAME_SIZE', 'IDENTITY', 'TOLERANCE', 'NOISE', 'Frame', 'chords', 'curve_points', 'predecessors', 'polygon',
-           'polygon_area', 'weld', 'split']
+           'polygon_area', 'weld', 'at_corners', 'split']
 
 # %% ../../nbs/110_polygons.ipynb #53e2282f
 import math
@@ -133,6 +133,16 @@ def weld(vertices: np.ndarray, tolerance: float) -> np.ndarray:
         starts[1:] |= steps[1:] != steps[:-1]
         welded[order, axis] = values[starts][np.cumsum(starts) - 1]
     return welded
+
+
+def at_corners(points: np.ndarray, corners: np.ndarray, tolerance: float) -> np.ndarray:
+    "Points (n, d), each replaced by the corner (m, d) that is the same but for less than a tolerance along each axis."
+    together = weld(np.concatenate((corners, points)), tolerance)
+    group = np.unique(together, axis=0, return_inverse=True)[1].ravel()
+    corner = np.full(len(together), -1)
+    corner[group[:len(corners)]] = np.arange(len(corners))
+    found = corner[group[len(corners):]]
+    return np.where((found >= 0)[:, None], corners[found], points)
 
 # %% ../../nbs/110_polygons.ipynb #793ffd74
 def _pieces(curve, cuts, margin):
