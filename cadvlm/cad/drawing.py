@@ -18,7 +18,7 @@ import numpy as np
 from cycler import cycler
 from zlib_ng import zlib_ng
 
-from . import bounds, hidden
+from . import bounds, hidden, stack_mesh
 from .bounds import compiled
 from .hidden import VIEWS, ViewName, drawn_edges, hidden_lines
 from .lines import merge_collinear, narrowest_strip, polylines
@@ -315,6 +315,7 @@ def warm_up() -> None:
     "Load the compiled kernels, or compile them where that was never done."
     bounds.load_kernels()
     hidden.load_kernels()
+    stack_mesh.load_kernels()
     polylines(merge_collinear(np.array([[0., 0., 1., 0., 0.]])))
 
 # %% ../../nbs/165_drawing.ipynb #176eb76b

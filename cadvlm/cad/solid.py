@@ -20,7 +20,7 @@ from .contact import AXIS_TURNS, in_shared_axes, keep_areas, share_corners, turn
 from .curves import Circle, Line, Profile
 from .polygons import FRAME_SIZE, NOISE, Frame, Mesh, chords, polygon, polygon_area, predecessors, weld
 from .sequence import CadSequence, Extrude, Operation, Plane
-from .stack import Stack, Step, is_no_stack, nearest_of, stack_box, stacks
+from .stack import GRID, Stack, Step, is_no_stack, nearest_of, stack_box, stacks
 from ..errors import GeometryError, expect
 
 # %% ../../nbs/130_solid.ipynb #7d2f9e53
@@ -492,7 +492,7 @@ def _steps(part):
 
 
 def _as_stack(part):
-    "`(box (2, 3), stack)` of a sequence in a frame; None where it is no stack, or where one would take long."
+    "What `_shaped` returns of a stack; None where a sequence is none, or where one would take long."
     if not (_is_straight(part.turns[0]) and all(t is part.turns[0] for t in part.turns)): return None
     if _takes_long(part.outlines) or not (steps := _steps(part)): return None
     after = stacks(part.turns[0], steps)
@@ -500,14 +500,24 @@ def _as_stack(part):
     if 'cadquery' in part.sequence.flags:
         for i, s in enumerate(after[:-1]): _check_left(is_no_stack(s), i)
     if is_no_stack(after[-1]) or (box := stack_box(after[-1], steps)) is None: raise _nothing_left()
-    return np.sort(box @ part.turns[0], axis=0), after[-1]
+    return np.sort(box @ part.turns[0], axis=0), after[-1], lambda: _meshed(part, after[-1], steps)
+
+# %% ../../nbs/130_solid.ipynb #b2430b1c
+def _meshed(part, stack, steps):
+    "The manifold of a stack; from booleans where its mesh is none, or where a single prism does."
+    if len(steps) == 1: return _combined(part)
+    from cadvlm.cad.stack_mesh import stack_mesh            # slow to import, and of no use where nothing is drawn
+    vertices, faces = stack_mesh(stack, steps)
+    made = Manifold(Mesh64(vertices, faces.astype(np.uint64))).simplify(GRID)
+    whole = made.status() == Error.NoError and abs(made.volume() - stack.volume) <= 1e-6*stack.volume
+    return _turned(made, part.turns[0].T) if whole else _combined(part)
 
 
 def _shaped(part):
-    "`(box (2, 3), stack, manifold)` of a sequence in a frame; one of the last two is None."
-    if found := _as_stack(part): return *found, None
+    "`(box (2, 3), stack, function that makes the manifold)` of a sequence in a frame; the stack is None for others."
+    if found := _as_stack(part): return found
     whole = _combined(part)
-    return np.reshape(whole.bounding_box(), (2, 3)), None, whole
+    return np.reshape(whole.bounding_box(), (2, 3)), None, lambda: whole
 
 # %% ../../nbs/130_solid.ipynb #37e6b8e8
 def build(sequence: CadSequence) -> Solid:
@@ -537,9 +547,9 @@ def build(sequence: CadSequence) -> Solid:
     while rough is None or frame.scale > 1.01*rough.scale:
         if rough: _check_sequence(sequence, frame)
         rough, part = frame, _outlined(sequence, frame)
-        box, stack, whole = _shaped(part)
+        box, stack, make = _shaped(part)
         frame = Frame.around(*rough.to_world(box))
     growth, middle = FRAME_SIZE / (box[1] - box[0]).max(), box.mean(axis=0)
-    centred = lambda manifold: manifold.translate(-middle).scale([growth]*3)
-    if not stack: return Solid(centred(whole), frame, _patience(sequence))
-    return Solid(lambda: centred(_combined(part)), frame, _patience(sequence), stack.moved(growth, -growth*middle))
+    centred = lambda: make().translate(-middle).scale([growth]*3)
+    if not stack: return Solid(centred(), frame, _patience(sequence))
+    return Solid(centred, frame, _patience(sequence), stack.moved(growth, -growth*middle))
