@@ -46,7 +46,7 @@ def _levels(stack, steps):
 # %% ../../nbs/128_stack_mesh.ipynb #53d28757
 @compiled
 def _on_sides(corners, sides, here):
-    "Corners on sides (s, 2): rows of side, distance from its start, corner. `here` are the corners, from left to right."
+    "Corners on sides (s, 2): rows of side, distance along it, corner. `here` are the corners, from left to right."
     found, count, xs = np.empty((len(sides) + 16, 3)), 0, corners[here, 0]
     for s in range(len(sides)):
         (x, y), (u, v) = corners[sides[s, 0]], corners[sides[s, 1]]
