@@ -1,24 +1,32 @@
 """A process that runs chapters: it imports once what chapters import, and forks for each of them, so that every chapter
-has a process of its own and none waits for imports.
-
-`python -c "from chapters import serve; serve()"` reads `path of a notebook`, tab, `path for its output` from each line
-of its input, and answers each with the exit code of the process that ran the notebook.
+has a process of its own and none waits for imports. All processes that run tests side by side ask the same one, at a
+Unix socket, with `path of a notebook`, tab, `path for its output`; it answers with the exit code of the process that
+ran the notebook, and ends when all who have asked are gone.
 """
 
 import gc
 import importlib
 import os
 import pkgutil
+import selectors
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
+
+from filelock import FileLock
 
 import cadvlm
 
 COMMON = ("matplotlib.pyplot", "pandas", "PIL.Image", "IPython.display", "torchvision", "transformers")
+SERVE = "import sys; from chapters import serve; serve(sys.argv[1], sys.argv[2].split())"
 
 
 def preload():
     "Import the package, where its libraries are installed, and what most chapters import beside it."
+    import nbdev.test  # noqa: F401, loads IPython
+
     modules = [m.name for m in pkgutil.walk_packages(cadvlm.__path__, "cadvlm.") if "__main__" not in m.name]
     for name in (*modules, *COMMON):
         try:
@@ -43,7 +51,7 @@ def run(path, flags):
 
 
 def forked(path, output, flags):
-    "The exit code of a child that runs a notebook, and whose output goes to a file."
+    "A child that runs a notebook, and whose output goes to a file."
     child = os.fork()
     if not child:
         code = 70
@@ -54,17 +62,65 @@ def forked(path, output, flags):
             code = run(path, flags)
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
 
 
-def serve(flags=()):
-    "Run what the lines of the input name, one after the other."
-    import nbdev.test  # noqa: F401, loads IPython
-
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+def serve(address, flags=()):
+    "Run what is asked for at a Unix socket, as much at a time as is asked for."
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
     preload()
-    for line in sys.stdin:
-        path, _, output = line.rstrip("\n").partition("\t")
-        print(forked(Path(path), output, flags), file=answers, flush=True)
-    os._exit(0)  # what has been imported takes long to go
+    ready, running = selectors.DefaultSelector(), {}
+    ready.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in ready.select(0.02 if running else None):
+            if key.fileobj is listener:
+                ready.register(listener.accept()[0], selectors.EVENT_READ)
+            elif asked := key.fileobj.recv(10_000).decode():
+                path, output = asked.split("\t")
+                running[forked(Path(path), output, flags)] = key.fileobj
+            else:
+                ready.unregister(key.fileobj)
+                if len(ready.get_map()) == 1:
+                    os._exit(0)  # what has been imported takes long to go
+        for child, asker in list(running.items()):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                del running[child]
+                asker.send(f"{os.waitstatus_to_exitcode(status)}".encode())
+
+
+def connected(address):
+    "A connection to a server that has begun to listen."
+    for _ in range(600):
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(address)
+            return connection
+        except OSError:
+            connection.close()
+            time.sleep(0.05)
+    raise TimeoutError(f"nobody listens at {address}")
+
+
+class Server:
+    "The server of all processes that run tests; the first who needs it starts it, in a folder that all of them have."
+
+    def __init__(self, folder, flags, environment):
+        address, self.process = str(folder / "chapters"), None
+        with FileLock(folder / "chapters.lock"):
+            if not Path(address).exists():
+                self.process = subprocess.Popen([sys.executable, "-c", SERVE, address, flags], env=environment)
+            self.connection = connected(address)
+
+    def run(self, path, output):
+        "The exit code of a chapter."
+        self.connection.send(f"{path}\t{output}".encode())
+        return int(self.connection.recv(100))
+
+    def close(self):
+        "Leave; who has started the server waits until it ends."
+        self.connection.close()
+        if self.process:
+            self.process.wait()

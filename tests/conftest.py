@@ -4,6 +4,8 @@ side by side are shared out."""
 import gc
 import os
 import shutil
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,6 +43,22 @@ def group(nodeid):
 def pytest_collection_modifyitems(items):
     place = {name: k - len(FIRST) for k, name in enumerate(FIRST)}
     items.sort(key=lambda item: item.path.stem in APART or place.get(group(item.nodeid), 0))
+
+
+KERNELS = """from cadvlm.cad.drawing import warm_up
+from cadvlm.reading.reconstruct import load_kernels
+warm_up(), load_kernels()"""
+
+
+def pytest_configure(config):
+    "The kernels of a fresh clone are compiled once, while tests are collected, and not by every process that needs them."
+    if "PYTEST_XDIST_WORKER" not in os.environ and getattr(config.option, "numprocesses", None):
+        config.compiling = subprocess.Popen([sys.executable, "-c", KERNELS])
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "compiling"):
+        config.compiling.wait()
 
 
 def pytest_collection_finish():
@@ -110,14 +128,19 @@ def real_parts(shared):
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory):
-    "`once(name, make)`: the folder that `make(folder)` fills, once in a session, however many processes run the tests."
+def shared_folder(tmp_path_factory):
+    "A folder of the session, the same for all processes that run the tests."
     top = tmp_path_factory.getbasetemp()
-    top = top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+    return top.parent if "PYTEST_XDIST_WORKER" in os.environ else top
+
+
+@pytest.fixture(scope="session")
+def once(shared_folder):
+    "`once(name, make)`: the folder that `make(folder)` fills, once in a session, however many processes run the tests."
 
     def made(name, make):
-        folder, mark = top / name, top / f"{name}.made"
-        with FileLock(top / f"{name}.lock"):
+        folder, mark = shared_folder / name, shared_folder / f"{name}.made"
+        with FileLock(shared_folder / f"{name}.lock"):
             if not mark.exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()

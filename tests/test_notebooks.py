@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,9 @@ from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
 from builders import environment
+from chapters import Server
 
 LIGHT = {"sequence", "regions", "normal", "compact"}  # modules whose chapters are also in `make quick`
-SERVE = "import sys; from chapters import serve; serve(sys.argv[1].split())"
 
 
 def module(path):
@@ -30,19 +28,16 @@ def chapters():
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
+def run(shared_folder, tmp_path_factory):
     "`run(path)`: the exit code and the output of a chapter."
     output = tmp_path_factory.mktemp("chapters") / "output"
-    command, pipe = [sys.executable, "-c", SERVE, get_config().tst_flags], subprocess.PIPE
-    server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment(Path(__file__).parent))
+    server = Server(shared_folder, get_config().tst_flags, environment(Path(__file__).parent))
 
     def one(path):
-        print(f"{path}\t{output}", file=server.stdin, flush=True)
-        return int(server.stdout.readline()), output.read_text(errors="replace")
+        return server.run(path, output), output.read_text(errors="replace")
 
-    with server:
-        yield one
-        server.stdin.close()
+    yield one
+    server.close()
 
 
 @pytest.mark.parametrize("path", list(chapters()))
