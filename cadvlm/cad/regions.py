@@ -179,13 +179,22 @@ def _ends(curves):
     return np.array([p for c in curves if not isinstance(c, Circle) for p in (c.start, c.end)] or np.empty((0, 2)))
 
 
+def _box(curve):
+    "Lowest and highest corner of the box of a curve."
+    if not isinstance(curve, Line): return Loop((curve,)).bounds
+    (a, b), (c, d) = curve.start, curve.end
+    return (min(a, c), min(b, d)), (max(a, c), max(b, d))
+
+
 def _split_near(curve, corners, order, sorted_x):
-    "The curve, split at corners that lie on it; only those between its left and right end are looked at."
+    "The curve, split at corners that lie on it; only those in its box are looked at, and not its own ends."
     if isinstance(curve, Circle): return [curve]
-    xs = [x for x, _ in curve.extremes]
-    first, last = np.searchsorted(sorted_x, (min(xs) - _SAME, max(xs) + _SAME))
-    near = np.sort(order[first:last])
-    return split(curve, corners[near], _SAME) if len(near) else [curve]
+    (left, low), (right, high) = _box(curve)
+    first, last = np.searchsorted(sorted_x, (left - _SAME, right + _SAME))
+    near = corners[np.sort(order[first:last])]
+    apart = [np.abs(near - end).max(axis=1) >= _SAME for end in (curve.start, curve.end)]
+    near = near[apart[0] & apart[1] & (near[:, 1] >= low - _SAME) & (near[:, 1] <= high + _SAME)]
+    return split(curve, near, _SAME) if len(near) else [curve]
 
 
 def _cut(labelled, corners):
@@ -399,13 +408,6 @@ def _meeting(a, b):
     (x0, y0), (x1, y1) = np.moveaxis(a, 0, 2)[..., None]
     (u0, v0), (u1, v1) = np.ascontiguousarray(np.moveaxis(b, 0, 2))
     return (x0 <= u1) & (y0 <= v1) & (u0 <= x1) & (v0 <= y1)
-
-
-def _box(curve):
-    "Lowest and highest corner of the box of a curve."
-    if not isinstance(curve, Line): return Loop((curve,)).bounds
-    (a, b), (c, d) = curve.start, curve.end
-    return (min(a, c), min(b, d)), (max(a, c), max(b, d))
 
 
 def near_pairs(curves: Sequence[Curve]) -> np.ndarray:
