@@ -51,7 +51,7 @@ warm_up(), load_kernels()"""
 
 
 def pytest_configure(config):
-    "The kernels of a fresh clone are compiled once, while tests are collected, and not by every process that needs them."
+    "Compile the kernels of a fresh clone once, while tests are collected, and not in every process that needs them."
     if "PYTEST_XDIST_WORKER" not in os.environ and getattr(config.option, "numprocesses", None):
         config.compiling = subprocess.Popen([sys.executable, "-c", KERNELS])
 
