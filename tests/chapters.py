@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -83,12 +84,14 @@ def serve(address, flags=()):
             else:
                 ready.unregister(key.fileobj)
                 if len(ready.get_map()) == 1:
+                    os.unlink(address)  # whoever comes later starts another
                     os._exit(0)  # what has been imported takes long to go
         for child, asker in list(running.items()):
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 del running[child]
-                asker.send(f"{os.waitstatus_to_exitcode(status)}".encode())
+                with suppress(OSError):  # who has asked is gone
+                    asker.send(f"{os.waitstatus_to_exitcode(status)}".encode())
 
 
 def connected(address):
@@ -117,7 +120,9 @@ class Server:
     def run(self, path, output):
         "The exit code of a chapter."
         self.connection.send(f"{path}\t{output}".encode())
-        return int(self.connection.recv(100))
+        code = self.connection.recv(100)
+        assert code, f"the process that runs chapters has died with {path.name}"
+        return int(code)
 
     def close(self):
         "Leave; who has started the server waits until it ends."

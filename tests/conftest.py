@@ -57,8 +57,8 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
-    if hasattr(config, "compiling"):
-        config.compiling.wait()
+    if hasattr(config, "compiling") and config.compiling.wait():
+        print("the kernels could not be compiled: see above", file=sys.stderr)
 
 
 def pytest_collection_finish():
