@@ -97,12 +97,13 @@ def _ends(extrude):
 
 def _corners_near(lines, corners, tolerance):
     "For each line (n, 2, 2) the numbers of the corners (m, 2) in the box around it."
-    order = np.argsort(corners[:, 0], kind='stable')
     low, high = lines.min(axis=1) - tolerance, lines.max(axis=1) + tolerance
-    first, last = (np.searchsorted(corners[order, 0], ends[:, 0]) for ends in (low, high))
-    for a, b, (_, bottom), (_, top) in zip(first, last, low, high):
+    along = (high - low).sum(axis=0).argmin()               # the axis along which the lines are shorter
+    order = np.argsort(corners[:, along], kind='stable')
+    first, last = (np.searchsorted(corners[order, along], ends[:, along]) for ends in (low, high))
+    for a, b, bottom, top in zip(first, last, low[:, 1 - along], high[:, 1 - along]):
         near = order[a:b]
-        yield near[(corners[near, 1] >= bottom) & (corners[near, 1] <= top)]
+        yield near[(corners[near, 1 - along] >= bottom) & (corners[near, 1 - along] <= top)]
 
 
 def _cut_lines(sequence, curves, pieces, tolerance):

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['Mesh', 'FRAME_SIZE', 'IDENTITY', 'TOLERANCE', 'NOISE', 'Frame', 'chords', 'curve_points', 'predecessors', 'polygon',
-           'polygon_area', 'weld', 'at_corners', 'split']
+           'polygon_area', 'weld', 'nearest_of', 'at_corners', 'split']
 
 # %% ../../nbs/110_polygons.ipynb #53e2282f
 import math
@@ -133,6 +133,12 @@ def weld(vertices: np.ndarray, tolerance: float) -> np.ndarray:
         starts[1:] |= steps[1:] != steps[:-1]
         welded[order, axis] = values[starts][np.cumsum(starts) - 1]
     return welded
+
+
+def nearest_of(values: np.ndarray, known: np.ndarray, tolerance: float) -> np.ndarray:
+    "Values, each replaced by the nearest of the known ones, which are sorted, if it is within a tolerance."
+    near = known[np.searchsorted((known[1:] + known[:-1]) / 2, values)]
+    return np.where(np.abs(near - values) < tolerance, near, values)
 
 
 def at_corners(points: np.ndarray, corners: np.ndarray, tolerance: float) -> np.ndarray:

@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike
 from .boolean import combine, is_nothing, without_shards
 from .contact import AXIS_TURNS, in_shared_axes, keep_areas, share_corners, turns_to_z
 from .curves import Circle, Line, Profile
-from .polygons import FRAME_SIZE, NOISE, Frame, Mesh, chords, polygon, polygon_area, predecessors, weld
+from .polygons import (FRAME_SIZE, NOISE, Frame, Mesh, chords, nearest_of, polygon, polygon_area,
+                                 predecessors, weld)
 from .sequence import CadSequence, Extrude, Operation, Plane
-from .stack import GRID, Stack, Step, is_no_stack, nearest_of, stack_box, stacks
+from .stack import (FEW_CHORDS, GRID, MAX_CHORDS, MAX_CROSSED, Stack, Step, is_no_stack, stack_box,
+                              stacks)
 from ..errors import GeometryError, expect
 
 # %% ../../nbs/130_solid.ipynb #7d2f9e53
@@ -193,7 +195,7 @@ class Solid:
     Attributes
     ----------
     manifold : manifold3d.Manifold
-        The solid, centred, longest side 200 units.
+        The solid, centred, longest side 200 units; `too_complex` when it is asked for, and takes long.
     frame : Frame
         The way back to the units of the sequence.
     patience : int
@@ -460,18 +462,15 @@ def _nothing_left():
 
 # %% ../../nbs/130_solid.ipynb #3e985eed
 _MAX_STEPS = 50             # of a stack; a longer history is rare, and is estimated as its booleans in space
-_MAX_CHORDS = 400_000       # of the sections of a stack
-_FEW_CROSSED = 400          # chords of a part that cannot cross often enough to matter
-_MAX_CROSSED = 50_000       # crossings of the outlines of all sections
 
 
 def _takes_long(outlines):
     "Would a stack of outlines `(rings, low, high)` take long, for its many chords or for how often they cross?"
     rings, sections = sum((r for r, _, _ in outlines), []), 2*len(outlines) - 1
-    if len(outlines) > _MAX_STEPS or (chords := sum(map(len, rings))) * sections > _MAX_CHORDS: return True
-    if chords <= _FEW_CROSSED or len(outlines) == 1: return False
+    if len(outlines) > _MAX_STEPS or (chords := sum(map(len, rings))) * sections > MAX_CHORDS: return True
+    if chords <= FEW_CHORDS or len(outlines) == 1: return False
     from cadvlm.cad.bounds import crossings                 # slow to import, and of no use to most parts
-    return crossings(rings, most := _MAX_CROSSED // sections) > most
+    return crossings(rings, most := MAX_CROSSED // sections) > most
 
 
 def _steps(part):
@@ -507,8 +506,8 @@ def _meshed(part, stack, steps):
     "The manifold of a stack; from booleans where its mesh is none, or where a single prism does."
     if len(steps) == 1: return _combined(part)
     from cadvlm.cad.stack_mesh import stack_mesh            # slow to import, and of no use where nothing is drawn
-    vertices, faces = stack_mesh(stack, steps)
-    made = Manifold(Mesh64(vertices, faces.astype(np.uint64))).simplify(GRID)
+    if not (mesh := stack_mesh(stack, steps)): return _combined(part)
+    made = Manifold(Mesh64(mesh[0], mesh[1].astype(np.uint64))).simplify(GRID)
     whole = made.status() == Error.NoError and abs(made.volume() - stack.volume) <= 1e-6*stack.volume
     return _turned(made, part.turns[0].T) if whole else _combined(part)
 

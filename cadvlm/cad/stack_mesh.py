@@ -12,8 +12,8 @@ import numpy as np
 from manifold3d import CrossSection, triangulate
 
 from .bounds import compiled
-from .polygons import Mesh, predecessors
-from .stack import GRID, Stack, Step, nearest_of
+from .polygons import Mesh, nearest_of, predecessors
+from .stack import GRID, Stack, Step
 
 # %% ../../nbs/128_stack_mesh.ipynb #8d1ded5e
 class _Level(NamedTuple):
@@ -113,7 +113,17 @@ def _walls(corners, rings, lower, upper):
                            np.reshape(strips, (-1, 3)).astype(np.int64)))
 
 # %% ../../nbs/128_stack_mesh.ipynb #353dd932
-def stack_mesh(stack: Stack, steps: list[Step]) -> Mesh:
+_MAX_TESTS = 50_000_000     # of corners against sides: a tenth of a second
+
+
+def _tests(corners, rings, here):
+    "How many corners are tested against the sides of rings: those between the left and the right end of each."
+    x, ends = corners[here, 0], corners[_sides(rings), 0]
+    first, last = np.searchsorted(x, ends.min(axis=1) - GRID), np.searchsorted(x, ends.max(axis=1) + GRID)
+    return int((last - first).sum())
+
+
+def stack_mesh(stack: Stack, steps: list[Step]) -> Mesh | None:
     """The mesh of a stack, in turned coordinates.
 
     Where bodies only touch, in an edge or in a corner, more than two triangles meet there, and the mesh is no manifold.
@@ -127,10 +137,12 @@ def stack_mesh(stack: Stack, steps: list[Step]) -> Mesh:
     Returns
     -------
     (vertices (v, 3) float, faces (f, 3) int)
+        None where it would take long.
     """
     (corners, levels), faces = _levels(stack, steps), []
     here = [np.unique(np.concatenate([r for region in level for r in region] or [[]])).astype(np.int64)
             for level in levels]
+    if sum(_tests(corners, r, h) for level, h in zip(levels, here) for r in level) > _MAX_TESTS: return None
     for k, level in enumerate(levels):
         if level.tops: faces.append(_flat(corners, level.tops, here[k]) + k*len(corners))
         if level.floors: faces.append(_flat(corners, level.floors, here[k])[:, ::-1] + k*len(corners))
