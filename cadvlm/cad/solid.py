@@ -503,7 +503,7 @@ def _as_stack(part):
 
 # %% ../../nbs/130_solid.ipynb #b2430b1c
 def _meshed(part, stack, steps):
-    "The manifold of a stack; from booleans where its mesh is none, or where a single prism does."
+    "The manifold of a stack; from booleans where it is a single prism, would take long, or does not close."
     if len(steps) == 1: return _combined(part)
     from cadvlm.cad.stack_mesh import stack_mesh            # slow to import, and of no use where nothing is drawn
     if not (mesh := stack_mesh(stack, steps)): return _combined(part)

@@ -126,8 +126,6 @@ def _tests(corners, rings, here):
 def stack_mesh(stack: Stack, steps: list[Step]) -> Mesh | None:
     """The mesh of a stack, in turned coordinates.
 
-    Where bodies only touch, in an edge or in a corner, more than two triangles meet there, and the mesh is no manifold.
-
     Parameters
     ----------
     stack : Stack
