@@ -38,6 +38,8 @@ def _plan(source, output, settings):
     if both := sorted(settings.model_fields_set & changes.keys()):
         raise DatasetError('bad_setting', both[0], f'--scale {settings.scale} sets the sizes; give one or the other')
     if settings.sample == 'sheet' and 'sheet' not in settings.views: changes['views'] = (*settings.views, 'sheet')
+    if settings.verify and not settings.step and settings.on_quantisation_loss == 'keep':
+        changes['answers'] = settings.language
     stages = [(Extract, (source, output)), *((s, (output,)) for s in (Dedup, Render, Convert, Validate))]
     if settings.dedup == 'none': del stages[1]
     if source is None:

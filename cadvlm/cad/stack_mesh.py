@@ -67,7 +67,11 @@ def _on_sides(corners, sides, here):
 
 def _sides(rings):
     "The sides (s, 2) of rings, one after the other."
-    return np.concatenate([np.column_stack((predecessors(r), r)) for r in rings] or [np.empty((0, 2), np.int64)])
+    sizes = np.array([len(r) for r in rings], dtype=np.int64)
+    ends, after = np.cumsum(sizes), np.concatenate([*rings, np.empty(0, np.int64)])
+    before = predecessors(after)
+    before[ends - sizes] = after[ends - 1]
+    return np.column_stack((before, after))
 
 
 def _parted(corners, rings, here):

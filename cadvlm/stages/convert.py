@@ -16,7 +16,7 @@ from ..cad.repair import load_part
 from ..cad.polygons import Frame
 from ..cad.solid import build
 from ..cad.step import step_file
-from ..corpus.answer import LOST, answer
+from ..corpus.answer import ANSWER_CODE, LOST, answer
 from ..corpus.card import write_card
 from ..corpus.conversation import FILES, PROMPT_VERSION, PROMPTS, check_answer, form, prompt
 from ..corpus.dataset import CARD, Dataset, failures, is_ours, not_ours
@@ -27,6 +27,7 @@ from ..corpus.sums import forget_sums
 from ..corpus.trainers import format_files, write_index, write_split
 from ..errors import DatasetError
 from ..files import file_signature, read_json, whole_name, write_json_list
+from ..jobs.journal import code_fingerprint, stored_values
 from ..jobs.run import met_limits
 from ..jobs.stage import part_bytes, stage
 from ..settings.base import command
@@ -77,6 +78,23 @@ def samples(dataset, id, value, views, frame, illegible=(), language='cadquery',
         turns = [{'from': 'human', 'value': '\n'.join(filter(None, parts))}, {'from': 'gpt', 'value': value['code']}]
         yield dict(id=f'{id}_{view}', image=dataset.image_name(id, view), conversations=turns,
                    legible=view not in illegible, **about)
+
+# %% ../../nbs/660_convert.ipynb #69ed82a4
+_TAKEN = 1000               # rows that are written at a time
+
+
+def _take_over(dataset, settings, journal, fresh):
+    "Put the codes that `cadvlm render` has made on its way into a journal, and count them."
+    if not settings.verify or settings.step or settings.on_quantisation_loss != 'keep': return 0
+    wanted = dict(made_by=code_fingerprint(*ANSWER_CODE), language=settings.language)
+    known, rows, count = set(journal.offsets), [], 0
+    for id, drawn in stored_values(dataset.log_path('render', '.jsonl')):
+        value = drawn.get('answer', {})
+        if id in known or {k: value.pop(k, None) for k in wanted} != wanted: continue
+        if fresh(id, value): rows.append(dict(id=id, value=value))
+        if len(rows) == _TAKEN: journal.append(rows); count += len(rows); rows = []
+    journal.append(rows)
+    return count + len(rows)
 
 # %% ../../nbs/660_convert.ipynb #f24cbefb
 def _lengths(lengths):
@@ -197,8 +215,8 @@ def _facts(about):
     return facts
 
 
-def _notes(settings, own_card, not_drawn):
-    notes = []
+def _notes(settings, own_card, not_drawn, taken):
+    notes = [f'{taken:,} codes were written and compared while the parts were drawn'] if taken else []
     if settings.format != 'llava' and not own_card:
         notes.append(f'{CARD} was changed by somebody, and is left as it is; load_dataset finds the files by the '
                      'configs in its header (remove it, and convert writes another)')
@@ -260,11 +278,13 @@ def convert(dataset, settings) -> Summary:
     with stage('convert', dataset, settings, 'text', 'stages.convert', key=key) as work:
         forget_sums(dataset)
         one, fresh = partial(_convert_one, dataset, views, settings), partial(_is_fresh, dataset, views)
+        taken = _take_over(dataset, settings, work.journal, fresh)
         rows = work.run(one, [i for i in dataset.ids if i not in skipped], fresh, lambda i: (frames.get(i),))
+        rows.cached -= taken
         failed = rows.failures + illegible
         about = _metadata(dataset, rows, failed, views, settings)
         work.finish(rows, about, failed, 'tinyllava_metadata.json',
                     sweep=lambda: _write_samples(dataset, rows, views, drawing, settings))
         work.summary.facts = _facts(about)
-        work.summary.notes += _notes(settings, write_card(dataset, about), len(not_drawn))
+        work.summary.notes += _notes(settings, write_card(dataset, about), len(not_drawn), taken)
     return work.summary

@@ -13,6 +13,7 @@ from itertools import permutations, product
 import numpy as np
 
 import cadvlm
+from ..cad.overlap import iou
 from ..cad.repair import load_part
 from ..cad.solid import build
 from ..corpus.dataset import Dataset, check_ours, record_failures, sweep_parts
@@ -105,8 +106,10 @@ ROTATIONS = _rotations()
 def similarity(a, b, rotated=False):
     """Intersection over union of two solids, each in its frame; with `rotated`, in the position in which they agree
     best."""
-    best, volumes = 0., a.manifold.volume() + b.manifold.volume()
-    for turn in ROTATIONS if rotated else ROTATIONS[:1]:
+    best = iou(a, b, align='frame')
+    if not rotated or best >= SAME: return best
+    volumes = a.manifold.volume() + b.manifold.volume()
+    for turn in ROTATIONS[1:]:
         if np.abs(np.abs(turn) @ b.size - a.size).max() > _BOUNDS[-1]: continue
         common = (a.manifold ^ b.manifold.transform(np.column_stack((turn, np.zeros(3))))).volume()
         best = max(best, common/(volumes - common))
@@ -173,7 +176,7 @@ def _representatives(prints):
     return list(first.values()), pairs
 
 # %% ../../nbs/640_dedup.ipynb #b562b588
-@lru_cache(16)
+@lru_cache(1024)
 def _solid(path, signature):
     return build(load_part(path.read_bytes(), path.stem))
 
@@ -185,8 +188,10 @@ def _verify_one(dataset, rotated, pair):
 
 def _verified(dataset, ones, prints, settings):
     "`(pairs that were compared, those of them that are duplicates)` among parts of different text."
-    pairs = np.sort(candidates([prints[i]['shape'] for i in ones], settings.rotated), axis=1)
-    names = [f'{ones[i]} {ones[j]}' for i, j in pairs[np.lexsort(pairs.T[::-1])].tolist()]
+    shapes = [prints[i]['shape'] for i in ones]
+    pairs = np.sort(candidates(shapes, settings.rotated), axis=1)
+    volume = np.array([s[0] for s in shapes])[pairs[:, 0]]         # like parts follow each other: few are built twice
+    names = [f'{ones[i]} {ones[j]}' for i, j in pairs[np.lexsort((*pairs.T[::-1], volume))].tolist()]
     signatures = blake2b(repr([prints[i]['signature'] for i in ones]).encode()).hexdigest()
     key = dict(code=code_fingerprint('cad', 'text', 'stages.dedup'), rotated=settings.rotated, signatures=signatures)
     with Journal(dataset.log_path('dedup', '_pairs.jsonl'), key) as journal:

@@ -15,11 +15,14 @@ from ..cad.hidden import VIEWS
 from ..cad.repair import load_part
 from ..cad.polygons import FRAME_SIZE
 from ..cad.solid import build
+from ..corpus.answer import ANSWER_CODE, answer
 from ..corpus.dataset import Dataset, is_ours, not_ours
 from ..corpus.layout import SPLITS
 from ..corpus.summary import Summary
 from ..corpus.sums import forget_sums
-from ..files import list_files, read_json, whole_name, write_bytes
+from ..errors import CadError
+from ..files import file_signature, list_files, read_json, whole_name, write_bytes
+from ..jobs.journal import code_fingerprint
 from ..jobs.run import met_limits
 from ..jobs.stage import part_bytes, stage
 from ..reading.notes import drawings_with, pen_of
@@ -35,14 +38,24 @@ def _digest(images):
     return blake2b(b''.join(images), digest_size=8).hexdigest()
 
 
-def _render_one(dataset, settings, id):
-    solid = build(load_part(part_bytes(dataset, id), id))
+def _answered(sequence, solid, signature, language, made_by):
+    "The code of a part, for `cadvlm convert`; none of a part that has none: convert says why."
+    try: made = answer(sequence, solid, language)
+    except CadError: return {}
+    about = dict(made_by=made_by, language=language, signature=signature, extrudes=len(sequence.extrudes))
+    return dict(answer=about | made)
+
+
+def _render_one(dataset, settings, made_by, id):
+    signature, sequence = file_signature(dataset.json_path(id)), load_part(part_bytes(dataset, id), id)
+    solid = build(sequence)
     drawings, pen = drawings_with(solid, settings.views, settings.record()), pen_of(settings.record())
     data = {view: encode_png(image_of(drawing, **pen)) for view, drawing in drawings.items()}
     for view in data: write_bytes(dataset.image_path(id, view), data[view])
     illegible = [view for view, drawing in drawings.items() if clearance(drawing, **pen) < _CLEAR]
+    found = _answered(sequence, solid, signature, settings.answers, made_by) if settings.answers != 'none' else {}
     return dict(frame=[*solid.frame.centre, solid.frame.scale], bytes=sum(map(len, data.values())),
-                digest=_digest(data.values()), illegible=illegible)
+                digest=_digest(data.values()), illegible=illegible) | found
 
 # %% ../../nbs/650_render.ipynb #32079a2e
 def _is_drawn(dataset, views, id, value):
@@ -99,7 +112,7 @@ def _conventions(s):
 
 # %% ../../nbs/650_render.ipynb #8331bf99
 def _metadata(dataset, settings, rows):
-    values = dict(rows.values)
+    values = {id: {k: value[k] for k in ('frame', 'bytes', 'illegible')} for id, value in rows.values}
     return dict(cadvlm=cadvlm.__version__, parts=len(values), images=len(values)*len(settings.views),
                 **settings.record(), bytes=sum(v['bytes'] for v in values.values()),
                 counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
@@ -130,12 +143,13 @@ def render(dataset, settings) -> Summary:
         program lies in the way.
     """
     dataset, views = Dataset(dataset), settings.views
-    ids, key = dataset.ids, {k: v for k, v in settings.record().items() if k != 'timeout'}
+    ids, key = dataset.ids, {k: v for k, v in settings.record().items() if k not in ('timeout', 'answers')}
     with stage('render', dataset, settings, 'stages.render', key=key) as work:
         _check_images(dataset, ids, views, _named(dataset, work.journal))
         forget_sums(dataset)
         work.journal.claim(ids)
-        one, fresh = partial(_render_one, dataset, settings), partial(_is_drawn, dataset, views)
+        one = partial(_render_one, dataset, settings, code_fingerprint(*ANSWER_CODE))
+        fresh = partial(_is_drawn, dataset, views)
         rows = work.run(one, ids, fresh, timeout=settings.timeout)
         about = _metadata(dataset, settings, rows)
         expected = {dataset.image_name(i, v) for i in about['frames'] for v in views}

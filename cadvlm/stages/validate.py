@@ -5,6 +5,7 @@ __all__ = ['check_image', 'check_sample', 'check_samples', 'load_tokenizer', 'au
 
 # %% ../../nbs/670_validate.ipynb #6a481962
 import filecmp
+import hashlib
 import itertools
 import os
 import time
@@ -32,6 +33,7 @@ from ..jobs.journal import Journal
 from ..jobs.run import run
 from ..cad.repair import load_part
 from ..errors import CadError
+from ..cad.drawing import decode_png
 from ..cad.solid import build
 from ..reading.notes import images_with
 from ..settings.base import command
@@ -43,37 +45,44 @@ _WHITE = 200                # an image whose darkest pixel is lighter than this 
 _DRAW_AGAIN = 'run `cadvlm render` again'
 
 
-def check_image(path, size):
+def _pixels(data, size):
+    "The pixels of the bytes of an image, of any size; None where they are no whole PNG file."
+    if not data.endswith(_END): return None
+    if (image := decode_png(data, size, size)) is not None: return image
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return image[..., ::-1] if image is not None and image.ndim == 3 and image.shape[2] == 3 else image
+
+
+def check_image(data, name, size):
     """Decode an image and look at it.
 
     Parameters
     ----------
-    path : Path
+    data : bytes
+        Of its file.
+    name : str
+        Of its file, for errors.
     size : int
         Pixels of a side.
 
     Returns
     -------
     (size, size, 3) uint8
+        Red, green, blue.
 
     Raises
     ------
     DatasetError
-        `missing_image`, `broken_image`, `wrong_image` or `blank_image`.
+        `broken_image`, `wrong_image` or `blank_image`.
     """
-    try: data = path.read_bytes()
-    except OSError as e:
-        what = f'the image cannot be read: {e.strerror}; {_DRAW_AGAIN}'
-        raise DatasetError('missing_image', path.name, what) from None
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data.endswith(_END) else None
+    image = _pixels(data, size)
     if image is None:
-        raise DatasetError('broken_image', path.name,
-                           f'its {len(data):,} bytes are no whole PNG file; {_DRAW_AGAIN}')
+        raise DatasetError('broken_image', name, f'its {len(data):,} bytes are no whole PNG file; {_DRAW_AGAIN}')
     if image.shape != (size, size, 3) or image.dtype != np.uint8:
         found = ' × '.join(map(str, image.shape))
         what = f'the image has {found} {image.dtype} pixels, not {size} × {size} × 3 uint8; {_DRAW_AGAIN}'
-        raise DatasetError('wrong_image', path.name, what)
-    if image.min() > _WHITE: raise DatasetError('blank_image', path.name, f'the image is white; {_DRAW_AGAIN}')
+        raise DatasetError('wrong_image', name, what)
+    if image.min() > _WHITE: raise DatasetError('blank_image', name, f'the image is white; {_DRAW_AGAIN}')
     return image
 
 # %% ../../nbs/670_validate.ipynb #2afde6e8
@@ -82,9 +91,14 @@ def _problem(where, error):
             else error.message]
 
 
+def _equal(a, b):
+    "Whether two images are equal; most differ in the first rows that are looked at."
+    return np.array_equal(a[::16], b[::16]) and np.array_equal(a, b)
+
+
 def _equal_views(images, solid, pen, id):
     "Problems of views that are equal as images, and differ when they are drawn again."
-    same = [(a, b) for a, b in itertools.combinations(images, 2) if np.array_equal(images[a], images[b])]
+    same = [(a, b) for a, b in itertools.combinations(images, 2) if _equal(images[a], images[b])]
     if not same: return []
     again = images_with(solid(), sorted({v for pair in same for v in pair}), pen)
     return [[id, 'equal_views', f'{a} and {b} have the same image, but the part looks different; {_DRAW_AGAIN}']
@@ -113,13 +127,23 @@ def _packed(code):
 def _validate_one(dataset, views, pen, language, id, drawn, code):
     """`{problems, sums}` of one part; `drawn` says whether it should have images, `code` is its answer, compressed, or
     None."""
-    problems, images, sequence = [], {}, None
-    try: sequence = load_part(dataset.json_path(id).read_bytes(), id)
+    problems, sums, images, sequence = [], [], {}, None
+
+    def read(path):
+        "A file is read once: for its sum, and for what it says."
+        data = path.read_bytes()
+        sums.append([path.relative_to(dataset.path).as_posix(), hashlib.sha256(data).hexdigest()])
+        return data
+
+    try: sequence = load_part(read(dataset.json_path(id)), id)
     except FileNotFoundError: problems.append([id, 'missing_json', _NO_JSON])
     except CadError as e: problems.append(_problem(id, e))
     for view in views if drawn else ():
-        try: images[view] = check_image(dataset.image_path(id, view), pen['size'])
-        except DatasetError as e: problems.append(_problem(dataset.image_name(id, view), e))
+        name = dataset.image_name(id, view)
+        try: images[view] = check_image(read(dataset.path/name), Path(name).name, pen['size'])
+        except OSError as e:
+            problems.append([name, 'missing_image', f'the image cannot be read: {e.strerror}; {_DRAW_AGAIN}'])
+        except DatasetError as e: problems.append(_problem(name, e))
     try:
         problems += (_equal_views(images, lambda: build(sequence), pen, id)
                      + _redrawn(images, lambda: build(sequence), pen, id) if sequence else [])
@@ -127,8 +151,7 @@ def _validate_one(dataset, views, pen, language, id, drawn, code):
     if code is not None:
         try: decode(check_answer(zlib.decompress(code).decode()), language)
         except CadError as e: problems.append([id, 'bad_code', f'the code cannot be read: {e}'])
-    files = [dataset.json_path(id), *(dataset.image_path(id, v) for v in (views if drawn else ()))]
-    return dict(problems=problems, sums=[[f.relative_to(dataset.path).as_posix(), sum_of(f)] for f in files])
+    return dict(problems=problems, sums=sums)
 
 # %% ../../nbs/670_validate.ipynb #12c8c747
 def check_sample(dataset, sample, views):

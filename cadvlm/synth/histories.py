@@ -13,7 +13,8 @@ from itertools import permutations
 
 from ..cad.curves import Circle, Loop, Profile
 from ..cad.sequence import CadSequence, Extent, Extrude, Operation, Plane, Sketch, from_dict, to_deepcad
-from ..cad.solid import PATIENCE, build, closed_manifold, prism_mesh, region
+from ..cad.stack import change_box
+from ..cad.solid import PATIENCE, build, closed_manifold, mesh_volume, prism_mesh, region
 from ..errors import GeometryError
 from .families import FAMILIES, RICH
 from .shapes import FRONT, RIGHT, TOP, Rng, disc, divided
@@ -272,8 +273,26 @@ def _is_visible(volume, whole, around, change):
     return volume / (wide*long) >= _LEAST_SIZE or _sides(change)[0] >= _LEAST_SIZE
 
 # %% ../../nbs/530_histories.ipynb #ef93920a
+def _visible_in_the_plane(sequence, solid):
+    "What `_all_visible` says, of a stack and its history; None of others."
+    if not solid.stack or any(e.operation is Operation.INTERSECT for e in sequence.extrudes): return None
+    history, volume = solid.stack.history, 0.
+    growth = (solid.stack.volume / history[-1].volume)**(1/3)
+    for i, (e, stack) in enumerate(zip(sequence.extrudes, history)):
+        vertices, faces = prism_mesh(e, solid.frame, PATIENCE)
+        if not _has_expected_volume(e, mesh_volume(vertices, faces) / solid.frame.scale**3): return False
+        before, volume = volume, stack.volume*growth**3
+        if (change := abs(volume - before)) < _LEAST_CHANGE*max(volume, before): return False
+        least, wide, long = sorted((vertices.max(axis=0) - vertices.min(axis=0)).tolist())
+        if change / (wide*long) >= _LEAST_SIZE: continue
+        if (change_box(history[i - 1], stack).min()*growth if i else least) < _LEAST_SIZE: return False
+    return True
+
+
 def _all_visible(sequence, solid):
     "Is each extrude the prism of its profiles, and does each make a change that can be seen?"
+    found = _visible_in_the_plane(sequence, solid)
+    if found is not None: return found
     whole, volume, last = None, 0., len(sequence.extrudes) - 1
     for i, e in enumerate(sequence.extrudes):
         tool = closed_manifold(*prism_mesh(e, solid.frame, PATIENCE), f'extrudes[{i}]')
@@ -291,7 +310,7 @@ def _validated(sequence):
     try: solid = build(sequence)
     except GeometryError: return None
     first = sequence.extrudes[0]
-    if solid.pieces != 1 or not _is_large_enough(sequence, solid.frame.scale): return None
+    if solid.pieces != 1 or solid.cavities or not _is_large_enough(sequence, solid.frame.scale): return None
     if len(sequence.extrudes) > 1: visible = _all_visible(sequence, solid)
     else: visible = _has_expected_volume(first, solid.volume)
     return solid if visible and not from_dict(to_deepcad(sequence)).flags else None
