@@ -195,7 +195,7 @@ def _with_config(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyp
         set_verbosity(quiet, verbose)
     if _needs_workers(tokens):
         from cadvlm.jobs.workers import start_fork_server
-        start_fork_server()
+        start_fork_server(COMMANDS[tokens[0]].kernels)
     return app(tokens, exit_on_error=False, print_error=False)
 
 # %% ../../nbs/940_cli.ipynb #e576e47d

@@ -74,9 +74,9 @@ def _pickled(function, timeout, context=None):
         raise DatasetError('not_importable', '', what) from None
 
 
-def _run_in_processes(function, limit, shards, workers):
+def _run_in_processes(function, limit, shards, workers, kernels):
     "Rows of shards that processes of this machine make."
-    with processes(workers) as submit:
+    with processes(workers, kernels) as submit:
         tasks = [functools.partial(submit, _pickled(function, t), t) for t in (limit, ALONE_FACTOR*limit)]
         yield from _gather(*tasks, shards, lambda: 2*workers)
 
@@ -199,7 +199,7 @@ def _in_shards(todo, workers, arguments):
 
 # %% ../../nbs/450_run.ipynb #109e6830
 def run(function, ids, journal, fresh=lambda id, value: True, workers: int | None = None, arguments=lambda id: (),
-        title: str = '', timeout: float | None = None, scheduler: str | None = None) -> Rows:
+        title: str = '', timeout: float | None = None, scheduler: str | None = None, kernels: bool = True) -> Rows:
     """Call a function for each id, on several processors, and keep its results in a journal.
 
     Parameters
@@ -224,6 +224,8 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers: int | Non
         alone and with four times the time.
     scheduler : str, optional
         Address of a Dask scheduler; its workers do the work.
+    kernels : bool
+        Worker processes load the compiled kernels before their first part.
 
     Returns
     -------
@@ -241,7 +243,7 @@ def run(function, ids, journal, fresh=lambda id, value: True, workers: int | Non
     todo = [i for i in ids if not _is_done(journal, fresh, i)]
     shards = _in_shards(todo, workers, arguments)
     if scheduler and todo: made = _run_on_cluster(function, limit, shards, scheduler, journal.lock)
-    elif workers > 1 and todo: made = _run_in_processes(function, limit, shards, workers)
+    elif workers > 1 and todo: made = _run_in_processes(function, limit, shards, workers, kernels)
     else: made = _run_here(function, limit, shards, warm=bool(timeout and todo))
     with progress(len(ids), title, done=len(ids) - len(todo)) as bar, closing(made):
         for rows in made:

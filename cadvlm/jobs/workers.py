@@ -69,12 +69,12 @@ def _context():
 _starting = threading.Lock()
 
 
-def start_fork_server() -> None:
-    "Start the server that worker processes are forked from, in the background."
+def start_fork_server(kernels: bool = True) -> None:
+    "Start the server that worker processes are forked from, in the background; it may load the compiled kernels."
     if _context().get_start_method() != 'forkserver': return
     with _starting:
         resource_tracker.ensure_running()            # would unblock Ctrl-C again
-        os.environ['CADVLM_WARM_UP'] = progress_style()      # read below, in the server only
+        os.environ['CADVLM_WARM_UP'] = f'{progress_style()} {kernels}'           # read below, in the server only
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try: forkserver.ensure_running()
         finally:
@@ -82,11 +82,12 @@ def start_fork_server() -> None:
             del os.environ['CADVLM_WARM_UP']
 
 
-if _style := os.environ.get('CADVLM_WARM_UP'):
+if _asked := os.environ.get('CADVLM_WARM_UP'):
+    _style, _kernels = _asked.split()
     set_verbosity(quiet=_style == 'none')
     gc.disable()                                            # nothing of what is imported is ever thrown away
     boolean_in_one_thread()
-    warm_up()
+    if _kernels == 'True': warm_up()
 
 # %% ../../nbs/430_workers.ipynb #2ff9c8e8
 @functools.lru_cache(1)
@@ -108,7 +109,7 @@ def _rows_of(task, items):
     except Exception as e: yield e
 
 # %% ../../nbs/430_workers.ipynb #95a40527
-def _prepare_worker():
+def _prepare_worker(kernels):
     "The first thing in a worker process."
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # where there is no fork server
     gc.freeze()
@@ -116,15 +117,15 @@ def _prepare_worker():
     gc.enable()
     if resource: resource.setrlimit(resource.RLIMIT_CORE, (0, 0))       # no core files
     boolean_in_one_thread()
-    warm_up()
+    if kernels: warm_up()
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def _worker_main(pipe):
+def _worker_main(pipe, kernels):
     "What a worker process runs."
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _prepare_worker()
+        _prepare_worker(kernels)
         pipe.send('ready')
         while True:
             for answer in _rows_of(*pipe.recv()): pipe.send(answer)
@@ -154,11 +155,11 @@ def _script_hidden():
 
 class _Worker:
     "A worker process and the pipe to it."
-    def __init__(self, imports_script=True):
-        start_fork_server()
+    def __init__(self, imports_script=True, kernels=True):
+        start_fork_server(kernels)
         context = _context()
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_worker_main, args=(theirs,), daemon=True)
+        self.process = context.Process(target=_worker_main, args=(theirs, kernels), daemon=True)
         with _uninterrupted(), nullcontext() if imports_script else _script_hidden(): self.process.start()
         theirs.close()
         self.ready = self._receive() == 'ready'
@@ -199,8 +200,8 @@ def crash_row(id: str, timeout: float | None, causes: list[str]) -> dict:
 # %% ../../nbs/430_workers.ipynb #d2950822
 class _Workers:
     "The processes of a pool: idle ones, all of them, and how one is had."
-    def __init__(self, imports_script=True):
-        self.idle, self.all, self.closed, self.imports_script = [], set(), False, imports_script
+    def __init__(self, imports_script=True, kernels=True):
+        self.idle, self.all, self.closed, self.start = [], set(), False, (imports_script, kernels)
 
     def take(self):
         "A process that has nothing to do, or a new one."
@@ -215,7 +216,7 @@ class _Workers:
         raise DatasetError('no_workers', '', f'worker processes could not start; {remedy}')
 
     def _spawn(self):
-        worker = _Worker(self.imports_script)
+        worker = _Worker(*self.start)
         self.all.add(worker)
         if self.closed: worker.kill()                                   # too late for `close` to see it
         return worker
@@ -260,15 +261,17 @@ class WorkerPool(_Workers):
 
 # %% ../../nbs/430_workers.ipynb #c9537aed
 @contextmanager
-def processes(workers: int):
+def processes(workers: int, kernels: bool = True):
     """`submit(task, timeout, items)` to a number of worker processes, a future of rows. They end when the block ends.
+
+    With `kernels` each of them loads the compiled kernels before its first part.
 
     Raises
     ------
     DatasetError
         `no_workers` when none starts.
     """
-    pool = WorkerPool()
+    pool = WorkerPool(kernels=kernels)
     with ThreadPoolExecutor(workers) as threads:
         try:
             pool.idle.append(pool.take())

@@ -167,6 +167,7 @@ class Settings(BaseModel):
 # %% ../../nbs/370_settings.ipynb #c292975d
 class Pooled(Settings):
     """What every command has that works on many parts at once."""
+    kernels: ClassVar[bool] = True            # workers load the compiled kernels before their first part
     workers: Annotated[int, Strict(), Field(ge=1, le=1024)] | None = Field(
         None, description='Worker processes; by default one for each processor. 1 works in this process, where a '
                           'crash of a library ends the run.')

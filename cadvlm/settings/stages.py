@@ -45,6 +45,7 @@ class Extract(Pooled):
         output=Argument(Path, 'Folder of the dataset.'))
     function, group = 'stages.extract:extract', 'make'
     example = 'cadvlm extract data/source data/my_dataset --train-size 1000 --val-size 100 --test-size 100'
+    kernels = False             # reading needs none
     train_size: Count = Field(1000, description='Number of parts for training.')
     val_size: Count = Field(100, description='Number of parts for validation.')
     test_size: Count = Field(100, description='Number of parts for testing.')
@@ -238,6 +239,7 @@ class Run(Validate, Convert, Drawn, Dedup, Extract):
                                                   'and so on.', None))
     function, group = 'app.run:run', 'start'
     example = 'cadvlm run --scale 1k'
+    kernels = True
     seed: Seed = Field(0, description='Of synthetic parts, of a random order, and of the forms of the questions.')
     scale: Literal['1k', '10k', '100k', 'full'] | None = Field(
         None, description='1,100, 11,000, 108,946 or 178,238 parts, 90 % of them for training and 5 % each for '

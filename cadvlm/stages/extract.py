@@ -73,7 +73,7 @@ def _each(function, source, ids, journal, workers, title, scheduler=None):
     function = partial(function, source)
     if not source.streams:
         run(function, ids, journal, lambda id, value: False, workers if len(ids) > _FEW else 1,
-            lambda id: (source.place(id), source.signature(id)), title, scheduler=scheduler)
+            lambda id: (source.place(id), source.signature(id)), title, scheduler=scheduler, kernels=Extract.kernels)
         return
     with progress(len(ids), title) as bar:
         for batch in source.batches(ids):
