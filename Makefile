@@ -50,7 +50,7 @@ compare: .venv/with-dev ## train the same model on 1K, 10K and 100K parts, twice
 
 ladder: .venv/with-dev ## train the transformer on one processor, measure what choosing and searching bring, write data/results/ladder.csv (1.5 hours)
 	@PYTHONPATH=tools OMP_NUM_THREADS=1 $(BIN)/python tools/ladder.py all --home --seconds 2040 --real ../shared/deepcad/cad_json
-	@cp data/ladder/ladder.csv data/results/ladder.csv && cp data/ladder/examples.json data/results/ladder_examples.json
+	@for table in ladder scaling expert; do cp data/ladder/$$table.csv data/results/$$table.csv; done; cp data/ladder/examples.json data/results/ladder_examples.json
 
 figures: .venv/with-dev ## draw the images of the front page into nbs/images/ (1 minute; some need the reference data)
 	@$(BIN)/python tools/figures.py

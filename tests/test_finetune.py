@@ -163,6 +163,19 @@ def test_a_loss_that_is_no_number_names_its_samples(folder, data, tmp_path):
     assert e.value.reason == "nan_loss" and "_front" in e.value.message and not (tmp_path / "run" / "model").exists()
 
 
+def test_validation_loss_is_that_of_all_tokens(folder, data, tmp_path):
+    from cadvlm.learn.answer_loss import answer_losses
+
+    ids = [f"{k:08}_front" for k in range(8, 12)]
+    rows = [row(id, "+ z 0 8 R 0 0 7 9" + " C 1 2 3" * (5 * k)) for k, id in enumerate(ids)]
+    (tmp_path / "val.json").write_text(json.dumps([r | dict(image=f"{r['id']}.png") for r in rows]))
+    finetune(output=tmp_path / "run", **QUICK | data | dict(val_data=tmp_path / "val.json", batch_size=3, eval_steps=0))
+    seen = [r["eval_loss"] for r in read_json(tmp_path / "run" / "finetuning.json")["history"] if "eval_loss" in r]
+    val = load_conversations(tmp_path / "val.json", folder)
+    nats, tokens = answer_losses(*load_base(tmp_path / "run" / "model"), val)
+    assert len(set(tokens.tolist())) == 4 and seen[-1] == pytest.approx(nats.sum() / tokens.sum(), rel=1e-4)
+
+
 def test_early_stopping_keeps_the_best(data, tmp_path):
     report = finetune(output=tmp_path / "run", **QUICK | data
                       | dict(epochs=40, learning_rate=5e-3, eval_steps=4, early_stopping=1,

@@ -26,7 +26,8 @@ from cadvlm.learn.conversations import (
     load_conversations,
     read_images,
 )
-from cadvlm.learn.finetune import finetune, load_base, write_answers
+from cadvlm.learn.finetune import finetune, load_base
+from cadvlm.learn.write_answers import write_answers
 
 pytestmark = [
     pytest.mark.slow,

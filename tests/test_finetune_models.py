@@ -19,9 +19,10 @@ pytest.importorskip("transformers")
 import vlms
 from safetensors.torch import load_file, save_file
 
-from cadvlm.learn import conversations as conversing, finetune as tuning
+from cadvlm.learn import answer as answering, conversations as conversing, finetune as tuning
 from cadvlm.learn.conversations import IGNORED, Samples, encode_sample, load_conversations
-from cadvlm.learn.finetune import CheckpointError, finetune, load_base, write_answers
+from cadvlm.learn.finetune import CheckpointError, finetune, load_base
+from cadvlm.learn.write_answers import write_answers
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning"
@@ -428,7 +429,7 @@ def asked(folder, tmp_path):
 
 def test_stopped_answers_go_on(base, asked, tmp_path, monkeypatch, capsys):
     "Ctrl-C in the second batch: what it says is what the same command then does."
-    write, calls = tuning.write_answers, []
+    write, calls = answering.sample_answers, []
 
     def stops(*arguments):
         calls.append(len(arguments[2]))
@@ -438,7 +439,7 @@ def test_stopped_answers_go_on(base, asked, tmp_path, monkeypatch, capsys):
 
     words = ["answer", str(base("qwen")), str(asked), "--split", "train", "--samples", "4", "--batch-size", "2"]
     words += ["--max-tokens", "3", "--device", "cpu", "--output"]
-    monkeypatch.setattr(tuning, "write_answers", stops)
+    monkeypatch.setattr(answering, "sample_answers", stops)
     assert main([*words, str(tmp_path / "cut.jsonl")]) == 130
     assert "the same command goes on from here" in capsys.readouterr().err
     assert len((tmp_path / "cut.jsonl").read_text().splitlines()) == 2
@@ -448,10 +449,11 @@ def test_stopped_answers_go_on(base, asked, tmp_path, monkeypatch, capsys):
 
 
 def test_answers_are_written_in_the_precision_asked_for(base, asked, tmp_path, monkeypatch):
-    used, write = [], tuning.write_answers
-    monkeypatch.setattr(tuning, "write_answers", lambda model, *rest: used.append(model.dtype) or write(model, *rest))
+    used, write = [], answering.sample_answers
+    seen = lambda model, *rest: used.append(model.dtype) or write(model, *rest)
+    monkeypatch.setattr(answering, "sample_answers", seen)
     for choice in ({}, dict(dtype="bfloat16"), dict(dtype="float32")):
-        made = tuning.answer(
+        made = answering.answer(
             base("qwen"),
             asked,
             tmp_path / "said.jsonl",
@@ -466,11 +468,11 @@ def test_answers_are_written_in_the_precision_asked_for(base, asked, tmp_path, m
     assert used == [torch.float32, torch.bfloat16, torch.float32]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     assert (
-        tuning._in_bf16("auto", torch.device("cuda"))
-        and tuning._in_bf16("auto", torch.device("cuda:1"))
-        and not tuning._in_bf16("auto", torch.device("cpu"))
-        and not tuning._in_bf16("float32", torch.device("cuda"))
+        answering._in_bf16("auto", torch.device("cuda"))
+        and answering._in_bf16("auto", torch.device("cuda:1"))
+        and not answering._in_bf16("auto", torch.device("cpu"))
+        and not answering._in_bf16("float32", torch.device("cuda"))
     )
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-    assert not tuning._in_bf16("auto", torch.device("cuda"))
+    assert not answering._in_bf16("auto", torch.device("cuda"))
     assert main(["answer", str(base("qwen")), str(asked), "--dtype", "float8"]) == 2

@@ -238,12 +238,15 @@ def test_the_script_for_a_graphics_card_runs_dry(tmp_path, root):
     done = subprocess.run(["bash", str(root / "tools" / "gpu.sh"), "all", "--dry-run", "--workers", "1", "--device",
                            "cpu"], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    ladder, scaling = (list(csv.DictReader((tmp_path / "out" / f"{n}.csv").read_text().splitlines()))
-                       for n in ("ladder", "scaling"))
+    ladder, scaling, expert = (list(csv.DictReader((tmp_path / "out" / f"{n}.csv").read_text().splitlines()))
+                               for n in ("ladder", "scaling", "expert"))
     assert {r["rung"] for r in ladder} == {"greedy", "chosen of 4", "best of 4 by the truth", "chosen and searched",
                                            "another part's sheet", "blank sheet", "5-gram, no drawing"}
     by = {r["rung"]: r for r in ladder}
     searched, chosen, greedy = (float(by[n]["agreement"]) for n in ("chosen and searched", "chosen of 4", "greedy"))
     assert searched >= chosen >= greedy
     assert [r["scale"] for r in scaling] == ["20", "40", "50"] and all(float(r["synthetic_loss"]) > 0 for r in scaling)
+    assert [(r["arm"], r["test"]) for r in expert] == [
+        (arm, test) for arm in ("before", "trained on", "with certified answers") for test in ("in training", "new")]
+    assert all(int(r["certified_parts"]) == int(r["parts"]) == 3 for r in expert)
     assert sum(p.stat().st_size for p in (tmp_path / "out").glob("large.pt.*")) > 50_000

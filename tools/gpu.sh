@@ -3,6 +3,7 @@
 #
 #     tools/gpu.sh prepare        # tested parts, corpus, first sheets, compiled kernels (three minutes)
 #     tools/gpu.sh measure        # trains, reads, chooses, searches, compares (nine minutes)
+#     tools/gpu.sh expert         # trains on with certified answers to half of the real drawings (a minute)
 #     tools/gpu.sh --dry-run      # all of it with tiny sizes, also without a graphics card
 #
 # 15 processes write 440 codes and draw 460 sheets a second there: 100,000 codes take four minutes of the first phase,
@@ -12,7 +13,7 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 phase=all
-case "${1:-}" in prepare | measure | all) phase=$1; shift ;; esac
+case "${1:-}" in prepare | measure | expert | all) phase=$1; shift ;; esac
 export PYTHONPATH="$root:$root/tools${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 TQDM_DISABLE=1
 OUT=${OUT:-$root/data/ladder}

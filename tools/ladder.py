@@ -1,11 +1,12 @@
 """Train the transformer, and measure what data, samples and search each bring.
 
 `make ladder` does it with a small model on one processor, `tools/gpu.sh` on a machine with one graphics card.
-Two phases share a folder (--work), and each does only what it does not find there. `prepare` makes the codes of the
+Three phases share a folder (--work), and each does only what it does not find there. `prepare` makes the codes of the
 corpus, draws the parts to be tested and the first sheets, and lets PyTorch compile. `measure` trains for a number of
 seconds while the other sheets are drawn, reads all tested parts, chooses and searches, and trains the small model on
-1K, 10K and 100K sheets. Rows are written to --output as they are there. All work on the processors goes over --workers
-processes beside the graphics card.
+1K, 10K and 100K sheets. `expert` trains on with the answers to half of the real drawings that their own drawing
+certifies, and reads the other half. Rows are written to --output as they are there. All work on the processors goes
+over --workers processes beside the graphics card.
 """
 import argparse
 import csv
@@ -67,13 +68,18 @@ class Plan:
     small_batch: int = 256
     small_rate: float = 2e-3
     read_batch: int = 128       # sheets that are read at a time
+    expert: int = 1200          # steps of expert iteration, each way
+    expert_turns: int = 8       # ways in which a certified part lies
+    certified: float = CERTIFIED
 
 
 TINY = Size(64, 32, 2, 1, 1, 48)
-HOME = Plan(parts=20_000, first=3_000, tested=40, real=100, size=Size(128, 64, 2, 2, 1, 48), longest=48, augment=False,
-            batch=24, fixed=0, budget=100, turns=0, scales=())
+HOME_SIZE = Size(128, 64, 2, 2, 1, 96)
+HOME = Plan(first=100_000, size=HOME_SIZE, augment=False, batch=64, fixed=0, budget=100, turns=0,
+            small=HOME_SIZE, steps=4_700, small_batch=64)
 DRY = Plan(parts=60, first=40, tested=6, real=4, chunk=20, size=TINY, batch=16, fixed=32, samples=4, budget=8, turns=1,
-           small=TINY, scales=(20, 40, 50), seeds=1, steps=6, small_batch=8, read_batch=4)
+           small=TINY, scales=(20, 40, 50), seeds=1, steps=6, small_batch=8, read_batch=4, expert=4, expert_turns=2,
+           certified=0.)
 
 
 class Clock:
@@ -162,6 +168,13 @@ def keep(path, shard):
     "Write a shard beside its place, then there."
     beside = path.with_suffix(".part")
     with beside.open("wb") as f: np.savez(f, **shard)
+    beside.rename(path)
+
+
+def keep_text(path, text):
+    "Write a text beside its place, then there."
+    beside = path.with_suffix(".part")
+    beside.write_text(text)
     beside.rename(path)
 
 
@@ -368,6 +381,7 @@ def judged(pool, items, texts, clock, spare, drawn=True):
 
 def ladder(plan, args, model, items, texts, pool, device, clock, facts):
     "The rungs without a search; what a search begins with is returned."
+    (args.output / "ladder.csv").unlink(missing_ok=True)               # of a run that was stopped
     base = about(device) | dict(model="transformer") | facts
     say = read_all(model, items, plan, device, plan.samples)
     with lzma.open(args.output / "candidates.jsonl.xz", "wt") as f:
@@ -436,7 +450,7 @@ def held_out(items, plan, device):
 def scale_run(plan, args, scale, seed, sheets, tests, items, device, clock):
     "A small model trained on the first `scale` sheets: its row, and its greedy texts."
     recipe = Recipe(steps=plan.steps, batch=min(plan.small_batch, scale), learning_rate=plan.small_rate,
-                    compile=args.compile, seed=seed)
+                    augment=plan.augment, compile=args.compile, seed=seed)
     trainer, start = Trainer(plan.small, recipe, device), time.perf_counter()
     stream, losses = batches(scale, recipe.batch, seed), []
     for k in range(recipe.steps):
@@ -458,11 +472,13 @@ def scale_run(plan, args, scale, seed, sheets, tests, items, device, clock):
 
 
 def compare_scales(plan, args, sheets, items, texts, device, clock, spare):
-    "Runs as long as there is time; rows with their texts."
+    "Runs as long as there is time; rows with their texts, which are kept for a run that was stopped."
     tests, runs, longest = held_out(items, plan, device), [], 0.
     grams = {}
     for seed in range(plan.seeds):
         for scale in plan.scales:
+            kept = args.work / f"scale_{scale}_{seed}.json"
+            if kept.exists(): runs.append(json.loads(kept.read_text())); continue
             if clock.left - spare < 1.1*longest: clock.say(f"no time for scale {scale:,}, seed {seed}"); continue
             start = time.perf_counter()
             found = scale_run(plan, args, min(scale, len(sheets)), seed, sheets, tests, items, device, clock)
@@ -472,12 +488,14 @@ def compare_scales(plan, args, sheets, items, texts, device, clock, spare):
                     grams[scale, kind] = min(ngram_loss([t.astype(int) for t in sheets.texts[:scale]],
                                                         [t.astype(int) for t in held.texts]))
                 found[0][f"{kind}_ngram"] = grams.get((scale, kind), "")
+            keep_text(kept, json.dumps(found))
             runs.append(found)
             longest = max(longest, time.perf_counter() - start)
     return runs
 
 
 def write_scales(args, runs, items, pool, device, clock):
+    (args.output / "scaling.csv").unlink(missing_ok=True)
     for row, texts in runs:
         scores = [s[0][1] for s in judged(pool, items, texts, clock, 3, False)]
         for kind in dict.fromkeys(i["kind"] for i in items):
@@ -485,6 +503,62 @@ def write_scales(args, runs, items, pool, device, clock):
                     if k in ("iou", "iou_low", "iou_high", "invalid_ratio")}
         add_row(args.output / "scaling.csv", about(device) | row)
     clock.say(f"comparison of scales: {len(runs)} runs")
+
+
+# ---- expert iteration ------------------------------------------------------------------------------------
+
+SHARE = .25                 # of a batch that is of certified answers
+
+
+def certified_sheets(plan, args, kind, pool, clock):
+    "How many answers their drawings certify, of every other drawing of a kind, and their packed sheets."
+    with lzma.open(args.output / "searched.jsonl.xz", "rt") as f: rows = [json.loads(line) for line in f]
+    asked = [r for r in rows if r["kind"] == kind][::2]
+    found = [r for r in asked if r["agreement"] >= plan.certified]
+    texts = [r["searched"] for r in found]
+    jobs = [pool.apply_async(work.shard_of, (texts, plan.size.image, turn or None))
+            for turn in range(plan.expert_turns)]
+    clock.say(f"{len(found):,} of {len(asked):,} drawings have a certified answer, "
+              f"mean IoU {np.mean([r['searched_iou'] or 0. for r in found] or [0]):.3f}")
+    return len(found), [shard for shard in results(jobs, clock) if shard]
+
+
+def train_on(plan, args, sheets, count, share, device):
+    "The large model, trained on; a share of each batch is of the sheets from number `count` on."
+    recipe = Recipe(steps=plan.expert, batch=plan.batch, learning_rate=plan.learning_rate/5, compile=args.compile,
+                    augment=plan.augment, average=.998 if plan.batch > 16 else .9)
+    trainer, rng = Trainer(plan.size, recipe, device), np.random.default_rng(0)
+    for made in (trainer.model, trainer.average):
+        made.load_state_dict(load(args.work / "large.pt", device).state_dict())
+    few = round(share*plan.batch)
+    for k in range(plan.expert):
+        rows = np.concatenate((rng.integers(0, count, plan.batch - few), rng.integers(count, len(sheets), few)))
+        trainer.step(sheets, rows, k/plan.expert, plan.fixed)
+    wait(device)
+    return trainer.average
+
+
+def expert(plan, args, pool, device, clock):
+    "Rows of the model before, trained on without, and with certified answers: of drawings that it has, and has not."
+    items = tested(plan, args, pool, clock)
+    kind = "real" if any(i["kind"] == "real" for i in items) else "synthetic"
+    asked, rest = ([i for i in items if (i["kind"] == kind) == same] for same in (True, False))
+    halves = zip(("in training", "new"), (asked[::2], asked[1::2]))
+    items = [i | dict(kind=name) for name, half in halves for i in half] + rest
+    certified, shards = certified_sheets(plan, args, kind, pool, clock)
+    if not shards: clock.say("no answer is certified: there is nothing to learn from"); return
+    sheets = Sheets(plan.size.image, device); sheets.add(read_shards(args))
+    count = len(sheets); sheets.add(shards)
+    (args.output / "expert.csv").unlink(missing_ok=True)
+    for arm, share in (("before", None), ("trained on", 0.), ("with certified answers", SHARE)):
+        model = load(args.work / "large.pt", device) if share is None else \
+            train_on(plan, args, sheets, count, share, device)
+        texts = read_all(model, items, plan, device, 1)
+        scores = [s[0][1] for s in judged(pool, items, texts, clock, 0, False)]
+        for test in dict.fromkeys(i["kind"] for i in items):
+            row = dict(arm=arm, steps=0 if share is None else plan.expert, certified_parts=certified, test=test)
+            add_row(args.output / "expert.csv", about(device) | row | figures(items, test, scores))
+        clock.say(f"{arm}: {len(texts):,} drawings are read")
 
 
 # ---- all of it -------------------------------------------------------------------------------------------
@@ -508,18 +582,20 @@ def measure(plan, args, pool, device, clock, after):
     model, facts = train_large(plan, args, texts, pool, device, clock,
                                args.seconds or max(30., seconds_left(plan, args, clock)))
     shards_of_checkpoint(args)
-    base, say, scores, best = ladder(plan, args, model, items, texts, pool, device, clock, facts)
-    jobs = start_searches(plan, items, say, scores, best, pool)
+    done = (args.output / "searched.jsonl.xz").exists()
+    if not done:
+        base, say, scores, best = ladder(plan, args, model, items, texts, pool, device, clock, facts)
+        jobs = start_searches(plan, items, say, scores, best, pool)
     sheets = Sheets(plan.size.image, device); sheets.add(read_shards(args))
     runs = compare_scales(plan, args, sheets, items, texts, device, clock, after + 10)
-    end_searches(plan, args, items, say, scores, best, jobs, base, clock, after)
+    if not done: end_searches(plan, args, items, say, scores, best, jobs, base, clock, after)
     pool.terminate()                                   # with what was not in time
     with pooled(args.workers) as pool: write_scales(args, runs, items, pool, device, clock)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", choices=("prepare", "measure", "all"), nargs="?", default="all")
+    parser.add_argument("phase", choices=("prepare", "measure", "expert", "all"), nargs="?", default="all")
     parser.add_argument("--output", type=Path, default=Path("data/ladder"))
     parser.add_argument("--work", type=Path, default=Path("data/ladder/work"))
     parser.add_argument("--codes", type=Path, help="compact codes made before, JSON lines of [number, code], also .xz")
@@ -541,9 +617,12 @@ def main():
     torch.set_float32_matmul_precision("high")
     with pooled(args.workers) as pool:
         clock.say(f"{args.phase} on {about(device)['machine']}, {args.workers} workers")
-        if args.phase != "measure": prepare(plan, args, pool, device, clock)
-        if args.phase != "prepare": measure(plan, args, pool, device, clock, 2 if args.dry_run else 25)
-        clock.say("done")
+        after = 2 if args.dry_run else 25
+        if args.phase in ("prepare", "all"): prepare(plan, args, pool, device, clock)
+        if args.phase in ("measure", "all"): measure(plan, args, pool, device, clock, after)
+    if args.phase in ("expert", "all"):
+        with pooled(args.workers) as pool: expert(plan, args, pool, device, clock)
+    clock.say("done")
 
 
 if __name__ == "__main__": main()

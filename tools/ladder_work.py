@@ -51,16 +51,16 @@ def shard_of(texts, size, turn_seed=None):
     return pack(*zip(*made)) if made else None
 
 
-def part_of(kind, key):
+def part_of(key):
     "The sequence of a part to be tested: number of a synthetic one, or a file."
-    return part(1, int(key)) if kind == "synthetic" else read_part(Path(key))
+    return part(1, int(key)) if str(key).isdigit() else read_part(Path(key))
 
 
 def item_of(kind, key):
     "A part to be tested: its drawing as PNG bytes, and its code where it has one."
     try:
         with time_limit(20):
-            sequence = part_of(kind, key)
+            sequence = part_of(key)
             solid = build(sequence)
             image = project(solid, "sheet").rasterize(SIZE)[:, :, 0]
     except TROUBLE: return None
@@ -76,8 +76,8 @@ def opened(item):
 
 
 @functools.lru_cache(4)
-def _truth(kind, key):
-    return Solid(build(part_of(kind, key)).manifold, Frame((0., 0., 0.), 1.))          # centred, its longest side 200
+def _truth(key):
+    return Solid(build(part_of(key)).manifold, Frame((0., 0., 0.), 1.))          # centred, its longest side 200
 
 
 def measured(target, truth, text):
@@ -96,7 +96,7 @@ def measured(target, truth, text):
 def judge(item, texts, drawn=True):
     "`[[agreement, IoU]]` of the texts for an item; agreement only where drawings are wanted."
     target = Target(opened(item)) if drawn else None
-    truth = _truth(item["kind"], item["key"])
+    truth = _truth(item["key"])
     known = {t: measured(target, truth, t) for t in dict.fromkeys(texts)}
     return [known[t] for t in texts]
 
@@ -107,4 +107,4 @@ def seek(item, text, others, budget):
     target = Target(image)
     found = search(target, text, others, budget, lines_seen(image))
     return dict(text=found.text, drawings=found.drawings) | dict(zip(("agreement", "iou"),
-        measured(target, _truth(item["kind"], item["key"]), found.text)))
+        measured(target, _truth(item["key"]), found.text)))

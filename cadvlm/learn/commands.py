@@ -8,13 +8,12 @@ from pathlib import Path
 
 from ..corpus.dataset import Dataset
 from ..errors import DatasetError
-from ..files import write_jsonl
-from .choose_file import choice_facts, choose_rows
+from .choose_file import candidates_file, check_choice, choice_facts, chosen_rows
 from .fit import load
 from .model import best_device, checkpoint_path, read_checkpoint
 from .predict import decodes, gru_writer, write_comparison
 from .predict_sheets import sheet_writer
-from .runs import begin_run, digest, disk_errors, read_rows, write_rows
+from .runs import begin_run, digest, disk_errors, write_rows
 from .samples import missing_extra
 from .train import train_gru
 from .train_sheets import train_transformer
@@ -74,15 +73,6 @@ def _write_candidates(path, samples, write, count, batch_size):
 
     return write_rows(path, each, size, make, 'predict')
 
-
-def _choose(rows, output, dataset, search):
-    "The chosen row of each sample, in the file of the output."
-    candidates = {}
-    for row in rows: candidates.setdefault(row['id'], []).append((row['code'], row['language']))
-    journal = output.with_name(f'{output.stem}_rows.jsonl')
-    if not output.exists(): write_jsonl(output, choose_rows(dataset, candidates, journal, search))
-    return read_rows(output)
-
 # %% ../../nbs/779_commands.ipynb #d18aa6b6
 class Predictions(dict):
     "What `predict` wrote; prints as a few lines."
@@ -97,18 +87,10 @@ def _paths(checkpoint, output, settings):
     checkpoint = Path(checkpoint)
     place = checkpoint if checkpoint.is_dir() else checkpoint.parent
     output = Path(output or place/f'predictions_{settings.split}.jsonl')
-    beside = [output.with_name(f'{output.stem}_{name}') for name in ('candidates.jsonl', 'rows.jsonl', 'run.json')]
-    return output, beside[0] if settings.choose == 'drawing' else output, output.with_suffix('.png'), *beside[1:]
+    beside = [output.with_name(f'{output.stem}_{name}') for name in ('rows.jsonl', 'run.json')]
+    return output, candidates_file(output, settings), output.with_suffix('.png'), *beside
 
 # %% ../../nbs/779_commands.ipynb #69745c78
-def _check_choice(settings):
-    "A search begins with a choice, and a choice takes several candidates."
-    if settings.search and settings.choose == 'none':
-        raise DatasetError('bad_setting', 'search', 'it begins with a choice: add --choose drawing')
-    if settings.choose == 'drawing' and settings.candidates == 1 and not settings.search:
-        raise DatasetError('bad_setting', 'choose', 'there is one candidate for each drawing; add --candidates 16')
-
-
 @command(Predict)
 def predict(checkpoint, dataset, output, settings):
     """
@@ -121,7 +103,7 @@ def predict(checkpoint, dataset, output, settings):
     DatasetError
         `other_views` when the model was trained on other views; `other_run` when the output is of other settings.
     """
-    _check_choice(settings)
+    check_choice(settings)
     dataset, (model, trained) = Dataset(dataset), read_model(checkpoint, best_device(settings.device))
     samples, write = (gru_writer(model, trained, dataset, settings) if trained or hasattr(model, 'tokenizer')
                       else sheet_writer(model, dataset, settings))
@@ -131,7 +113,7 @@ def predict(checkpoint, dataset, output, settings):
     with disk_errors(output):
         begin_run(record, 'predict', key, list(dict.fromkeys([output, candidates, image, journal])), settings.restart)
         rows = _write_candidates(candidates, samples, write, settings.candidates, settings.batch_size)
-        chosen = _choose(rows, output, dataset, settings.search) if settings.choose == 'drawing' else []
+        chosen = chosen_rows(rows, output, dataset, settings)
         texts = [row['code'] for row in (chosen or rows[::settings.candidates])]
         if not image.exists(): write_comparison(image, samples, texts)
     return Predictions(dataset=dataset.name, output=str(output), image=str(image), samples=len(texts),

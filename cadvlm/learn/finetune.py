@@ -2,8 +2,7 @@
 
 # %% auto #0
 __all__ = ['SAVE_SECONDS', 'OUTPUTS', 'load_base', 'prepare', 'checkpoint_gradients', 'count_trainable', 'CheckpointError',
-           'load_weights', 'spare_workers', 'TuningReport', 'base_digest', 'finetune', 'write_answers', 'Answers',
-           'answer']
+           'load_weights', 'spare_workers', 'TuningReport', 'base_digest', 'finetune']
 
 # %% ../../nbs/750_finetune.ipynb #69a0d003
 import os
@@ -14,8 +13,6 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from ..corpus.conversation import FILES
 from ..corpus.dataset import Dataset
 from ..errors import CadError, DatasetError
@@ -24,13 +21,13 @@ from ..jobs.cluster import available_workers
 from ..jobs.journal import Lock
 from .ablations import control_lines
 from .answer_loss import image_ablation, token_loss
-from .conversations import (Samples, batch_for, check_separate, collate, encode_sample, end_of_answer,
-                                        load_conversations, make_tiny)
+from .conversations import (IGNORED, Samples, check_separate, collate, encode_sample, load_conversations,
+                                        make_tiny)
 from .model import best_device
-from .runs import begin_run, digest, disk_errors, remove, write_rows
+from .runs import begin_run, digest, disk_errors, remove
 from .samples import missing_extra, subset
 from ..settings.base import check_count, command
-from ..settings.learn import Answer, Finetune
+from ..settings.learn import Finetune
 
 try:
     import torch
@@ -203,7 +200,12 @@ def _or_raise(batch):
 
 
 class _Trainer(Trainer):
-    "Stops at a loss that is not a number, with the ids of its samples; loads a checkpoint whole or not at all."
+    """Stops at a loss that is not a number, with the ids of its samples; loads a checkpoint whole or not at all.
+
+    Its validation loss is that of all tokens, as its training loss is: `Trainer`'s is a mean of the means of batches.
+    """
+    nats = tokens = 0.
+
     def compute_loss(self, model, inputs, *args, **kwargs):
         ids = inputs.pop('ids', [])
         found = super().compute_loss(model, inputs, *args, **kwargs)
@@ -216,7 +218,18 @@ class _Trainer(Trainer):
         return super().get_batch_samples(map(_or_raise, epoch_iterator), *args, **kwargs)
 
     def prediction_step(self, model, inputs, *args, **kwargs):
-        return super().prediction_step(model, _or_raise(inputs), *args, **kwargs)
+        tokens = int((_or_raise(inputs)['labels'][:, 1:] != IGNORED).sum())
+        found = super().prediction_step(model, inputs, *args, **kwargs)
+        self.nats, self.tokens = self.nats + float(found[0])*tokens, self.tokens + tokens
+        return found
+
+    def evaluation_loop(self, *args, metric_key_prefix='eval', **kwargs):
+        self.nats = self.tokens = 0.
+        found = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        seen = torch.tensor([self.nats, self.tokens], device=self.args.device)
+        nats, tokens = self.accelerator.reduce(seen, 'sum').tolist()
+        found.metrics[f'{metric_key_prefix}_loss'] = nats/tokens
+        return found
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:          # their checkpoints are in pieces
@@ -464,86 +477,3 @@ def _report(trainer, base, data, settings, result, seconds):
     return TuningReport(settings | facts | dict(
         losses=_losses(trainer.state.log_history), seconds=seconds, model='model/',
         samples_per_second=result.metrics['train_samples_per_second'], versions={n: version(n) for n in names}))
-
-# %% ../../nbs/750_finetune.ipynb #69a0d017
-def _ends(model, processor, conversation):
-    "Ids of the tokens after which nothing is written: what the model knows of them, and the one that it was taught."
-    known = model.generation_config.eos_token_id
-    known = known if isinstance(known, list) else [known]
-    return [*{*known, end_of_answer(processor, conversation._replace(answer='+'))} - {None}]
-
-
-@torch.inference_mode()
-def write_answers(model, processor, conversations, batch_size=8, max_tokens=1024):
-    """Greedy-decode an answer for each conversation.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-    processor : transformers.ProcessorMixin
-    conversations : list of Conversation
-        Their answers are not looked at.
-    batch_size, max_tokens : int
-
-    Returns
-    -------
-    list of str
-    """
-    model.eval()
-    texts, pad = [], processor.tokenizer.pad_token_id
-    quiet = None if len(conversations) > 100 else True
-    for k in tqdm(range(0, len(conversations), batch_size), desc='write', leave=False, disable=quiet):
-        some = conversations[k:k + batch_size]
-        batch = batch_for(model, processor, [encode_sample(processor, c, answer=False) for c in some], left=True)
-        made = model.generate(**batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=pad,
-                              eos_token_id=_ends(model, processor, some[0]))
-        new = made[:, batch['input_ids'].shape[1]:]
-        texts += processor.tokenizer.batch_decode(new, skip_special_tokens=True)
-    return [text.strip() for text in texts]
-
-# %% ../../nbs/750_finetune.ipynb #69a0d019
-class Answers(dict):
-    "What `answer` wrote; prints as a few lines."
-    def __str__(self):
-        lines = 'answer · {dataset}\n  {samples:,} answers, {exact:,} exact matches\n  written to {output}'
-        return lines.format(**self)
-
-
-def _in_bf16(dtype, device):
-    "Whether a model computes with bfloat16."
-    if dtype == 'auto': return device.type == 'cuda' and torch.cuda.is_bf16_supported()
-    return dtype == 'bfloat16'
-
-# %% ../../nbs/750_finetune.ipynb #69a0d01a
-@command(Answer)
-def answer(model, dataset, output, settings):
-    """
-    Returns
-    -------
-    Answers
-
-    Raises
-    ------
-    DatasetError
-        `missing_base`; `other_run` when the output is of other settings.
-    """
-    dataset, place, device = Dataset(dataset), Path(model), best_device(settings.device)
-    file, language = dataset.path/FILES[settings.split], dataset.metadata('convert')['language']
-    questions = load_conversations(file, dataset.path, settings.samples, settings.seed)
-    base = str(place/'model' if (place/'model').is_dir() else model)
-    remedy = 'name the folder of a run of `cadvlm finetune`, or a model'
-    loaded, processor = load_base(base, _in_bf16(settings.dtype, device), remedy)
-    output = Path(output or (place if place.is_dir() else Path())/f'answers_{settings.split}.jsonl')
-    key = settings.model_dump(exclude={'device', 'restart'})
-    key |= dict(samples=digest((c.id, c.question) for c in questions), weights=base_digest(base))
-
-    def make(some, first):
-        texts = write_answers(loaded, processor, some, settings.batch_size, settings.max_tokens)
-        return [dict(id=c.id, code=text, language=language) for c, text in zip(some, texts)]
-
-    with disk_errors(output):
-        begin_run(output.with_name(f'{output.stem}_run.json'), 'answer', key, [output], settings.restart)
-        loaded.to(device)
-        made = write_rows(output, questions, settings.batch_size, make, 'answer')
-    exact = sum(row['code'] == c.answer.strip() for row, c in zip(made, questions))
-    return Answers(dataset=dataset.name, output=str(output), samples=len(made), exact=exact)
