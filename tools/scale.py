@@ -5,6 +5,7 @@ them. A row is written as its stage ends; a run that was stopped goes on after t
 unless the code has changed. The corpora and
 datasets are those of
 `cadvlm run --scale`, `data/synthetic_1k_source` and `data/synthetic_1k` and so on, and can be looked at afterwards.
+The stage `run` is all of them but the first and `dedup` in one command, from the same corpus into another folder.
 With `--stages` some of them are measured, in a folder where those before them have been; a stage does not make again
 what it finds made.
 
@@ -25,7 +26,7 @@ from cadvlm.corpus.folder import FolderSource
 from cadvlm.files import read_json
 from cadvlm.measure.results import has_row
 
-STAGES = ("synthesize", "extract", "dedup", "render", "convert, not verified", "convert", "validate --quick",
+STAGES = ("synthesize", "extract", "dedup", "run", "render", "convert, not verified", "convert", "validate --quick",
           "validate")
 SCALES = {"1k": 1_100, "10k": 11_000, "100k": 108_946}
 CODE = ("cad", "text", "corpus", "jobs", "synth", "stages")
@@ -67,19 +68,23 @@ def size(*paths):
 
 
 def stages(corpus, dataset, count, workers):
-    "`(name, command, what it wrote, its summary)` of each stage, in order."
-    run = ("--workers", workers)
-    yield "synthesize", ("synthesize", corpus, "--count", count, *run), [corpus / "cad_json"], None
+    "`(name, dataset, command, what it wrote, its summary)` of each stage, in order."
+    run, path = ("--workers", workers), dataset.path
+    yield "synthesize", path, ("synthesize", corpus, "--count", count, *run), [corpus / "cad_json"], None
     sizes = [x for name, ids in zip(("train", "val", "test"), FolderSource(corpus).split.values())
              for x in (f"--{name}-size", len(ids))]
-    yield "extract", ("extract", corpus, dataset.path, *sizes, *run), [dataset.path / "cad_json"], "extraction"
-    yield "dedup", ("dedup", dataset.path, *run), [], "dedup"
-    yield "render", ("render", dataset.path, *run), [dataset.path / "images"], "rendering"
-    answers = [dataset.path / f"{name}.json" for name in ("train", "val", "test")]
-    yield "convert, not verified", ("convert", dataset.path, "--no-verify", *run), answers, "conversion"
-    yield "convert", ("convert", dataset.path, *run), answers, "conversion"
-    yield "validate --quick", ("validate", dataset.path, "--quick", *run), [], "validation"
-    yield "validate", ("validate", dataset.path, *run), [], "validation"
+    yield "extract", path, ("extract", corpus, path, *sizes, *run), [path / "cad_json"], "extraction"
+    yield "dedup", path, ("dedup", path, *run), [], "dedup"
+    whole = path.with_name(f"{path.name}_whole")
+    answers = [f"{name}.json" for name in ("train", "val", "test")]
+    made = [whole / name for name in ("cad_json", "images", *answers)]
+    yield "run", whole, ("run", corpus, whole, *sizes, "--dedup", "none", *run), made, "conversion"
+    yield "render", path, ("render", path, *run), [path / "images"], "rendering"
+    answers = [path / name for name in answers]
+    yield "convert, not verified", path, ("convert", path, "--no-verify", *run), answers, "conversion"
+    yield "convert", path, ("convert", path, *run), answers, "conversion"
+    yield "validate --quick", path, ("validate", path, "--quick", *run), [], "validation"
+    yield "validate", path, ("validate", path, *run), [], "validation"
 
 
 def row(name, command, written, summary, dataset, count):
@@ -87,8 +92,8 @@ def row(name, command, written, summary, dataset, count):
     made = read_json(dataset / "logs" / f"{summary}_summary.json") if summary else dict(requested=count,
         failures=dict(not_made=count - sum(map(len, FolderSource(written[0].parent).split.values()))))
     parts, wrote = made["requested"], size(*written)
-    samples = sum(
-        read_json(dataset / "tinyllava_metadata.json")["samples"].values()) if name.startswith("convert") else 0
+    converted = name.startswith(("convert", "run"))
+    samples = sum(read_json(dataset / "tinyllava_metadata.json")["samples"].values()) if converted else 0
     figures = dict(seconds=round(seconds, 1), parts=parts, failed=sum(made["failures"].values()),
                    parts_per_minute=round(60 * parts / seconds), peak_mb=round(peak), all_mb=round(whole), bytes=wrote)
     return (figures | dict(samples=samples or "", samples_per_minute=round(60 * samples / seconds) if samples else "",
@@ -120,8 +125,8 @@ def main():
     options = options.parse_args()
     for scale in options.scales:
         dataset, count = Dataset(options.folder / f"synthetic_{scale}"), SCALES[scale]
-        for name, command, written, summary in stages(dataset.path.with_name(f"synthetic_{scale}_source"), dataset,
-                                                      count, options.workers):
+        corpus = dataset.path.with_name(f"synthetic_{scale}_source")
+        for name, place, command, written, summary in stages(corpus, dataset, count, options.workers):
             common = {k: v for k, v in about("synthetic", count, CODE).items() if k in COLUMNS}
             same = dict(scale=scale, stage=name, code=common["code"])
             rows = [r for r in rows_of("scale") if not (options.again and has_row([r], same))]
@@ -130,7 +135,7 @@ def main():
             if name == "synthesize" and written[0].exists():
                 sys.exit(f"{written[0].parent} is of an earlier run: remove it, or name another --folder")
             new = (common | dict(scale=scale, stage=name, workers=options.workers)
-                   | row(name, command, written, summary, dataset.path, count))
+                   | row(name, command, written, summary, place, count))
             write("scale", [*rows, new])
             if name == "dedup":
                 count_duplicates(scale, dataset.path)

@@ -6,7 +6,7 @@ __all__ = ['render']
 # %% ../../nbs/650_render.ipynb #bda31927
 import os
 from collections import Counter, defaultdict
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import blake2b
 
 import cadvlm
@@ -38,22 +38,24 @@ def _digest(images):
     return blake2b(b''.join(images), digest_size=8).hexdigest()
 
 
-def _answered(sequence, solid, signature, language, made_by):
+_made_by = lru_cache(1)(partial(code_fingerprint, *ANSWER_CODE))
+
+
+def _answered(sequence, solid, path, language):
     "The code of a part, for `cadvlm convert`; none of a part that has none: convert says why."
-    try: made = answer(sequence, solid, language)
+    about = dict(made_by=_made_by(), language=language, signature=file_signature(path))
+    try: return dict(answer=about | dict(extrudes=len(sequence.extrudes)) | answer(sequence, solid, language))
     except CadError: return {}
-    about = dict(made_by=made_by, language=language, signature=signature, extrudes=len(sequence.extrudes))
-    return dict(answer=about | made)
 
 
-def _render_one(dataset, settings, made_by, id):
-    signature, sequence = file_signature(dataset.json_path(id)), load_part(part_bytes(dataset, id), id)
-    solid = build(sequence)
+def _render_one(dataset, settings, id):
+    sequence = load_part(part_bytes(dataset, id), id)
+    solid, language = build(sequence), settings.answers
     drawings, pen = drawings_with(solid, settings.views, settings.record()), pen_of(settings.record())
     data = {view: encode_png(image_of(drawing, **pen)) for view, drawing in drawings.items()}
     for view in data: write_bytes(dataset.image_path(id, view), data[view])
     illegible = [view for view, drawing in drawings.items() if clearance(drawing, **pen) < _CLEAR]
-    found = _answered(sequence, solid, signature, settings.answers, made_by) if settings.answers != 'none' else {}
+    found = _answered(sequence, solid, dataset.json_path(id), language) if language != 'none' else {}
     return dict(frame=[*solid.frame.centre, solid.frame.scale], bytes=sum(map(len, data.values())),
                 digest=_digest(data.values()), illegible=illegible) | found
 
@@ -111,10 +113,15 @@ def _conventions(s):
                 'side by side', canvas_units=CANVAS, pixel=pixel, lines=f'{lines}; white background')
 
 # %% ../../nbs/650_render.ipynb #8331bf99
+def _drawn_with(settings):
+    "The settings on which images depend, and the time limit."
+    return {k: v for k, v in settings.record().items() if k != 'answers'}
+
+
 def _metadata(dataset, settings, rows):
     values = {id: {k: value[k] for k in ('frame', 'bytes', 'illegible')} for id, value in rows.values}
     return dict(cadvlm=cadvlm.__version__, parts=len(values), images=len(values)*len(settings.views),
-                **settings.record(), bytes=sum(v['bytes'] for v in values.values()),
+                **_drawn_with(settings), bytes=sum(v['bytes'] for v in values.values()),
                 counts={s: sum(i in values for i in dataset.split[s]) for s in SPLITS},
                 failures=dict(sorted(Counter(r['reason'] for r in rows.failures).items())),
                 met_limits=met_limits(rows.failures), conventions=_conventions(settings),
@@ -143,13 +150,12 @@ def render(dataset, settings) -> Summary:
         program lies in the way.
     """
     dataset, views = Dataset(dataset), settings.views
-    ids, key = dataset.ids, {k: v for k, v in settings.record().items() if k not in ('timeout', 'answers')}
+    ids, key = dataset.ids, {k: v for k, v in _drawn_with(settings).items() if k != 'timeout'}
     with stage('render', dataset, settings, 'stages.render', key=key) as work:
         _check_images(dataset, ids, views, _named(dataset, work.journal))
         forget_sums(dataset)
         work.journal.claim(ids)
-        one = partial(_render_one, dataset, settings, code_fingerprint(*ANSWER_CODE))
-        fresh = partial(_is_drawn, dataset, views)
+        one, fresh = partial(_render_one, dataset, settings), partial(_is_drawn, dataset, views)
         rows = work.run(one, ids, fresh, timeout=settings.timeout)
         about = _metadata(dataset, settings, rows)
         expected = {dataset.image_name(i, v) for i in about['frames'] for v in views}
