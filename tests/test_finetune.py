@@ -33,9 +33,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finetune")
     rows = []
     for k in range(12):
-        picture = np.full((64, 64, 3), 255, np.uint8)
-        picture[4 + 4 * k : 10 + 4 * k] = 0
-        Image.fromarray(picture).save(folder / f"{k:08}_front.png")
+        image = np.full((64, 64, 3), 255, np.uint8)
+        image[4 + 4 * k : 10 + 4 * k] = 0
+        Image.fromarray(image).save(folder / f"{k:08}_front.png")
         rows.append(row(f"{k:08}_front", f"+ z 0 {k * 8} R 0 0 {k} 9"))
     (folder / "train.json").write_text(json.dumps(rows[:8]))
     (folder / "val.json").write_text(json.dumps(rows[8:]))

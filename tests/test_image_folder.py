@@ -1,4 +1,4 @@
-"""Where the pictures of conversations are looked for: the dataset, or its `images`, as the public report's command
+"""Where the images of conversations are looked for: the dataset, or its `images`, as the public report's command
 names it."""
 import json, shutil
 
@@ -28,22 +28,22 @@ def dataset(tmp_path_factory):
     return top / "dataset"
 
 
-def pictures(dataset, folder):
+def images(dataset, folder):
     return [path for c in load_conversations(dataset / "train.json", folder) for path in c.images]
 
 
 @pytest.mark.parametrize("folder", ["images", "images/", "./images", "images/../images"])
-def test_the_folder_of_the_pictures_itself(dataset, monkeypatch, folder):
+def test_the_folder_of_the_images_itself(dataset, monkeypatch, folder):
     wanted = [dataset / row["image"] for row in read_json(dataset / "train.json")]
-    assert pictures(dataset, dataset) == pictures(dataset, dataset / folder) == wanted
+    assert images(dataset, dataset) == images(dataset, dataset / folder) == wanted
     monkeypatch.chdir(dataset)
-    assert pictures(dataset, folder) == wanted
+    assert images(dataset, folder) == wanted
 
 
 def test_a_folder_inside_wins(dataset, tmp_path):
     "`images/images/…` is where the path says that it is."
     inner = shutil.copytree(dataset / "images", tmp_path / "images/images")
-    assert all(p.is_relative_to(inner) for p in pictures(dataset, tmp_path / "images"))
+    assert all(p.is_relative_to(inner) for p in images(dataset, tmp_path / "images"))
 
 
 def test_no_path_leads_out(dataset, tmp_path):
@@ -89,7 +89,7 @@ def test_a_cache_holds_other_files_too(dataset, tmp_path):
     from cadvlm.corpus.dataset import Dataset
     from cadvlm.learn.samples import load_images, load_samples
 
-    mine = tmp_path / "pictures_of_mine.npy"
+    mine = tmp_path / "images_of_mine.npy"
     mine.write_bytes(b"mine")
     samples = load_samples(Dataset(dataset))
     for count in (2, 3):

@@ -359,11 +359,11 @@ def test_a_file_alone_in_a_folder_is_enough(real, tmp_path):
 
 def test_commands_draw_and_match(real_parts, tmp_path, capsys):
     one, other = list(real_parts.by_id.values())[10:12]
-    sheet, picture = tmp_path / "sheet.dxf", tmp_path / "compared.png"
+    sheet, overlay = tmp_path / "sheet.dxf", tmp_path / "compared.png"
     assert main(["draw", str(one), str(sheet), "--angle", "first", "--labels", "--dimensions"]) == 0
     assert main(["match", str(one), str(sheet)]) == 0
-    assert main(["match", str(other), str(sheet), "--overlay", str(picture)]) == 1
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main(["match", str(other), str(sheet), "--overlay", str(overlay)]) == 1
+    assert overlay.read_bytes().startswith(b"\x89PNG")
     assert main(["match", str(other), str(one)]) == 2
     shown = capsys.readouterr()
     assert "they match" in shown.out and "they do not match" in shown.out and "unknown_suffix" in shown.err

@@ -30,9 +30,9 @@ def test_every_figure_is_that_of_the_files(made):
                                             test=len(conversations["test"]))
     assert (found["text"]["code"]["min"], found["text"]["code"]["max"]) == (min(map(len, answers)),
         max(map(len, answers)))
-    pictures = [p.stat().st_size for p in made.rglob("images/*/*.png")]
+    images = [p.stat().st_size for p in made.rglob("images/*/*.png")]
     assert (found["images"]["count"], found["images"]["bytes"]["min"], found["images"]["bytes"]["max"],
-            found["images"]["bytes"]["total"]) == (len(pictures), min(pictures), max(pictures), sum(pictures))
+            found["images"]["bytes"]["total"]) == (len(images), min(images), max(images), sum(images))
     assert sum(found["failures"].values()) == len(failures(Dataset(made))) == 1
     assert list(found["failures"]) == ["extract: not_json"]
     assert found["training"] is None and set(found["stages"]) == {"extract", "render", "convert", "validate"}

@@ -216,7 +216,7 @@ def test_files_of_strangers_run_no_code(folder, report, tmp_path):
     assert e.value.reason == "bad_tokenizer"
 
 
-def test_pictures_are_read_once(folder, tmp_path, monkeypatch):
+def test_images_are_read_once(folder, tmp_path, monkeypatch):
     dataset = Dataset(folder / "tiny")
     samples = load_samples(dataset, "validation")
     first = load_images(dataset, samples, 32, tmp_path)
@@ -226,7 +226,7 @@ def test_pictures_are_read_once(folder, tmp_path, monkeypatch):
     victim = dataset.path / samples[0].image
     keep = victim.read_bytes()
     try:
-        victim.write_bytes(b"no picture")
+        victim.write_bytes(b"no image")
         with pytest.raises(DatasetError) as e:
             load_images(dataset, samples, 32, tmp_path)
         assert e.value.reason == "bad_image" and not list(tmp_path.glob("*.part"))

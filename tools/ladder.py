@@ -322,11 +322,11 @@ def inks(items, size, device):
     return torch.from_numpy(np.stack([ink_of_image(work.opened(i), size) for i in items])).to(device)
 
 
-def read_all(model, items, plan, device, samples, picture=lambda ink: ink):
+def read_all(model, items, plan, device, samples, shown=lambda ink: ink):
     "Texts for all items, those of each with the greedy one first."
     texts = []
     for k in range(0, len(items), plan.read_batch):
-        ink = picture(inks(items[k:k + plan.read_batch], model.size.image, device))
+        ink = shown(inks(items[k:k + plan.read_batch], model.size.image, device))
         with torch.inference_mode(), exact_or_fast(device):
             texts += write(model, ink, samples, temperature=plan.temperature, seed=k)
     return texts
@@ -388,7 +388,7 @@ def ladder(plan, args, model, items, texts, pool, device, clock, facts):
         for i, t in zip(items, say):
             f.write(json.dumps(dict(kind=i["kind"], id=i["id"], truth=i["code"], texts=t)) + "\n")
     ablations = {"another part's sheet": lambda ink: ink.roll(1, 0), "blank sheet": torch.zeros_like}
-    others = {name: read_all(model, items, plan, device, 1, picture) for name, picture in ablations.items()}
+    others = {name: read_all(model, items, plan, device, 1, shown) for name, shown in ablations.items()}
     clock.say("all tested parts are read")
     scores = judged(pool, items, say, clock, 20)
     best = [int(np.argmax([a for a, _ in s])) for s in scores]
@@ -461,9 +461,9 @@ def scale_run(plan, args, scale, seed, sheets, tests, items, device, clock):
                parameters=parameters(trainer.model), image=plan.small.image, learning_rate=recipe.learning_rate,
                seconds=time.perf_counter() - start, train_loss=float(torch.stack(losses[-50:]).mean()))
     for kind, held in tests.items():
-        for name, picture in dict(loss=spread, shuffled=lambda ink: spread(ink).roll(1, 0),
+        for name, shown in dict(loss=spread, shuffled=lambda ink: spread(ink).roll(1, 0),
                                   blank=lambda ink: torch.zeros_like(spread(ink))).items():
-            nats, counts = losses_of(trainer.average, held, 128, picture)
+            nats, counts = losses_of(trainer.average, held, 128, shown)
             row[f"{kind}_{name}"] = float(nats.sum()/counts.sum())
     texts = read_all(trainer.average, items, plan, device, 1)
     clock.say(f"scale {scale:,}, seed {seed}: {row['seconds']:.0f} s, loss {row['train_loss']:.3f}, "

@@ -44,7 +44,7 @@ def _facts(row):
     return [*facts, *filter(None, [row.get('read_as')])]
 
 
-def reading_card(id, row, pictures):
+def reading_card(id, row, images):
     """A drawing with its part drawn over it, the solid and the code.
 
     Parameters
@@ -52,11 +52,11 @@ def reading_card(id, row, pictures):
     id : str
     row : dict
         Of predictions.jsonl.
-    pictures : dict
+    images : dict
         SVG by view, and `solid`, a PNG in base64.
     """
-    image = f'data:image/png;base64,{pictures["solid"]}'
-    views = ''.join(_figure(v, svg) for v, svg in pictures.items() if v != 'solid')
+    image = f'data:image/png;base64,{images["solid"]}'
+    views = ''.join(_figure(v, svg) for v, svg in images.items() if v != 'solid')
     codes = '\n\n'.join([row['code'], *(f'# or, which draws the same:\n{c}' for c in row.get('alternatives', ()))])
     before = '<div class="views">'
     return card(id, dict(solid=image), codes, _facts(row)).replace(before, before + views, 1)
@@ -100,7 +100,7 @@ def write_readings(path, about, shown, refused):
     about : dict
         Metadata of the stage.
     shown : list
-        `(id, {row, pictures})` of drawings.
+        `(id, {row, images})` of drawings.
     refused : list of dict
         Failures.
     """

@@ -131,10 +131,13 @@ def is_no_stack(stack: Stack) -> bool:
 _MAX_MEETINGS = 10_000      # pairs of pieces, one on the other
 
 
-def _longest_side(stack):
-    bounds = [s.bounds() for s in stack.sections if not s.is_empty()]
-    low, high = np.reshape(bounds, (-1, 2, 2)).swapaxes(0, 1)
-    return max((high.max(axis=0) - low.min(axis=0)).max(), np.ptp(stack.levels))
+def _plan(stack):
+    "(2, 2) float: the box of all sections in the plane."
+    low, high = np.reshape([s.bounds() for s in stack.sections if not s.is_empty()], (-1, 2, 2)).swapaxes(0, 1)
+    return np.array((low.min(axis=0), high.max(axis=0)))
+
+
+def _longest_side(stack): return max(np.ptp(_plan(stack), axis=0).max(), np.ptp(stack.levels))
 
 
 def _joins(below, above):
@@ -169,8 +172,8 @@ def stack_pieces(stack: Stack) -> int | None:
 def stack_cavities(stack: Stack) -> int | None:
     "How many holes a stack has that lead nowhere; None where it would take long to find out."
     if all(s.num_contour() < 2 for s in stack.sections[1:-1]): return 0          # no hole, or no section between others
-    far = 2*_longest_side(stack)
-    around = CrossSection.square((2*far, 2*far), True).translate(stack.sections[0].bounds()[:2])
+    plan = _plan(stack)
+    around = CrossSection.square((2*np.ptp(plan, axis=0)).tolist(), True).translate(plan.mean(axis=0).tolist())
     empty = [_regions(around - s) for s in stack.sections]
     if (found := _joined(empty)) is None: return None
     edge = around.bounds()

@@ -301,12 +301,12 @@ def no_ink(ink):
 
 
 @torch.inference_mode()
-def losses_of(model, sheets, size=64, picture=spread, images=None):
+def losses_of(model, sheets, size=64, shown=spread, images=None):
     """Nats and tokens of each sheet.
 
     Parameters
     ----------
-    picture : callable
+    shown : callable
         What the model sees, `(n, image, image) float`, of ink levels.
     images : (n,) int, optional
         Numbers of the sheets that it sees instead of the own ones.
@@ -320,21 +320,21 @@ def losses_of(model, sheets, size=64, picture=spread, images=None):
         length = min(model.size.tokens + 1, max(len(sheets.texts[i]) for i in rows))
         tokens, states = (t.to(model.device) for t in table(sheets, rows, length))
         with exact_or_fast(model.device):
-            found = nats_of(model, tokens, states, model.look(picture(sheets[images[rows]])))
+            found = nats_of(model, tokens, states, model.look(shown(sheets[images[rows]])))
         nats[rows] = found.cpu().double().sum(1).numpy()
     return nats, np.array([min(len(t), model.size.tokens + 1) - 1 for t in sheets.texts])
 
 
-def loss_with(model, sheets, images=None, picture=spread):
+def loss_with(model, sheets, images=None, shown=spread):
     "Nats/token of all sheets."
-    nats, tokens = losses_of(model, sheets, images=images, picture=picture)
+    nats, tokens = losses_of(model, sheets, images=images, shown=shown)
     return float(nats.sum()/tokens.sum())
 
 
 def ablations(model, sheets):
     "Loss in nats/token: with its own sheet, with another's, with a blank one."
     return dict(loss=loss_with(model, sheets), shuffled=loss_with(model, sheets, np.roll(np.arange(len(sheets)), 1)),
-                blank=loss_with(model, sheets, picture=no_ink))
+                blank=loss_with(model, sheets, shown=no_ink))
 
 # %% ../../nbs/775_fit.ipynb #caf819f0
 def fit(trainer, sheets, until=None, fixed=0, checkpoint=None, ends=(), validate=None):

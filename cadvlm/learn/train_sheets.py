@@ -133,8 +133,8 @@ def _measured(trainer, training, validation, chosen):
     lengths = [len(t) - 1 for t in training.sheets.texts]
 
     def loss(numbers):
-        picture = no_ink if numbers is None else spread
-        return losses_of(trainer.average, validation.sheets, images=numbers, picture=picture)
+        shown = no_ink if numbers is None else spread
+        return losses_of(trainer.average, validation.sheets, images=numbers, shown=shown)
 
     controls = controls_of(loss, validation.samples, *([t.astype(int) for t in drawn.sheets.texts]
                                                        for drawn in (training, validation)), chosen['seed'])

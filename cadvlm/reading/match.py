@@ -672,8 +672,8 @@ def overlay_file(match: Match, path: Path) -> bytes:
     if suffix not in _FORMATS:
         message = f'expected a name that ends with one of {", ".join(_FORMATS)}, found {suffix or "no suffix"}'
         raise DrawingError('unknown_suffix', str(path), message)
-    stamp = dict(svg=dict(metadata=dict(Date=None)), pdf=dict(metadata=dict(CreationDate=None))).get(suffix[1:], {})
-    overlay(match).savefig(file, format=suffix[1:], **stamp)
+    dateless = dict(svg=dict(metadata=dict(Date=None)), pdf=dict(metadata=dict(CreationDate=None))).get(suffix[1:], {})
+    overlay(match).savefig(file, format=suffix[1:], **dateless)
     return file.getvalue()
 
 # %% ../../nbs/580_match.ipynb #73ec37f8

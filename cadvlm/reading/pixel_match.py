@@ -52,7 +52,7 @@ class ViewPixels:
         return self.share >= self.least and not (self.extra.any() or self.missing.any() or self.lacking.any())
 
     @property
-    def picture(self) -> np.ndarray:
+    def image(self) -> np.ndarray:
         "(h, w, 3) uint8: the image, with red where the part does not explain it and blue where the part shows more."
         grey = np.repeat((255 - 140*self.dark)[..., None], 3, axis=2)
         for wrong, colour in ((self.missing | self.lacking, (61, 123, 240)), (self.extra, (224, 56, 58))):

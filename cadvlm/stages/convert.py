@@ -83,15 +83,16 @@ def samples(dataset, id, value, views, frame, illegible=(), language='cadquery',
 _TAKEN = 1000               # rows that are written at a time
 
 
-def _take_over(dataset, settings, journal, fresh):
-    "Put the codes that `cadvlm render` has made on its way into a journal, and count them."
+def _take_over(dataset, settings, ids, journal, fresh):
+    "Put the codes of some parts that `cadvlm render` has made on its way into a journal, and count them."
     if not settings.verify or settings.step or settings.on_quantisation_loss != 'keep': return 0
     wanted = dict(made_by=code_fingerprint(*ANSWER_CODE), language=settings.language)
-    known, rows, count = set(journal.offsets), [], 0
+    missing, rows, count = set(ids).difference(journal.offsets), [], 0
     for id, drawn in stored_values(dataset.log_path('render', '.jsonl')):
         value = drawn.get('answer', {})
-        if id in known or {k: value.pop(k, None) for k in wanted} != wanted: continue
-        if fresh(id, value): rows.append(dict(id=id, value=value))
+        if id not in missing or {k: value.pop(k, None) for k in wanted} != wanted or not fresh(id, value): continue
+        missing.remove(id)
+        rows.append(dict(id=id, value=value))
         if len(rows) == _TAKEN: journal.append(rows); count += len(rows); rows = []
     journal.append(rows)
     return count + len(rows)
@@ -278,8 +279,9 @@ def convert(dataset, settings) -> Summary:
     with stage('convert', dataset, settings, 'text', 'stages.convert', key=key) as work:
         forget_sums(dataset)
         one, fresh = partial(_convert_one, dataset, views, settings), partial(_is_fresh, dataset, views)
-        taken = _take_over(dataset, settings, work.journal, fresh)
-        rows = work.run(one, [i for i in dataset.ids if i not in skipped], fresh, lambda i: (frames.get(i),))
+        ids = [i for i in dataset.ids if i not in skipped]
+        taken = _take_over(dataset, settings, ids, work.journal, fresh)
+        rows = work.run(one, ids, fresh, lambda i: (frames.get(i),))
         rows.cached -= taken
         failed = rows.failures + illegible
         about = _metadata(dataset, rows, failed, views, settings)

@@ -176,7 +176,7 @@ def _representatives(prints):
     return list(first.values()), pairs
 
 # %% ../../nbs/640_dedup.ipynb #b562b588
-@lru_cache(1024)
+@lru_cache(128)
 def _solid(path, signature):
     return build(load_part(path.read_bytes(), path.stem))
 

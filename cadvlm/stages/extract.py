@@ -229,14 +229,18 @@ def _sweep(dataset, keep, named):
             if mine and (id not in keep or name != whole_name(name)): os.unlink(os.path.join(entry, name))
 
 # %% ../../nbs/630_extract.ipynb #5e55799d
-def _tally(values):
-    "The distributions over all parts, with keys sorted so that the file does not depend on the order."
-    total = {k: Counter() for k in ('extrudes', 'operations', 'extents', 'curves', 'flags')}
-    for v in values:
-        total['extrudes'][v['extrudes']] += 1
-        total['flags'].update(v['flags'])
-        for k in ('operations', 'extents', 'curves'): total[k].update(v[k])
-    return {k: {str(name): c[name] for name in sorted(c)} for k, c in total.items()}
+class _Tally:
+    "The distributions over all parts, added one after the other."
+    def __init__(self): self.total = {k: Counter() for k in ('extrudes', 'operations', 'extents', 'curves', 'flags')}
+
+    def add(self, value):
+        self.total['extrudes'][value['extrudes']] += 1
+        self.total['flags'].update(value['flags'])
+        for k in ('operations', 'extents', 'curves'): self.total[k].update(value[k])
+
+    def counts(self):
+        "With keys sorted, so that the file does not depend on the order."
+        return {k: {str(name): c[name] for name in sorted(c)} for k, c in self.total.items()}
 
 
 def _digest(lines):
@@ -261,20 +265,29 @@ def _strata(strata, journal, taken):
 _REPAIRS = dict(repaired_half_circle='half circles turned over', repaired_two_sides='second sides turned')
 
 
-def _repaired(rows):
-    "`{flag: ids}` of the parts that are repaired when they are read."
-    return {flag: found for flag in _REPAIRS if (found := [i for i, v in rows if flag in v['flags']])}
+def _added_up(ids, journal):
+    "Digest, distributions and `{flag: ids}` of repaired parts; rows are read one at a time, for there may be millions."
+    tally, repaired = _Tally(), {flag: [] for flag in _REPAIRS}
+
+    def lines():
+        for i in ids:
+            value = journal[i]['value']
+            tally.add(value)
+            for flag in _REPAIRS:
+                if flag in value['flags']: repaired[flag].append(i)
+            yield f'{i} {value["digest"]}'
+    return _digest(lines()), tally.counts(), {flag: found for flag, found in repaired.items() if found}
 
 
 def _info(source, taken, settings, rejected, absent, stray, strata, journal):
-    rows = [(i, journal[i]['value']) for s in SPLITS for i in taken[s]]
+    digest, counts, repaired = _added_up((i for s in SPLITS for i in taken[s]), journal)
     seed = None if settings.order == 'official' else settings.seed
     return dict(source=_origin(source), cadvlm=cadvlm.__version__, **(settings.record() | dict(seed=seed)),
-                counts={s: len(taken[s]) for s in SPLITS}, digest=_digest(f'{i} {v["digest"]}' for i, v in rows),
+                counts={s: len(taken[s]) for s in SPLITS}, digest=digest,
                 strata=_strata(strata, journal, taken),
                 rejected=dict(sorted(Counter(r['reason'] for r in rejected).items())), met_limits=met_limits(rejected),
                 missing_files=len(absent), not_in_split=len(stray), in_two_splits=len(source.in_two_splits),
-                repaired=_repaired(rows), **_tally(v for _, v in rows))
+                repaired=repaired, **counts)
 
 # %% ../../nbs/630_extract.ipynb #24f2d283
 _SPARE = .05                # more parts to read in a round, where a round reads through everything

@@ -69,7 +69,7 @@ def match(part, drawing, settings):
 
 
 def _write_overlay(found, path, overwrite):
-    "Write the picture, unless there is another file of that name."
+    "Write the overlay, unless there is another file of that name."
     data = overlay_file(found, Path(path))
     if not overwrite: check_free(Path(path), data)
     write_bytes(Path(path), data)

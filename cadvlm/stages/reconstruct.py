@@ -193,7 +193,7 @@ def _read_files(settings, files):
     return found.sequence, found.reading, found.alternatives, about
 
 # %% ../../nbs/695_reconstruct_command.ipynb #e3f199b9
-_MOST_POINTS = 5000         # of a picture
+_MOST_POINTS = 5000         # of an image
 
 
 def _svg_lines(rows, kind):
@@ -209,13 +209,13 @@ def _svg_lines(rows, kind):
 def _overlay(found):
     "One view of a match: SVG of lines, empty where it would be large, or an image of pixels."
     if isinstance(found, ViewPixels):
-        return f'<img alt="" src="data:image/png;base64,{b64encode(encode_png(found.picture)).decode()}">'
+        return f'<img alt="" src="data:image/png;base64,{b64encode(encode_png(found.image)).decode()}">'
     kinds = dict(agrees=found.drawn, missing=found.missing, extra=found.extra)
     if sum(map(len, kinds.values())) > _MOST_POINTS: return ''
     return f'<svg viewBox="-110 -110 220 220">{"".join(_svg_lines(rows, kind) for kind, rows in kinds.items())}</svg>'
 
 
-def _pictures(match, solid):
+def _images_of(match, solid):
     "`{view: SVG, 'solid': PNG in base64}` of a drawing and its part."
     image = encode_png(project(solid, 'iso', 'shaded').rasterize(256))
     return {v: _overlay(m) for v, m in match.views.items()} | dict(solid=b64encode(image).decode())
@@ -234,8 +234,8 @@ def _codes(parts, language, exact):
         with suppress(CadError): yield answer(part, build(part), language, choice, IDENTITY)['code']
 
 
-def _value(settings, pictured, part, reading, others, about):
-    "What is known of a drawing that was read: the row of predictions.jsonl, and pictures for the page."
+def _value(settings, is_shown, part, reading, others, about):
+    "What is known of a drawing that was read: the row of predictions.jsonl, and images for the page."
     solid, language = build(part), settings.language
     exact = settings.exact or 'size' in about              # what is measured on an image is not on whole units
     choice = 'exact' if exact else settings.on_quantisation_loss
@@ -244,8 +244,8 @@ def _value(settings, pictured, part, reading, others, about):
                ambiguous=reading.ambiguous, **{k: v for k, v in written.items() if k != 'code'}, **about)
     row['seconds'] = round(row['seconds'], 3)
     if reading.ambiguous: row['alternatives'] = [*_codes(others, language, exact)]
-    pictures = _pictures(reading.match, solid) if pictured or not reading.certified else {}
-    return dict(row=row, pictures=pictures)
+    images = _images_of(reading.match, solid) if is_shown or not reading.certified else {}
+    return dict(row=row, images=images)
 
 
 def _signature(dataset, settings, id):
@@ -254,15 +254,15 @@ def _signature(dataset, settings, id):
     return [file_signature(path) for v in dataset.views if (path := dataset.image_path(id, v)).exists()]
 
 
-def _reconstruct_part(dataset, settings, id, pictured):
+def _reconstruct_part(dataset, settings, id, is_shown):
     part_bytes(dataset, id)                                # says so where there is no file
     found = _read_images(dataset, id) if settings.images else _read_part(dataset, settings, id)
-    return dict(signature=_signature(dataset, settings, id)) | _value(settings, pictured, *found)
+    return dict(signature=_signature(dataset, settings, id)) | _value(settings, is_shown, *found)
 
 
-def _reconstruct_files(drawings, settings, id, pictured):
+def _reconstruct_files(drawings, settings, id, is_shown):
     signature = [file_signature(f) for f in drawings[id]]
-    return dict(signature=signature) | _value(settings, pictured, *_read_files(settings, drawings[id]))
+    return dict(signature=signature) | _value(settings, is_shown, *_read_files(settings, drawings[id]))
 
 
 def _is_fresh(signature, id, value):
@@ -341,9 +341,9 @@ def _facts(about):
 # %% ../../nbs/695_reconstruct_command.ipynb #5877aa29
 def _shown(rows):
     "`(id, value)` of what the page shows: what is not certified first."
-    kept = [(i, v) for i, v in rows.values if v['pictures']]
+    kept = [(i, v) for i, v in rows.values if v['images']]
     kept.sort(key=lambda kept: kept[1]['row']['certified'])
-    return [(i, {k: v[k] for k in ('row', 'pictures')}) for i, v in kept[:_SHOWN]]
+    return [(i, {k: v[k] for k in ('row', 'images')}) for i, v in kept[:_SHOWN]]
 
 
 def read_drawings(source, output, settings):
@@ -357,7 +357,7 @@ def read_drawings(source, output, settings):
     Returns
     -------
     (Summary, dict, list, list)
-        Also what a page shows: the metadata, `(id, {row, pictures})` of up to 200 drawings, and the rows of all that
+        Also what a page shows: the metadata, `(id, {row, images})` of up to 200 drawings, and the rows of all that
         were refused.
 
     Raises
