@@ -48,7 +48,7 @@ compare: .venv/with-dev ## train the same model on 1K, 10K and 100K parts, twice
 	@$(BIN)/cadvlm run --output data/held_out --train-size 460 --val-size 26 --test-size 26 --seed 1 --language compact
 	@$(BIN)/cadvlm compare data/synthetic_1k data/synthetic_10k data/synthetic_100k --config config/compare.yaml $(TESTS)
 
-ladder: .venv/with-dev ## train the transformer on one processor, measure what choosing and searching bring, write data/results/ladder.csv (1.5 hours)
+ladder: .venv/with-dev ## train the transformer, measure choosing, searching, scales and expert iteration, write data/results/{ladder,scaling,expert}.csv (some 3 hours; goes on where it was stopped)
 	@PYTHONPATH=tools OMP_NUM_THREADS=1 $(BIN)/python tools/ladder.py all --home --seconds 2040 --real ../shared/deepcad/cad_json
 	@for table in ladder scaling expert; do cp data/ladder/$$table.csv data/results/$$table.csv; done; cp data/ladder/examples.json data/results/ladder_examples.json
 

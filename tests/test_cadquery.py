@@ -27,7 +27,7 @@ from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
 
 START = "import cadquery as cq\n"
-SECONDS = 0.2  # of processor time; a slow machine takes half of it
+SECONDS = 0.1  # no text may take longer to read
 ROUND = 5e-3  # share of volume that circles in chords may differ from circles
 FLAT = 1e-6  # and what flat walls may
 

@@ -208,7 +208,7 @@ Shape: TypeAlias = Manifold | Mesh
 
 
 class _Body:
-    "Where a solid is, in any of its forms; each is made when it is asked for."
+    "A solid in its forms; each is made when it is asked for."
     def __init__(self, shape: Shape | Callable[[], Shape], frame: Frame, patience: int = 1, stack: Stack | None = None):
         self._shape, self.frame, self.patience, self.stack = shape, frame, patience, stack
 

@@ -46,7 +46,7 @@ def in_profile(profile: Profile, point: Point) -> bool:
 # %% ../../nbs/225_cadquery_faces.ipynb #6ca6eab1
 def _in_prism(prism, point):
     plane, (low, high) = prism.sketch.plane, prism.interval
-    x, y, z = on_axes(plane, np.subtract(point, plane.origin))
+    x, y, z = on_axes(plane, [p - o for p, o in zip(point, plane.origin)])
     return low < z < high and any(in_profile(p, (x, y)) for p in prism.sketch.profiles)
 
 
