@@ -44,14 +44,16 @@ def _side(a, b, c):
 @compiled
 def _crossings(starts, ends, limit, tests):
     found = tested = 0
+    low, left, right = np.minimum(starts[:, 1], ends[:, 1]), np.minimum(starts[:, 0], ends[:, 0]), \
+        np.maximum(starts[:, 0], ends[:, 0])
     for i in range(len(starts)):
         a, b = starts[i], ends[i]
-        left, right, high = min(a[0], b[0]), max(a[0], b[0]), max(a[1], b[1])
+        high = max(a[1], b[1])
         for j in range(i + 1, len(starts)):
-            c, d = starts[j], ends[j]
-            if min(c[1], d[1]) > high: break
+            if low[j] > high: break
             tested += 1
-            if min(c[0], d[0]) > right or max(c[0], d[0]) < left: continue
+            if left[j] > right[i] or right[j] < left[i]: continue
+            c, d = starts[j], ends[j]
             found += _side(a, b, c)*_side(a, b, d) < 0 and _side(c, d, a)*_side(c, d, b) < 0
         if found > limit or tested > tests: break
     return found, tested

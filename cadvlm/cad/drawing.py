@@ -21,7 +21,7 @@ from zlib_ng import zlib_ng
 from . import bounds, hidden, stack_mesh
 from .bounds import compiled
 from .hidden import VIEWS, ViewName, drawn_edges, hidden_lines
-from .lines import merge_collinear, narrowest_strip, polylines
+from .lines import merge_collinear, narrowest_strip, pieces_of, polylines
 from .solid import Solid
 from ..errors import GeometryError, expect
 
@@ -334,6 +334,9 @@ def warm_up() -> None:
     polylines(merge_collinear(np.array([[0., 0., 1., 0., 0.]])))
 
 # %% ../../nbs/165_drawing.ipynb #176eb76b
+def _meet(p, q): return all(abs(a - b) <= 1e-8 + 1e-5*abs(b) for a, b in zip(p.tolist(), q.tolist()))
+
+
 def clearance(drawing: Drawing, size: int = 512, line_width: float = LINE_WIDTH, hidden_lines: bool = True) -> float:
     """Width of the narrowest strip of paper between two lines of an image that run side by side, in pixels.
 
@@ -348,12 +351,13 @@ def clearance(drawing: Drawing, size: int = 512, line_width: float = LINE_WIDTH,
     float
         Zero or less where two lines touch; infinite where none run side by side.
     """
-    lines = [(l, 0) for l in drawing.visible] + [(l, 1) for l in drawing.hidden if hidden_lines]
-    pieces = np.concatenate([np.column_stack((l[:-1], l[1:], np.full(len(l) - 1, style))) for l, style in lines])
+    lines = drawing.visible + (drawing.hidden if hidden_lines else [])
+    styles = [0]*len(drawing.visible) + [1]*(len(lines) - len(drawing.visible))
+    pieces = pieces_of(lines, styles)
     pieces = pieces[(pieces[:, :2] != pieces[:, 2:4]).any(axis=1)]
     pixels = size / CANVAS * _ZOOM.get(drawing.view, 1.)
     widths = np.array((line_width, line_width / 2)) * (size / 512) / pixels
-    closed = [(l, style) for l, style in lines if len(l) > 2 and np.allclose(l[0], l[-1])]
+    closed = [(l, style) for l, style in zip(lines, styles) if len(l) > 2 and _meet(l[0], l[-1])]
     inside = [np.ptp(l, axis=0).min() - widths[style] for l, style in closed]
     return float(min(narrowest_strip(pieces, widths), *inside, np.inf)) * pixels
 

@@ -57,6 +57,10 @@ def _clip(a, b, f0, f1):
 
 
 @compiled
+def _point(points, i): return points[i, 0], points[i, 1], points[i, 2]
+
+
+@compiled
 def _shadow(p, q, t):
     "The interval of the segment from p to q, each (right, up, toward), that triangle t (3, 3) hides; empty if a >= b."
     a, b = 0., 1.
@@ -66,15 +70,14 @@ def _shadow(p, q, t):
         slack = _TOUCH * math.sqrt(dx*dx + dy*dy)
         a, b = _clip(a, b, dx*(p[1] - y) - dy*(p[0] - x) + slack, dx*(q[1] - y) - dy*(q[0] - x) + slack)
         if a >= b: return a, b
-    ux, uy, uz = t[1, 0] - t[0, 0], t[1, 1] - t[0, 1], t[1, 2] - t[0, 2]
-    vx, vy, vz = t[2, 0] - t[0, 0], t[2, 1] - t[0, 1], t[2, 2] - t[0, 2]
+    o, u, v = _point(t, 0), _point(t, 1), _point(t, 2)
+    ux, uy, uz, vx, vy, vz = u[0] - o[0], u[1] - o[1], u[2] - o[2], v[0] - o[0], v[1] - o[1], v[2] - o[2]
     nz = ux*vy - uy*vx
     gx, gy = (uz*vy - uy*vz) / nz, (ux*vz - uz*vx) / nz          # slope of the triangle's plane
-    behind = _BEHIND
-    for k in range(3):
-        if (t[k] == p).all() or (t[k] == q).all(): behind = _BEHIND_OWN
-    return _clip(a, b, t[0, 2] + gx*(p[0] - t[0, 0]) + gy*(p[1] - t[0, 1]) - p[2] - behind,
-                 t[0, 2] + gx*(q[0] - t[0, 0]) + gy*(q[1] - t[0, 1]) - q[2] - behind)
+    own = o == p or u == p or v == p or o == q or u == q or v == q
+    behind = _BEHIND_OWN if own else _BEHIND
+    return _clip(a, b, o[2] + gx*(p[0] - o[0]) + gy*(p[1] - o[1]) - p[2] - behind,
+                 o[2] + gx*(q[0] - o[0]) + gy*(q[1] - o[1]) - q[2] - behind)
 
 # %% ../../nbs/155_hidden.ipynb #6dfd5dec
 @compiled
@@ -83,10 +86,21 @@ def _square(value, low, per_unit, n):
 
 
 @compiled
-def _range(t, axis, low, per_unit, n):
-    "The squares, from the first to one past the last, that a triangle touches along an axis."
-    first = min(t[0, axis], t[1, axis], t[2, axis]) - 1e-5
-    last = max(t[0, axis], t[1, axis], t[2, axis]) + 1e-5
+def _boxes(triangles):
+    "Left, right, bottom and top of each triangle on paper, a little wider: (t, 4) float."
+    boxes = np.empty((len(triangles), 4))
+    for k in range(len(triangles)):
+        t = triangles[k]
+        for axis in range(2):
+            boxes[k, 2*axis] = min(t[0, axis], t[1, axis], t[2, axis]) - 1e-5
+            boxes[k, 2*axis + 1] = max(t[0, axis], t[1, axis], t[2, axis]) + 1e-5
+    return boxes
+
+
+@compiled
+def _range(box, axis, low, per_unit, n):
+    "The squares, from the first to one past the last, that a box touches along an axis."
+    first, last = box[2*axis], box[2*axis + 1]
     return range(_square(first, low[axis], per_unit, n), _square(last, low[axis], per_unit, n) + 1)
 
 
@@ -94,24 +108,24 @@ _MAX_OVER = 2_000_000       # triangles over squares, each counted once for each
 
 
 @compiled
-def _squares(triangles, low, size):
-    """`(squares per unit, squares a side, starts, items)`: triangles `items[starts[s]:starts[s+1]]` lie over square s.
+def _squares(boxes, low, size):
+    """`(squares per unit, squares a side, starts, items)`: boxes `items[starts[s]:starts[s+1]]` lie over square s.
 
     There are no squares where they would take too much memory.
     """
-    n = int(max(1, min(128, math.sqrt(len(triangles)) / 1.5)))
+    n = int(max(1, min(128, math.sqrt(len(boxes)) / 1.5)))
     per_unit, starts, total = n / size, np.zeros(n*n + 1, np.int64), 0
-    for t in triangles:
-        for j in _range(t, 1, low, per_unit, n):
-            columns = _range(t, 0, low, per_unit, n)
+    for box in boxes:
+        for j in _range(box, 1, low, per_unit, n):
+            columns = _range(box, 0, low, per_unit, n)
             total += len(columns)
             for i in columns: starts[j*n + i + 1] += 1
         if total > _MAX_OVER: return per_unit, 0, starts, starts
     starts = np.cumsum(starts)
     items, at = np.empty(starts[-1], np.int64), starts.copy()
-    for k in range(len(triangles)):
-        for j in _range(triangles[k], 1, low, per_unit, n):
-            for i in _range(triangles[k], 0, low, per_unit, n):
+    for k in range(len(boxes)):
+        for j in _range(boxes[k], 1, low, per_unit, n):
+            for i in _range(boxes[k], 0, low, per_unit, n):
                 items[at[j*n + i]] = k
                 at[j*n + i] += 1
     return per_unit, n, starts, items
@@ -133,19 +147,25 @@ def _insert(shadows, count, a, b):
 
 
 @compiled
-def _gather(e, p, q, sides, triangles, nearest, owners, low, per_unit, n, starts, items, seen, shadows):
-    "All shadows on edge e: `(shadows, count, tests)`, the last the number of triangles it was tested against."
+def _are_apart(boxes, t, edge):
+    return boxes[t, 0] > edge[1] or edge[0] > boxes[t, 1] or boxes[t, 2] > edge[3] or edge[2] > boxes[t, 3]
+
+
+@compiled
+def _gather(e, p, q, one, other, triangles, boxes, nearest, owners, low, per_unit, n, starts, items, seen, shadows):
+    """All shadows on edge e, which is between the triangles `one` and `other`: `(shadows, count, tests)`, the last the
+    number of triangles it was tested against."""
     count = tests = 0
-    rows = _square(min(p[1], q[1]), low[1], per_unit, n), _square(max(p[1], q[1]), low[1], per_unit, n)
-    columns = _square(min(p[0], q[0]), low[0], per_unit, n), _square(max(p[0], q[0]), low[0], per_unit, n)
-    for j in range(rows[0], rows[1] + 1):
-        for i in range(columns[0], columns[1] + 1):
+    edge = min(p[0], q[0]), max(p[0], q[0]), min(p[1], q[1]), max(p[1], q[1])
+    behind = min(p[2], q[2]) + _BEHIND
+    for j in _range(edge, 1, low, per_unit, n):
+        for i in _range(edge, 0, low, per_unit, n):
             for s in range(starts[j*n + i], starts[j*n + i + 1]):
                 t, tests = items[s], tests + 1
-                if nearest[t] < min(p[2], q[2]) + _BEHIND: break             # and so are all that follow in this square
+                if nearest[t] < behind: break                                # and so are all that follow in this square
                 if seen[t] == e: continue
                 seen[t] = e
-                if owners[t] == sides[0] or owners[t] == sides[1]: continue
+                if owners[t] == one or owners[t] == other or _are_apart(boxes, t, edge): continue
                 a, b = _shadow(p, q, triangles[t])
                 if a <= 0 and b >= 1:
                     shadows[0, 0], shadows[0, 1] = 0., 1.
@@ -211,19 +231,20 @@ def _hide(points, ends, sides, occluded, triangles, nearest, owners, low, size):
 
     None are left where it ended early.
     """
-    per_unit, n, starts, items = _squares(triangles, low, size)
+    boxes = _boxes(triangles)
+    per_unit, n, starts, items = _squares(boxes, low, size)
     left = _MAX_TESTS if n else -1
     seen, shadows = np.full(len(triangles), -1), np.empty((64, 2))
     pieces, k = np.empty((4*len(sides) + 64, 5)), 0
     for e in range(len(sides)):
         if left < 0: break
-        p, q = points[ends[e, 0]], points[ends[e, 1]]
+        p, q = _point(points, ends[e, 0]), _point(points, ends[e, 1])
         length = math.sqrt((q[0] - p[0])**2 + (q[1] - p[1])**2)
         if length < 1e-3: continue                                   # seen end-on: a point
         if occluded[e]: shadows[0, 0], shadows[0, 1], count = 0., 1., 1
         else:
-            shadows, count, tests = _gather(e, p, q, sides[e], triangles, nearest, owners,
-                                            low, per_unit, n, starts, items, seen, shadows)
+            shadows, count, tests = _gather(e, p, q, sides[e, 0], sides[e, 1], triangles, boxes, nearest,
+                                            owners, low, per_unit, n, starts, items, seen, shadows)
             left -= tests
         count = _unite(shadows, count, min(_SLIP / length, 0.5))
         pieces, k = _cut_edge(pieces, k, p, q, shadows, count)

@@ -19,7 +19,7 @@ from ..cad.bounds import compiled
 from ..cad.curves import Arc, Circle
 from ..cad.drawing import Drawing, project
 from ..cad.hidden import VIEWS, ViewName
-from ..cad.lines import polylines
+from ..cad.lines import pieces_of, polylines
 from ..cad.polygons import chords
 from ..cad.sequence import CadSequence
 from ..cad.solid import SHARP, Solid, build
@@ -192,10 +192,8 @@ _MAY = np.array([[1, 0, 0], [1, 1, 1]], dtype=bool)
 
 def rows_of(drawing: Drawing, styles: Styles = 'full') -> np.ndarray:
     "The pieces of a drawing: (k, 5) float rows `x0, y0, x1, y1, hidden`, as far as the styles tell them apart."
-    kept = [(l, 0) for l in drawing.visible]
-    if styles != 'visible': kept += [(l, int(styles == 'full')) for l in drawing.hidden]
-    if not kept: return np.empty((0, 5))
-    return np.concatenate([np.column_stack((l[:-1], l[1:], np.full(len(l) - 1, s))) for l, s in kept])
+    hidden = drawing.hidden if styles != 'visible' else []
+    return pieces_of(drawing.visible + hidden, [0]*len(drawing.visible) + [int(styles == 'full')]*len(hidden))
 
 
 def _lengths(rows):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..cad.curves import Arc, Circle, Line
 from ..cad.drawing import Drawing
-from ..cad.lines import merge_collinear, polylines
+from ..cad.lines import merge_collinear, pieces_of, polylines
 from .refit import NEAR, circle_groups, curves_through, resampled, share_circles
 from .strokes import Stroke
 
@@ -125,8 +125,7 @@ def redrawn(view: str, strokes: Sequence[Stroke], near: float = NEAR) -> Drawing
     lines = [(np.array((c.start, c.end)), style) for c, style in zip(curves, styles) if isinstance(c, Line)]
     for group in circle_groups(curves, same):
         lines += _round_pieces([curves[i] for i in group], [styles[i] for i in group], near)
-    pieces = [np.column_stack((l[:-1], l[1:], np.full(len(l) - 1, style))) for l, style in lines]
-    rows = np.concatenate(pieces) if pieces else np.empty((0, 5))
+    rows = pieces_of(*zip(*lines)) if lines else np.empty((0, 5))
     merged = merge_collinear(rows[np.hypot(*(rows[:, 2:4] - rows[:, :2]).T) > _SHORT])
     visible, hidden = (polylines(merged[merged[:, 4] == k]) for k in (0, 1))
     return Drawing(view, visible, hidden)
