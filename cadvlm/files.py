@@ -9,6 +9,7 @@ __all__ = ['is_id', 'check_id', 'shard_path', 'parse_json', 'read_json', 'read_j
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,14 +30,14 @@ def is_id(id: object) -> TypeGuard[str]:
 
 
 def check_id(id: object) -> str:
-    """The id, when it is one.
+    """The id, when it is one: of equal ids the same object, for there are many, in many lists.
 
     Raises
     ------
     DatasetError
         `bad_id`.
     """
-    if is_id(id): return id
+    if is_id(id): return sys.intern(id)
     raise DatasetError('bad_id', '', f'expected an id of 4 to 100 letters, digits, _ and -, found {str(id)[:80]!r}')
 
 

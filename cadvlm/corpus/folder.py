@@ -105,21 +105,20 @@ class FolderSource(Source):
         try: return os.listdir(self.path/name)
         except OSError: return ()
 
-    @cached_property
     def _files(self):
         "Paths of all JSON files that may be parts."
         top, nested = self.path/self.layout.parts, self.layout.sharded or self.layout.own
         folders = [f.name for f in os.scandir(top) if f.is_dir()] if nested else ['']
         paths = ((folder, f) for folder in folders for f in os.listdir(top/folder) if f.endswith('.json'))
-        return ['/'.join(filter(None, (self.layout.parts, *path))) for path in paths]
+        return ('/'.join(filter(None, (self.layout.parts, *path))) for path in paths)
 
     @cached_property
     def ids(self):
-        return set(map(self.layout.id, self._files)) - {None}
+        return set(filter(None, map(self.layout.id, self._files())))
 
-    @property
+    @cached_property
     def others(self):
-        return len(self._files) - len(self.ids) - (self.layout.split in self._files)
+        return sum(file != self.layout.split and not self.layout.id(file) for file in self._files())
 
     def split_node(self):
         path = self.path/self.layout.split

@@ -45,7 +45,7 @@ class Layout:
     def id(self, file: str) -> str | None:
         "The id of a path below the source, or None where no part may lie there."
         id = file.rpartition('/')[2].removesuffix('.json')
-        return id if is_id(id) and self.file(id) == file != self.split else None
+        return check_id(id) if is_id(id) and self.file(id) == file != self.split else None
 
 # %% ../../nbs/300_layout.ipynb #44aeb4a0
 DEEPCAD = Layout('deepcad', 'cad_json', 'train_val_test_split.json', sharded=True)
@@ -133,8 +133,8 @@ def hash_uniform(id: str, seed) -> float:
 # %% ../../nbs/300_layout.ipynb #b41bf0d3
 def _split_id(text):
     "`00000007` from the official `0000/00000007`."
-    id = text[5:] if type(text) is str and text[4:5] == '/' else text
-    if check_id(id) and text not in (id, shard_path(id)):
+    id = check_id(text[5:] if type(text) is str and text[4:5] == '/' else text)
+    if text not in (id, shard_path(id)):
         raise DatasetError('bad_id', '', f'expected an id such as 0000/00000007, found {text[:80]!r}')
     return id
 

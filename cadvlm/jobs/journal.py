@@ -7,6 +7,7 @@ __all__ = ['HEARTBEAT', 'start_time', 'read_lock', 'Lock', 'stored_values', 'Jou
 import json
 import os
 import platform
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -163,7 +164,7 @@ class _RowFile:
 
     def _take_over(self, row, offset):
         if 'claims' in row: self.claims.update(row['claims'])
-        else: self.offsets[row['id']] = offset
+        else: self.offsets[sys.intern(row['id'])] = offset
 
     def _append(self, data):
         "Write bytes at the end and return where they begin."
@@ -178,7 +179,7 @@ class _RowFile:
         lines = [orjson.dumps(r, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY) for r in rows]
         offset = self._append(b''.join(lines))
         for row, line in zip(rows, lines):
-            self.offsets[row['id']] = offset
+            self.offsets[sys.intern(row['id'])] = offset
             offset += len(line)
 
     def __getitem__(self, id):

@@ -105,11 +105,12 @@ METHODS: dict = {}          # kind of object -> name of the method -> (function,
 
 
 class Parameters(dict):
-    "Parameters by name; which of them may be given by their place, in order, and which must be given."
+    "The reader of each parameter by name; which may be given by their place, in order, and which must be given."
     def __init__(self, signature: inspect.Signature):
-        super().__init__([*signature.parameters.items()][1:])
-        self.positional = [name for name, p in self.items() if p.kind is not p.KEYWORD_ONLY]
-        self.required = {name for name, p in self.items() if p.default is p.empty}
+        parameters = [*signature.parameters.items()][1:]
+        super().__init__((name, p.annotation) for name, p in parameters)
+        self.positional = [name for name, p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self.required = {name for name, p in parameters if p.default is p.empty}
 
 
 def method(kind: type, name: str) -> Callable:
@@ -134,9 +135,9 @@ def given_values(call: ast.Call, scope) -> tuple[list, dict]:
     return positional, {k.arg: (scope.value(k.value), k.value) for k in call.keywords}
 
 
-def _checked(parameter, value, node):
-    "A value as a parameter has it; a rejection is placed at its node."
-    try: return parameter.annotation(value)
+def _checked(reader, value, node):
+    "A value as the reader of a parameter has it; a rejection is placed at its node."
+    try: return reader(value)
     except Rejection as rejection:
         rejection.node = rejection.node or node
         raise

@@ -141,7 +141,7 @@ def _unknown_word(text, at):
 
 # %% ../../nbs/210_cadquery_grammar.ipynb #f584c646
 def _clean(text):
-    "The text without comments, after checking that it is short and flat, and has only words and signs of the language."
+    "The text without comments and its number of tokens, after checking that it is short, flat and of the language."
     if not isinstance(text, str): raise CodeError('not_text', '', f'expected text, found {type(text).__name__}')
     if len(text) > MAX_TEXT:
         raise _error('too_long', '', f'expected at most {MAX_TEXT:,} characters, found {len(text):,}')
@@ -152,12 +152,12 @@ def _clean(text):
         raise CodeError('syntax', _position(text, end), f'expected strings that are closed, found {found}')
     text = _MASKED.sub(_mask, text)
     if (end := _WORDS.match(text).end()) < len(text): raise _unknown_word(text, end)
-    if len(_TOKENS.findall(text)) > MAX_TOKENS:
+    if (tokens := len(_TOKENS.findall(text))) > MAX_TOKENS:
         what = f'at most {MAX_TOKENS:,} lines, brackets, commas, dots and operators'
         raise _error('too_long', '', f'expected {what}, found more')
     if (depth := _depth(text)) > MAX_DEPTH:
         raise _error('too_deep', '', f'expected at most {MAX_DEPTH} brackets in each other, found {depth:,}')
-    return text
+    return text, tokens
 
 # %% ../../nbs/210_cadquery_grammar.ipynb #260a7f30
 _PER_TOKEN = 7              # microseconds
@@ -176,6 +176,6 @@ def _tree(text):
 
 def parse(text: str, spent: Counter) -> list[ast.stmt]:
     "The statements of a program, each a syntax tree; `spent` is what has been counted so far."
-    clean = _clean(text)
-    spend(spent, 'work', _PER_TOKEN*len(_TOKENS.findall(clean)))
+    clean, tokens = _clean(text)
+    spend(spent, 'work', _PER_TOKEN*tokens)
     return _tree(clean).body
