@@ -46,7 +46,9 @@ def chamfer(a, b):
     a, b : (n, 3) float
     """
     from scipy.spatial import cKDTree               # slow to import
-    return float(np.mean(cKDTree(b).query(a)[0]**2) + np.mean(cKDTree(a).query(b)[0]**2))
+    one, other = (cKDTree(points, leafsize=24, balanced_tree=False) for points in (a, b))
+    near = one.query(b[other.indices])[0], other.query(a[one.indices])[0]       # neighbours after each other: faster
+    return sum(float(np.mean(distance**2)) for distance in near)
 
 # %% ../../nbs/810_metrics.ipynb #70b70010
 _TOLERANCE = 3                          # levels that an argument must be less than away
