@@ -6,6 +6,7 @@ ran the notebook, and ends when all who have asked are gone.
 
 import gc
 import importlib
+import inspect
 import os
 import pkgutil
 import selectors
@@ -13,15 +14,60 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from contextlib import suppress
 from pathlib import Path
 
+import numba
+import numpy as np
 from filelock import FileLock
 
 import cadvlm
 
 COMMON = ("matplotlib.pyplot", "pandas", "PIL.Image", "IPython.display", "torchvision", "transformers")
 SERVE = "import sys; from chapters import serve; serve(sys.argv[1], sys.argv[2].split())"
+
+
+def same_value(a, b):
+    "Are two values of a name the same object, or equal constants?"
+    if a is b:
+        return True
+    if type(a) is not type(b) or not isinstance(a, (int, float, str, tuple, np.ndarray)):
+        return False
+    return np.array_equal(a, b) if isinstance(a, np.ndarray) else repr(a) == repr(b)
+
+
+def names_in(code):
+    "Names that a function looks up, and the functions in it."
+    return {*code.co_names}.union(*(names_in(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+
+
+def same_kernel(function, kernel):
+    "Does a function of a notebook do what a kernel of the package does, with the same kernels and constants?"
+    known, missing = kernel.py_func, object()
+    if inspect.getsource(function) != inspect.getsource(known) or function.__closure__ or known.__closure__:
+        return False
+    names = names_in(function.__code__) & {*known.__globals__}
+    return all(same_value(function.__globals__.get(n, missing), known.__globals__[n]) for n in names)
+
+
+def njit_of_chapters(njit):
+    """`numba.njit` that takes the compiled kernel of the package where a notebook defines the same one again: what the
+    package has compiled is on disk, and a notebook would compile it anew, every time."""
+    modules = [m for name, m in sys.modules.items() if name.startswith("cadvlm.")]
+    kernels = [k for m in modules for k in vars(m).values() if hasattr(k, "py_func")]
+
+    def made(*words, **options):
+        if words:
+            return njit(*words, **options)
+
+        def one(function):
+            alike = [k for k in kernels if k.__name__ == function.__name__ and function.__module__ == "__main__"]
+            return next((k for k in alike if same_kernel(function, k)), None) or njit(**options)(function)
+
+        return one
+
+    return made
 
 
 def preload():
@@ -35,6 +81,8 @@ def preload():
         except (ImportError, cadvlm.errors.CadError):
             continue  # an extra that is missing; the chapters say so
     cadvlm.cad.drawing.warm_up()
+    cadvlm.reading.reconstruct.load_kernels()
+    numba.njit = njit_of_chapters(numba.njit)
     if vocabulary := sys.modules.get("cadvlm.learn.vocabulary"):
         vocabulary.automaton()
     gc.collect()

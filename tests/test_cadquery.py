@@ -5,7 +5,6 @@ import json
 import math
 import random
 import re
-import subprocess
 import sys
 import time
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from builders import cases, numbers
+from cadquery_runs import printed
 from cadvlm.text.cadquery_grammar import MAX_TEXT
 from cadvlm.text.cadquery_grammar import MAX_EXTRUDES
 from cadvlm.text.cadquery_reader import read
@@ -868,8 +868,9 @@ def test_cadquery_round_trip_of_real_parts(forms):
 
 
 SCRIPT = """
-import json, sys
+import json, resource, sys
 import cadquery
+resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
 found = {}
 show_object = lambda *_, **__: None
 cadquery.exporters.export = cadquery.Shape.exportStl = show_object
@@ -887,24 +888,12 @@ json.dump(found, sys.stdout)
 def run(texts):
     """Volume, lowest x and highest z of programs `{name: text}`, as CadQuery builds them in a process of its own,
     with little memory and time."""
-    import resource
-
     assigned = {name: re.findall(r"^(\w+) ?=", text, re.M) for name, text in texts.items()}
     part = {
         name: SHOWN.get(name) or [*names, *(n for n in names if n in ("r", "result"))][-1]
         for name, names in assigned.items()
     }
-    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30,) * 2)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        input=json.dumps({n: (t, part[n]) for n, t in texts.items()}),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        preexec_fn=limit,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(printed(SCRIPT, {n: (t, part[n]) for n, t in texts.items()}, 400).splitlines()[-1])
 
 
 needs_cadquery = pytest.mark.skipif(

@@ -7,7 +7,6 @@
 import hashlib
 import importlib.util
 import json
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from cadquery_corpus import STYLES, programs
+from cadquery_runs import printed
 from cadvlm.cad.solid import build
 from cadvlm.errors import CadError
 from cadvlm.text.cadquery_reader import read
@@ -46,11 +46,7 @@ for text in json.load(sys.stdin):
 
 def executed(texts):
     "Volume, area, number of solids, lowest and highest corner, as CadQuery builds programs in a process of its own."
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], input=json.dumps(texts), capture_output=True, text=True, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in printed(SCRIPT, texts, 900).splitlines()]
 
 
 def digest(text):

@@ -13,7 +13,7 @@ from ..cad.solid import build
 from ..errors import GeometryError
 from .cells import DEPTH
 from .levels import PAPER
-from .pixel_match import match_pixels
+from .pixel_match import share_of
 from .prisms import extruded, view_of
 from .raster import Raster
 
@@ -108,7 +108,7 @@ Judge = Callable[[CadSequence], float]  # how well a part agrees with a drawing,
 
 def agreement(part: CadSequence, rasters: Mapping[str, Raster]) -> float:
     "The share of the ink of all views that the drawing of a part explains; 0 where it cannot be drawn."
-    try: return match_pixels(build(part), rasters).share
+    try: return share_of(build(part), rasters)
     except GeometryError: return 0.
 
 

@@ -7,6 +7,7 @@ __all__ = ['rasters_of', 'Ink', 'parted', 'dotted_curves', 'seen_in', 'dotted_li
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import cast
 
 import cv2
@@ -375,6 +376,13 @@ def _drawn(ink, seen, levels, beside):
 _NEAR = 0.25                # units within which measured values are one level
 
 
+@lru_cache(maxsize=1)       # a sheet is read again with another `beside`
+def _measured(inks, half):
+    "What is seen in three views, and their levels."
+    views = [seen_in(i, np.array(half)) for i in inks]
+    return views, [np.unique(np.clip(l, -h, h)) for l, h in zip(solve_levels(views, _NEAR), half)]
+
+
 def dotted_lines(inks: Iterable[Ink], half: np.ndarray,
                  beside: int = 5) -> tuple[dict[str, Lines], list[np.ndarray]]:
     """The lines of three views in which hidden lines are dotted.
@@ -393,7 +401,6 @@ def dotted_lines(inks: Iterable[Ink], half: np.ndarray,
     (dict of Lines, list of (k,) float)
         Polylines by view and style, and the levels of the three axes.
     """
-    inks = list(inks)
-    views = [seen_in(i, half) for i in inks]
-    levels = [np.unique(np.clip(l, -h, h)) for l, h in zip(solve_levels(views, _NEAR), half)]
-    return {i.raster.view: joined_lines(*_drawn(i, v, levels, beside)) for i, v in zip(inks, views)}, levels
+    inks = tuple(inks)
+    views, levels = _measured(inks, tuple(map(float, half)))
+    return {i.raster.view: joined_lines(*_drawn(i, v, levels, beside)) for i, v in zip(inks, views)}, [*levels]
