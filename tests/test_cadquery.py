@@ -1106,6 +1106,9 @@ EMPTY = {
         "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9))"
     ),
     "nothing left of a box": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5))",
+    "plates without thickness": (
+        "r = cq.Workplane('XY').pushPoints([(0, 0), (200, 0)]).rect(100, 100).extrude(0.000001)"
+    ),
     "boxes that share an edge": (
         "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(2, 2).box(2, 2, 2))"
     ),
