@@ -1107,7 +1107,7 @@ EMPTY = {
     ),
     "nothing left of a box": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5))",
     "plates without thickness": (
-        "r = cq.Workplane('XY').pushPoints([(0, 0), (200, 0)]).rect(100, 100).extrude(0.000001)"
+        "r = cq.Workplane('XY').pushPoints([(0, 0), (200, 0)]).rect(100, 100).extrude(0.00001)"
     ),
     "boxes that share an edge": (
         "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(2, 2).box(2, 2, 2))"

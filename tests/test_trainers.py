@@ -200,8 +200,8 @@ def test_trl_lines_of_the_page_run_as_typed(root, made, model, tmp_path):
     "Two trainings, of one step each: what the second begins with is what the first has saved."
     pytest.importorskip("trl", "1.0", "needs trl: pip install 'cadvlm[rl]'")
     short = "use_cpu=True, bf16=False, max_steps=1, report_to=[], per_device_train_batch_size=2"
-    lines = "\n".join(typed(root, "python")[:2]).replace(REAL, model).replace("data/synthetic_1k", str(made / "messages"))
-    lines = lines.replace("max_length=None", f"max_length=None, {short}")
+    lines = "\n".join(typed(root, "python")[:2]).replace("data/synthetic_1k", str(made / "messages"))
+    lines = lines.replace(REAL, model).replace("max_length=None", f"max_length=None, {short}")
     lines = lines.replace("max_completion_length=1024", f"max_completion_length=12, num_generations=2, {short}")
     assert lines.count(short) == 2 and "SFTTrainer(" in lines and "cadvlm.reward" in lines
     (tmp_path / "train.py").write_text(lines)
