@@ -80,9 +80,12 @@ def texts_of(made, format, split):
     return [tuple(t["value"] for t in s["conversations"]) for s in samples]
 
 
-def typed(root, language):
-    "The blocks of a language on the page for those who have a trainer."
-    cells = read_json(root / "nbs" / "my_trainer.ipynb")["cells"]
+PAGES = pytest.mark.parametrize("page", ["index", "my_trainer"])
+
+
+def typed(root, page, language):
+    "The blocks of a language on a page."
+    cells = read_json(root / "nbs" / f"{page}.ipynb")["cells"]
     page = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     return re.findall(rf"^```{language}\n(.*?)^```", page, re.M | re.S)
 
@@ -196,11 +199,13 @@ def test_trl_asks_for_rewards_for_ten_steps(loaded, model, tmp_path):
     assert len(logged) == 10 and "rewards/cadvlm_drawing/mean" in logged[0]
 
 
-def test_trl_lines_of_the_page_run_as_typed(root, made, model, tmp_path):
+@PAGES
+def test_trl_lines_of_the_page_run_as_typed(root, made, model, tmp_path, page):
     "Two trainings, of one step each: what the second begins with is what the first has saved."
     pytest.importorskip("trl", "1.0", "needs trl: pip install 'cadvlm[rl]'")
     short = "use_cpu=True, bf16=False, max_steps=1, report_to=[], per_device_train_batch_size=2"
-    lines = "\n".join(typed(root, "python")[:2]).replace("data/synthetic_1k", str(made / "messages"))
+    lines = "\n".join(block for block in typed(root, page, "python") if "from trl import" in block)
+    lines = lines.replace("data/synthetic_1k", str(made / "messages"))
     lines = lines.replace(REAL, model).replace("max_length=None", f"max_length=None, {short}")
     lines = lines.replace("max_completion_length=1024", f"max_completion_length=12, num_generations=2, {short}")
     assert lines.count(short) == 2 and "SFTTrainer(" in lines and "cadvlm.reward" in lines
@@ -241,9 +246,10 @@ def test_llama_factory_loads_the_samples(made):
         assert [Image.open(path).size for path in row["_images"]] == [(64, 64)]
 
 
-def test_llama_factory_line_of_the_page_runs_as_typed(root, made, model, tmp_path):
+@PAGES
+def test_llama_factory_line_of_the_page_runs_as_typed(root, made, model, tmp_path, page):
     pytest.importorskip("llamafactory", reason="needs llamafactory")
-    (block,) = (b for b in typed(root, "sh") if "llamafactory-cli" in b)
+    (block,) = (b for b in typed(root, page, "sh") if "llamafactory-cli" in b)
     line = block[block.index("llamafactory-cli") :].replace("\\\n", " ").replace(REAL, model)
     program, *words = shlex.split(line.replace("data/synthetic_1k", str(made / "llama-factory")))
     program = Path(sys.executable).with_name(program)
