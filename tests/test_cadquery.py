@@ -7,6 +7,7 @@ import random
 import re
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ from cadvlm.text.cadquery_grammar import MAX_EXTRUDES
 from cadvlm.text.cadquery_reader import read
 from cadvlm.text.cadquery_writer import write
 from cadvlm.cad.normal import EXACT, normal_form
-from cadvlm.cad.curves import Line
-from cadvlm.cad.sequence import CadSequence
+from cadvlm.cad.curves import Line, Loop, Profile
+from cadvlm.cad.sequence import CadSequence, Extrude, Operation, Plane, Sketch
 from cadvlm.errors import CadError, CodeError, GeometryError, UnsupportedError
 from cadvlm.cad.sequence import read as read_file
 from cadvlm.cad.polygons import IDENTITY
 from cadvlm.cad.solid import build
 from cadvlm.synth.histories import part
+from cadvlm.text.language import encode
 
 START = "import cadquery as cq\n"
 SECONDS = 0.1  # no text may take longer to read
@@ -302,6 +304,20 @@ STYLES = {
         "r = p.union(p.mirror('XY', (0, 0, 1)).translate((2, 0, 0))).faces('<Z').rect(2, 2).extrude(-1)",
         10 * 6 * 2 + 4,
     ),
+    "slots side by side, first made one body": (
+        "r = cq.Workplane('XY').box(9, 9, 9).cut(cq.Workplane('XY').pushPoints([(-1, 0), (1, 0)])"
+        ".slot2D(6, 2, 90).extrude(-2))",
+        9**3 - 4 * (8 + math.pi),
+    ),
+    "tiles side by side through a block": (
+        "r = cq.Workplane('XY').box(9, 9, 9).pushPoints([(-1, 0), (1, 0)]).rect(2, 4).cutThruAll()",
+        9**3 - 9 * 16,
+    ),
+    "tiles side by side and a hole": (
+        "r = cq.Workplane('XY').pushPoints([(-1, 0), (1, 1)]).rect(2, 4).extrude(2)"
+        ".cut(cq.Workplane('XY').rect(1, 1).extrude(2))",
+        30,
+    ),
     "nothing to translate": ("r = cq.Workplane('XY').translate((9, 0, 0)).box(1, 2, 3)", 6),
     "a module with its whole name": ("import cadquery\nr = cadquery.Workplane('XY').box(1, 2, 3)", 6),
     "a loop in a loop": (
@@ -336,6 +352,8 @@ def tolerance(sequence):
 
 W = START + "r = cq.Workplane('XY')"
 DONE = ".circle(1).extrude(1)"
+SLAB = W + ".box(20, 20, 9).faces('>Z').workplane(offset=-1)"
+TILES = ".pushPoints([(-1, 0), (1, 0)])"
 HOSTILE = {
     "an import": ("import os", "no_solid"),
     "an import from": ("from os import system\nsystem('ls')", "no_solid"),
@@ -490,6 +508,27 @@ HOSTILE = {
     "an island in a hole": (W + ".circle(10).circle(8).circle(5).extrude(1)", "island_in_hole"),
     "discs that touch in their middle": (W + ".circle(10).moveTo(15, 0).circle(5).extrude(1)", "touching_loops"),
     "a hole that touches the middle of each side": (W + ".rect(20, 20).circle(10).extrude(1)", "touching_loops"),
+    # one body for Open CASCADE, which cuts or adds what it likes of pieces that touch
+    "slots side by side in a block": (
+        SLAB + TILES + ".slot2D(5.5, 2, 90).extrude(-2, combine='cut')",
+        "touching_loops",
+    ),
+    "tiles at a corner on a block": (
+        SLAB + ".pushPoints([(-1, -1), (1, 1)]).rect(2, 2).extrude(2)",
+        "touching_loops",
+    ),
+    "boxes side by side on a block": (SLAB + TILES + ".box(2, 2, 2)", "touching_loops"),
+    "tiles that are left apart": (W + TILES + ".rect(2, 4).extrude(2, combine=False)", "touching_loops"),
+    "a pocket of tiles in a block": (SLAB + ".rect(8, 8)" + TILES + ".rect(2, 4).cutBlind(-2)", "touching_loops"),
+    "windows side by side": (W + ".rect(8, 8)" + TILES + ".rect(2, 4).extrude(2)", "touching_loops"),
+    "a window that touches the rim": (W + ".rect(8, 8).moveTo(3, 0).rect(2, 4).extrude(2)", "touching_loops"),
+    "many tiles in a block": (SLAB + ".rarray(2, 2, 9, 9).rect(2, 2).cutBlind(-2)", "touching_loops too_complex"),
+    "many wheels of many sides in a block": (
+        SLAB
+        + ".pushPoints([(1.45*i, 1.45*j) for i in range(8) for j in range(8) if (i + j) % 2])"
+        + ".polygon(90, 2).cutBlind(-2)",
+        "too_complex",
+    ),
     "a flat extrude": (W + ".circle(1).extrude(0)", "zero_thickness"),
     "a negative radius": (W + ".circle(-1)", "out_of_range"),
     "a negative box": (W + ".box(1, -1, 1)", "out_of_range"),
@@ -867,6 +906,39 @@ def test_cadquery_round_trip_of_real_parts(forms):
         assert again == features and write(again, grid) == text, (name, grid)
 
 
+def islands():
+    "Parts with material in a hole of a sketch, and in a hole of that, which are new bodies or cut from a block."
+    disc, box, shape = Loop.circle, Loop.rectangle, Profile
+    window = shape(box(-8.0, -8.0, 8.0, 8.0), (box(-6.0, -6.0, 6.0, 6.0),))
+    sketches = {
+        "a ring with a disc": (shape(disc(8.0), (disc(6.0),)), shape(disc(3.0))),
+        "a window with a washer": (window, shape(box(-4.0, -4.0, 4.0, 4.0), (disc(2.0),))),
+        "a window with two discs": (window, shape(disc(2.0, -3.0)), shape(disc(2.0, 3.0))),
+        "rings in rings": (shape(disc(8.0), (disc(7.0),)), shape(disc(6.0), (disc(4.0),)), shape(disc(2.0))),
+        "a tongue": (window, shape(box(-6.0, -2.0, 2.0, 2.0))),
+        "two holes with a disc each": (
+            shape(box(-9.0, -5.0, 9.0, 5.0), (disc(3.0, -4.0), disc(3.0, 4.0))),
+            shape(disc(1.0, -4.0)),
+            shape(disc(1.0, 4.0)),
+        ),
+    }
+    block = Extrude(Sketch(Plane(), (shape(box(-9.0, -9.0, 9.0, 9.0)),)), 4.0)
+    for name, profiles in sketches.items():
+        extrude = Extrude(Sketch(Plane(), profiles), 2.0)
+        yield name, CadSequence((extrude,))
+        yield name + " in a block", CadSequence((block, replace(extrude, operation=Operation.CUT)))
+
+
+def test_islands_in_holes_are_written_and_read():
+    for name, sequence in islands():
+        solid = build(sequence)
+        for step, share in ((0.1, 5e-3), (EXACT, 1e-3)):
+            built = build(read(encode(sequence, exact=step == EXACT, step=step)))
+            scale = np.ptp(built.bounds, axis=0).max() / np.ptp(solid.bounds, axis=0).max()
+            assert built.volume == pytest.approx(solid.volume * scale**3, rel=share), name
+            assert built.pieces == solid.pieces, name
+
+
 SCRIPT = """
 import json, resource, sys
 import cadquery
@@ -920,6 +992,12 @@ def differing(texts):
 @needs_cadquery
 def test_cadquery_builds_the_same_from_all_styles():
     assert not differing({name: text_of(name) for name in STYLES})
+
+
+@pytest.mark.occ
+@needs_cadquery
+def test_cadquery_builds_the_same_from_islands_in_holes():
+    assert not differing({name: encode(sequence) for name, sequence in islands()})
 
 
 @pytest.mark.occ
@@ -1017,6 +1095,9 @@ EMPTY = {
         "r = cq.Workplane('ZY').circle(5).extrude(8).intersect(cq.Workplane('YZ').circle(4).extrude(9))"
     ),
     "nothing left of a box": "r = cq.Workplane('XY').box(2, 2, 2).cut(cq.Workplane('XY').box(5, 5, 5))",
+    "plates without thickness": (
+        "r = cq.Workplane('XY').pushPoints([(0, 0), (200, 0)]).rect(100, 100).extrude(0.00001)"
+    ),
     "boxes that share an edge": (
         "r = cq.Workplane('XY').box(2, 2, 2).intersect(cq.Workplane('XY').moveTo(2, 2).box(2, 2, 2))"
     ),

@@ -22,8 +22,8 @@ from conftest import ROOT
 FULL = os.environ.get("CADVLM_FRONT_PAGE") == "full"
 FEWER = {"train": ["--steps", "30", "--turns", "1", "--device", "cpu"]}          # flags behind a command as it stands
 FEWER["demo"] = ["--count", "12", "--workers", "1"]
-# what a shell and pip do, and this test does not
-NOT_OURS = re.compile(r"pip install .*|\. \.venv/bin/activate")
+# what a shell and pip do, and this test does not; test_trainers.py types the lines of trainers
+NOT_OURS = re.compile(r"pip install .*|\. \.venv/bin/activate|llamafactory-cli .*")
 
 
 def commands(text):
@@ -89,6 +89,11 @@ def check_report(dataset):
         assert f"{loss:.4f}" in page
 
 
+def check_convert(folder, format):
+    files = {"messages": "data/train-*.parquet", "llama-factory": "llama-factory/dataset_info.json"}
+    assert [*Path(folder).glob(files[format])] and "configs:" in Path(f"{folder}/README.md").read_text()
+
+
 def check(words):
     "What a command has left behind."
     name, *rest = words
@@ -119,6 +124,8 @@ def check(words):
         check_evaluate(places[0])
     elif name == "report":
         check_report(places[0])
+    elif name == "convert":
+        check_convert(places[0], words[words.index("--format") + 1])
     else:
         pytest.fail(f"nobody knows what cadvlm {name} has to leave behind")
 
@@ -153,7 +160,7 @@ def test_commands_of_the_front_page_do_what_they_say(root, fresh, server, capsys
         check(words)
         done.append(words[0])
     drawings, learning = {"draw", "reconstruct", "match"}, {"train", "predict", "evaluate", "report"}
-    assert {"demo", "download", "run", "stats", "export"} | drawings | learning <= set(done)
+    assert {"demo", "download", "run", "stats", "export", "convert"} | drawings | learning <= set(done)
 
 
 def test_pages_name_tests_that_are_there(root):

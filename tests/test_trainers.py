@@ -5,10 +5,13 @@ import base64
 import io
 import json
 import os
+import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -75,6 +78,19 @@ def texts_of(made, format, split):
     "`(question, answer)` of each sample of LLaVA's file."
     samples = read_json(made / format / SPLITS[split])
     return [tuple(t["value"] for t in s["conversations"]) for s in samples]
+
+
+PAGES = pytest.mark.parametrize("page", ["index", "my_trainer"])
+
+
+def typed(root, page, language):
+    "The blocks of a language on a page."
+    cells = read_json(root / "nbs" / f"{page}.ipynb")["cells"]
+    page = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.M | re.S)
+
+
+REAL = "Qwen/Qwen2.5-VL-3B-Instruct"  # on the page; a tiny one takes its place
 
 
 # --- every format
@@ -151,7 +167,7 @@ def test_a_column_of_step_files(made, tmp_path):
 
 
 def test_trl_trains_on_the_table_as_it_is(loaded, model, tmp_path):
-    trl = pytest.importorskip("trl", reason="needs trl: pip install 'cadvlm[rl]'")
+    trl = pytest.importorskip("trl", "1.0", "needs trl: pip install 'cadvlm[rl]'")
     settings = trl.SFTConfig(
         output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=2, max_length=None, report_to=[],
         use_cpu=True, bf16=False, save_strategy="no", logging_steps=1,
@@ -164,7 +180,7 @@ def test_trl_trains_on_the_table_as_it_is(loaded, model, tmp_path):
 
 def test_trl_asks_for_rewards_for_ten_steps(loaded, model, tmp_path):
     "Three of them: of the true code, of the drawing alone, and whether an answer is a part."
-    trl = pytest.importorskip("trl", reason="needs trl: pip install 'cadvlm[rl]'")
+    trl = pytest.importorskip("trl", "1.0", "needs trl: pip install 'cadvlm[rl]'")
     seen = []
 
     def watched(completions, **columns):
@@ -181,6 +197,23 @@ def test_trl_asks_for_rewards_for_ten_steps(loaded, model, tmp_path):
     assert trainer.state.global_step == 10 and set(seen) == {(2, True)} and len(seen) >= 10
     logged = [row for row in trainer.state.log_history if "reward" in row]
     assert len(logged) == 10 and "rewards/cadvlm_drawing/mean" in logged[0]
+
+
+@PAGES
+def test_trl_lines_of_the_page_run_as_typed(root, made, model, tmp_path, page):
+    "Two trainings, of one step each: what the second begins with is what the first has saved."
+    pytest.importorskip("trl", "1.0", "needs trl: pip install 'cadvlm[rl]'")
+    short = "use_cpu=True, bf16=False, max_steps=1, report_to=[], per_device_train_batch_size=2"
+    lines = "\n".join(block for block in typed(root, page, "python") if "from trl import" in block)
+    lines = lines.replace("data/synthetic_1k", str(made / "messages"))
+    lines = lines.replace(REAL, model).replace("max_length=None", f"max_length=None, {short}")
+    lines = lines.replace("max_completion_length=1024", f"max_completion_length=12, num_generations=2, {short}")
+    assert lines.count(short) == 2 and "SFTTrainer(" in lines and "cadvlm.reward" in lines
+    (tmp_path / "train.py").write_text(lines)
+    there = environment() | dict(HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, env=there, capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert (tmp_path / "runs" / "sft" / "model.safetensors").is_file() and (tmp_path / "runs" / "rl").is_dir()
 
 
 def test_a_reward_works_in_a_script_without_a_main_guard(tmp_path):
@@ -211,6 +244,20 @@ def test_llama_factory_loads_the_samples(made):
         assert row["_prompt"] == [dict(role="user", content=question)]
         assert row["_response"] == [dict(role="assistant", content=answer)]
         assert [Image.open(path).size for path in row["_images"]] == [(64, 64)]
+
+
+@PAGES
+def test_llama_factory_line_of_the_page_runs_as_typed(root, made, model, tmp_path, page):
+    pytest.importorskip("llamafactory", reason="needs llamafactory")
+    (block,) = (b for b in typed(root, page, "sh") if "llamafactory-cli" in b)
+    line = block[block.index("llamafactory-cli") :].replace("\\\n", " ").replace(REAL, model)
+    program, *words = shlex.split(line.replace("data/synthetic_1k", str(made / "llama-factory")))
+    program = Path(sys.executable).with_name(program)
+    there = environment() | dict(HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    words += ["--max_steps", "1"]
+    done = subprocess.run([program, *words], cwd=tmp_path, env=there, capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert [*(tmp_path / "runs" / "sft").glob("*.safetensors")]
 
 
 def test_llama_factory_schema(made):

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['MAX_NESTED', 'tidy', 'in_order', 'nest', 'merge_profiles', 'combine_regions', 'near_pairs', 'crosses_itself',
-           'parted', 'shared', 'lies_on', 'close_pairs', 'holes_near_rim', 'holes_apart']
+           'parted', 'shared', 'lies_on', 'meeting_curves', 'touch', 'close_pairs', 'holes_near_rim', 'holes_apart']
 
 # %% ../../nbs/145_regions.ipynb #9ddcb1e3
 import math
@@ -485,8 +485,34 @@ def lies_on(loop: Loop, other: Loop) -> bool:
     "Do the middles of all curves of a loop lie on another? A circle has its middle opposite of where it starts."
     scale = 2.**round(7 - math.log2(max(math.dist(*l.bounds) for l in (loop, other))))
     opposite = lambda c: (c.centre[0] - c.radius, c.centre[1])
-    middles = [opposite(c) if isinstance(c, Circle) else _middle(c) for c in loop.scaled(scale).curves]
-    return bool(np.any([_on(c, np.array(middles)) for c in other.scaled(scale).curves], axis=0).all())
+    middles = np.array([opposite(c) if isinstance(c, Circle) else _middle(c) for c in loop.curves])
+    low, high = other.bounds
+    if (middles < np.array(low) - _SAME/scale).any() or (middles > np.array(high) + _SAME/scale).any(): return False
+    return bool(np.any([_on(c, middles*scale) for c in other.scaled(scale).curves], axis=0).all())
+
+# %% ../../nbs/145_regions.ipynb #e9439c3c
+def meeting_curves(a: Loop, b: Loop) -> list[tuple[Curve, Curve]]:
+    "Pairs of the curves of two loops whose boxes meet, at a size for which tolerances are made."
+    scale = 2.**round(7 - math.log2(max(math.dist(*l.bounds) for l in (a, b))))
+    boxes, others = (np.array([_box(c) for c in l.curves]) for l in (a, b))
+    near = np.argwhere(_meeting(boxes + np.array([[-1.], [1.]])*_SAME/scale, others)).tolist()
+    return [(a.curves[i].scaled(scale), b.curves[j].scaled(scale)) for i, j in near]
+
+
+def _one_carrier(a, b):
+    "Do two curves, which share two points, lie on one line or on one circle?"
+    if isinstance(a, Line) or isinstance(b, Line): return type(a) is type(b)
+    return math.dist(a.centre, b.centre) < _SAME and abs(a.radius - b.radius) < _SAME
+
+
+def touch(a: Curve, b: Curve, along: bool = False) -> bool:
+    "Do two curves, as `meeting_curves` has them, share a point? With `along`: a stretch?"
+    if isinstance(a, Circle) and isinstance(b, Circle) and _one_carrier(a, b): return True
+    ends = [p for c in (a, b) if not isinstance(c, Circle) for p in (c.start, c.end)]
+    points = np.array([*ends, *_meet(a, b)]).reshape(-1, 2)
+    points = points[_on(a, points) & _on(b, points)] if len(points) else points
+    if not along: return len(points) > 0
+    return len(points) > 1 and math.dist(points.min(axis=0), points.max(axis=0)) > 2*_SAME and _one_carrier(a, b)
 
 # %% ../../nbs/145_regions.ipynb #1ae67480
 def close_pairs(loops: Sequence[Loop]) -> list[tuple[Loop, Loop]]:

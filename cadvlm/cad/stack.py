@@ -85,7 +85,7 @@ def stacks(turn: np.ndarray, steps: list[Step]) -> list[Stack]:
     for low, high in zip(levels, levels[1:]):
         reached = [r if s.low <= low and high <= s.high else None for s, r in zip(steps, regions)]
         histories.append([*accumulate(zip(operations, reached), _applied, initial=CrossSection())][1:])
-    return [Stack(turn, levels, sections) for sections in zip(*histories)]
+    return [Stack(turn, levels, sections) for sections in (zip(*histories) if histories else [()]*len(steps))]
 
 # %% ../../nbs/127_stack.ipynb #78ec82d2
 GRID = 1e-6                 # units: coordinates closer than this are the same

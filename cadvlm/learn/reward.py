@@ -26,7 +26,7 @@ from ..errors import CadError, CodeError, DatasetError
 from ..jobs.cluster import available_workers
 from ..jobs.limits import time_limit
 from ..jobs.workers import WorkerPool
-from .choose import Target, drawn, read_solid
+from .choose import Target, drawn, read_sequence, solid_of
 from ..settings.base import brief, check_count, check_seconds
 from ..text.language import MAX_ANSWER, extract_code
 
@@ -47,11 +47,11 @@ def completion_text(completion):
 
 # %% ../../nbs/785_reward.ipynb #1a5e7674
 def _answered(answer, language):
-    "The solid of an answer."
+    "The sequence of an answer."
     if len(answer) > MAX_ANSWER:
         raise CodeError('too_long', '', f'expected at most {MAX_ANSWER:,} characters, found {len(answer):,}')
-    try: return read_solid(answer, language)
-    except CodeError: return read_solid(extract_code(answer, language)[0], language)
+    try: return read_sequence(answer, language)
+    except CodeError: return read_sequence(extract_code(answer, language)[0], language)
 
 
 _TRUTH_SECONDS = 2.         # for building the true part, which is no work of the answer
@@ -59,10 +59,15 @@ _TRUTH_SECONDS = 2.         # for building the true part, which is no work of th
 
 @lru_cache(maxsize=64)
 def _truth(code, language):
-    "The solid of the true code; None where there is none."
+    "The sequence and the solid of the true code; None where there is no solid."
     try:
-        with time_limit(_TRUTH_SECONDS): return read_solid(code, language)
+        with time_limit(_TRUTH_SECONDS): return (sequence := read_sequence(code, language)), solid_of(sequence)
     except CadError: return None
+
+
+def _is(answer, truth):
+    "Is an answer the true sequence?"
+    return truth is not None and answer == truth[0] and answer.flags == truth[0].flags
 
 # %% ../../nbs/785_reward.ipynb #5b73dd56
 Score = Literal['iou', 'drawing', 'valid']
@@ -117,9 +122,10 @@ def score_answer(id, names, answer, language, code, view, image, timeout):
     """
     truth = _truth(code, language) if 'iou' in names else None
     with time_limit(timeout):
-        solid, found = _answered(answer, language), dict.fromkeys(names)
+        sequence, found = _answered(answer, language), dict.fromkeys(names)
+        solid = truth[1] if (exact := _is(sequence, truth)) else solid_of(sequence)
         if 'valid' in names: found['valid'] = 1.
-        if truth is not None: found['iou'] = _or_zero(iou, truth, solid)
+        if truth is not None: found['iou'] = 1. if exact else _or_zero(iou, truth[1], solid)
         if 'drawing' in names and image: found['drawing'] = _or_zero(_agreement, solid, view, image)
         return found
 

@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['Region', 'Prisms', 'ADDED', 'NEAR', 'positive', 'checked_curve', 'arc_through', 'check_box', 'box_loop',
-           'centre_of_mass', 'chained', 'closed_loops', 'nested_profiles', 'count_curves', 'combine_regions',
-           'united_region', 'moved', 'turned', 'extruded', 'on_axes', 'onto', 'joined', 'cut', 'intersected',
-           'shared_prism']
+           'centre_of_mass', 'chained', 'closed_loops', 'nested_profiles', 'check_apart', 'count_curves',
+           'combine_regions', 'united_region', 'moved', 'turned', 'extruded', 'on_axes', 'onto', 'joined', 'cut',
+           'intersected', 'shared_prism']
 
 # %% ../../nbs/220_cadquery_geometry.ipynb #f2382a93
 import math
@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..cad.regions import combine_regions as combine_profiles
-from ..cad.regions import (close_pairs, crosses_itself, holes_near_rim, lies_on, near_pairs, nest, parted,
-                                shared, tidy)
+from ..cad.regions import (close_pairs, crosses_itself, holes_near_rim, lies_on, meeting_curves, near_pairs,
+                                nest, parted, shared, tidy, touch)
 from ..cad.curves import Arc, Circle, Line, Loop, Profile
 from ..cad.sequence import Extent, Extrude, Operation, Plane, Sketch
 from ..errors import FormatError
@@ -132,6 +132,15 @@ def _close_by(loops, spent):
     spend(spent, 'work', sum(60 + len(a.curves) + len(b.curves) for a, b in pairs))
     return pairs
 
+
+def _check_contact(pairs, along, expected, spent):
+    "Make sure that pairs of loops do not touch, or not along a stretch."
+    for a, b in pairs:
+        spend(spent, 'work', 60 + 6*(len(a.curves) + len(b.curves)))
+        near = meeting_curves(a, b)
+        spend(spent, 'work', 120*len(near))
+        if any(touch(c, d, along) for c, d in near): raise Rejection('touching_loops', expected, 'two that touch')
+
 # %% ../../nbs/220_cadquery_geometry.ipynb #15458372
 def _check_outlines(outlines, drawn, spent):
     "Make sure that outlines lie apart; `drawn` has each as it was drawn."
@@ -150,7 +159,10 @@ def _check_holes(profile, drawn, spent):
     spend(spent, 'work', sum(60 + len(h.curves) + len(profile.outer.curves) for h in near))
     if any(shared(h, profile.outer) < 1 - _OVERLAP for h in near): raise _overlap()
     if any(lies_on(drawn[profile.outer], h) for h in near): raise _touching_middles()
-    if any(shared(a, b) > _OVERLAP for a, b in _close_by(profile.holes, spent)): raise _overlap()
+    beside = _close_by(profile.holes, spent)
+    if any(shared(a, b) > _OVERLAP for a, b in beside): raise _overlap()
+    rims = [(h, profile.outer) for h in near]
+    _check_contact([*rims, *beside], True, 'holes that touch in points at most', spent)
 
 # %% ../../nbs/220_cadquery_geometry.ipynb #3bb5dcf2
 def nested_profiles(loops: list[Loop], spent: Counter) -> Region:
@@ -169,6 +181,13 @@ def nested_profiles(loops: list[Loop], spent: Counter) -> Region:
     _check_outlines([p.outer for p in profiles], drawn, spent)
     for p in profiles: _check_holes(p, drawn, spent)
     return profiles
+
+# %% ../../nbs/220_cadquery_geometry.ipynb #7e2dab39
+def check_apart(profiles: Region, spent: Counter) -> None:
+    "Make sure that no loops of a region touch."
+    if len(profiles) > 1: pairs = _close_by([l for p in profiles for l in p.loops], spent)
+    else: pairs = [(h, p.outer) for p in profiles for h in holes_near_rim(p)] + _close_by(profiles[0].holes, spent)
+    _check_contact(pairs, False, 'loops apart from each other, as the chain has a solid', spent)
 
 # %% ../../nbs/220_cadquery_geometry.ipynb #dfc7d45e
 def count_curves(profiles: Region) -> int:

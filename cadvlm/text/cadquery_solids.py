@@ -10,8 +10,8 @@ from ..cad.curves import Circle, Loop, Profile
 from .cadquery_arguments import (method, read_depth, read_flag, read_flags, read_no_taper, read_number,
                                             read_one_of)
 from .cadquery_faces import reach, reaches
-from .cadquery_geometry import (Prisms, Region, box_loop, cut, extruded, intersected, joined, moved,
-                                           nested_profiles, positive, shared_prism)
+from .cadquery_geometry import (Prisms, Region, box_loop, check_apart, cut, extruded, intersected, joined,
+                                           moved, nested_profiles, positive, shared_prism)
 from .cadquery_grammar import MAX_EXTRUDES, Rejection, spend
 from .cadquery_workplane import CqSketch, CqWorkplane, at_places, places, read_solid, read_workplane
 
@@ -80,12 +80,16 @@ def read_until(value: object) -> float:
 @method(CqWorkplane, 'extrude')
 def _extrude(work, until: read_until, combine: read_combine = True, clean: read_flag = True,
              both: read_flag = False, taper: read_no_taper = None):
-    return combined(work, _extruded(work, *_pending_profiles(work), until, both), combine)
+    profiles, on = _pending_profiles(work)
+    if work.solid is not None or not combine: check_apart(profiles, work.context.spent)
+    return combined(work, _extruded(work, profiles, on, until, both), combine)
 
 @method(CqWorkplane, 'cutBlind')
 def _cut_blind(work, until: read_until, clean: read_flag = True, both: read_flag = False,
                taper: read_no_taper = None):
-    return combined(work, _extruded(work, *_pending_profiles(work), until, both), 'cut')
+    profiles, on = _pending_profiles(work)
+    check_apart(profiles, work.context.spent)
+    return combined(work, _extruded(work, profiles, on, until, both), 'cut')
 
 # %% ../../nbs/232_cadquery_solids.ipynb #862df2ed
 def _level(work, on):
@@ -139,7 +143,7 @@ def _cbore_hole(work, diameter: read_number, cboreDiameter: read_number, cboreDe
 def _prisms_at_places(work, loop, height, centered, combine):
     "The solid of equal prisms about the places of the stack."
     height, (work, loops) = positive(height, 'height'), at_places(work, loop)
-    if work.solid is not None: nested_profiles(loops, work.context.spent)      # CadQuery unites none that overlap
+    if work.solid is not None: check_apart(nested_profiles(loops, work.context.spent), work.context.spent)
     profiles, on = tuple(map(Profile, loops)), (work.plane, work.height)
     return combined(work, _extruded(work, profiles, on, height/2 if centered else height, centered), combine)
 
