@@ -6,7 +6,6 @@ __all__ = ['Language', 'LANGUAGES', 'VERSIONS', 'MAX_ANSWER', 'encode', 'decode'
 # %% ../../nbs/270_language.ipynb #0bf23a4d
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from hashlib import blake2b
 from textwrap import dedent
 from typing import Literal, get_args, overload
@@ -74,12 +73,6 @@ def encode(sequence: CadSequence, language: Language = 'cadquery', exact: bool =
     return _WRITE[language](normal_form(sequence, step, frame), step)
 
 # %% ../../nbs/270_language.ipynb #53528551
-@lru_cache(maxsize=1)
-def _last_read(text, language):
-    "An answer is read to find out whether it is code, and right afterwards for what it says."
-    return _READ[language](text)
-
-
 def decode(text: str | np.ndarray | list, language: Language = 'cadquery') -> CadSequence:
     """Read a sequence from what `encode` writes, or from an attempt of a network at it. Nothing is executed.
 
@@ -94,7 +87,7 @@ def decode(text: str | np.ndarray | list, language: Language = 'cadquery') -> Ca
         With a reason code, and the place of what is not in the language.
     """
     _check_language(language)
-    return _last_read(text, language) if type(text) is str else _READ[language](text)
+    return _READ[language](text)
 
 # %% ../../nbs/270_language.ipynb #a7cebd09
 def part_hash(sequence: CadSequence, frame: Frame | None = None) -> str:
