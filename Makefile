@@ -32,7 +32,7 @@ docs: .venv/with-dev ## build the site into _docs/ (with quarto where it is inst
 
 bench: .venv/with-dev ## measure what has not been measured with this code; rows are added to data/results/*.csv (2 hours)
 	@for bench in bench bench_languages bench_training bench_first bench_evaluation bench_synthesis bench_bounds \
-	  bench_reading bench_ortho2cad; do \
+	  bench_reading bench_ortho2cad bench_before; do \
 	  $(BIN)/python tools/$$bench.py || exit 1; done
 
 scale: .venv/with-dev ## run all stages on 1,100, 11,000 and 108,946 synthetic parts and write data/results/scale.csv (1.5 hours, 4 GB)

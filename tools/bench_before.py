@@ -12,11 +12,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from results import ROOT, about, append
+from results import ROOT, about, append, is_measured
 from cadvlm.corpus.folder import FolderSource
 from cadvlm.stages.synthesize import synthesize
 
 CODE = ("cad", "text", "corpus", "jobs", "synth", "stages")
+
+
 def seconds(code, *arguments):
     "How long a command takes with the code of a folder, start-up included."
     module = "cadvlm.app.cli" if (code / "cadvlm" / "app").exists() else "cadvlm.cli"      # where it was at first
@@ -50,6 +52,8 @@ def main():
     options.add_argument("--workers", type=int, default=2)
     options = options.parse_args()
     common = about("synthetic", options.count, CODE) | dict(before=options.commit, workers=options.workers)
+    if is_measured("before", common, before=options.commit, stage="run", parts=options.count):
+        return
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder).resolve()
         subprocess.run(["git", "worktree", "add", "--quiet", "--detach", folder / "code", options.commit], check=True,
