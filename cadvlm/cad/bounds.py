@@ -44,8 +44,8 @@ def _side(a, b, c):
 @compiled
 def _crossings(starts, ends, limit, tests):
     found = tested = 0
-    low, left, right = np.minimum(starts[:, 1], ends[:, 1]), np.minimum(starts[:, 0], ends[:, 0]), \
-        np.maximum(starts[:, 0], ends[:, 0])
+    low = np.minimum(starts[:, 1], ends[:, 1])
+    left, right = np.minimum(starts[:, 0], ends[:, 0]), np.maximum(starts[:, 0], ends[:, 0])
     for i in range(len(starts)):
         a, b = starts[i], ends[i]
         high = max(a[1], b[1])

@@ -334,7 +334,9 @@ def warm_up() -> None:
     polylines(merge_collinear(np.array([[0., 0., 1., 0., 0.]])))
 
 # %% ../../nbs/165_drawing.ipynb #176eb76b
-def _meet(p, q): return all(abs(a - b) <= 1e-8 + 1e-5*abs(b) for a, b in zip(p.tolist(), q.tolist()))
+def _meet(p, q):
+    "Are two points the same? `np.allclose` takes longer than all the rest."
+    return all(math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-8) for a, b in zip(p.tolist(), q.tolist()))
 
 
 def clearance(drawing: Drawing, size: int = 512, line_width: float = LINE_WIDTH, hidden_lines: bool = True) -> float:

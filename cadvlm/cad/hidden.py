@@ -148,6 +148,7 @@ def _insert(shadows, count, a, b):
 
 @compiled
 def _are_apart(boxes, t, edge):
+    "Does the box of triangle t not meet that of an edge, both left, right, bottom, top?"
     return boxes[t, 0] > edge[1] or edge[0] > boxes[t, 1] or boxes[t, 2] > edge[3] or edge[2] > boxes[t, 3]
 
 

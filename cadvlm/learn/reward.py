@@ -65,7 +65,7 @@ def _truth(code, language):
     except CadError: return None
 
 
-def _is(answer, truth):
+def _is_true(answer, truth):
     "Is an answer the true sequence?"
     return truth is not None and answer == truth[0] and answer.flags == truth[0].flags
 
@@ -123,7 +123,7 @@ def score_answer(id, names, answer, language, code, view, image, timeout):
     truth = _truth(code, language) if 'iou' in names else None
     with time_limit(timeout):
         sequence, found = _answered(answer, language), dict.fromkeys(names)
-        solid = truth[1] if (exact := _is(sequence, truth)) else solid_of(sequence)
+        solid = truth[1] if (exact := _is_true(sequence, truth)) else solid_of(sequence)
         if 'valid' in names: found['valid'] = 1.
         if truth is not None: found['iou'] = 1. if exact else _or_zero(iou, truth[1], solid)
         if 'drawing' in names and image: found['drawing'] = _or_zero(_agreement, solid, view, image)
