@@ -186,10 +186,10 @@ def zipped(folder, path, prefix="data", method=zipfile.ZIP_DEFLATED):
     return path
 
 
-# --- refusals
+# --- rejections
 
 
-def refusal(function, *args, **kwargs):
+def rejection(function, *args, **kwargs):
     "The `CadError` that a call raises."
     with pytest.raises(CadError) as caught:
         function(*args, **kwargs)
@@ -198,7 +198,7 @@ def refusal(function, *args, **kwargs):
 
 def reason(function, *args, **kwargs):
     "The reason code of the error that a call raises."
-    return refusal(function, *args, **kwargs).reason
+    return rejection(function, *args, **kwargs).reason
 
 
 def error_line(capsys):

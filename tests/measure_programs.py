@@ -44,14 +44,14 @@ def stages(language, code, made):
 
 
 def report(write, done):
-    "Write seconds of processor time of each stage as it ends, and why it was refused."
+    "Write seconds of processor time of each stage as it ends, and why it was rejected."
     start = time.process_time()
     try:
         for stage in done:
             write({stage: time.process_time() - start})
             start = time.process_time()
     except CadError as error:
-        write(dict(reason=error.reason, message=str(error), refused=time.process_time() - start))
+        write(dict(reason=error.reason, message=str(error), rejected=time.process_time() - start))
     except Exception:
         write(dict(error=traceback.format_exc()))
 
@@ -107,7 +107,7 @@ def measured(name, language, code, others):
     for row in rows:
         found |= row
     return found | dict(
-        seconds=sum(found.get(s, 0) for s in ("read", "build", "front", "top", "right", "iso", "iou", "refused"))
+        seconds=sum(found.get(s, 0) for s in ("read", "build", "front", "top", "right", "iso", "iou", "rejected"))
     )
 
 

@@ -1,4 +1,4 @@
-"""Archives: every packing makes the same bytes, and damaged, hostile or huge ones are refused with a reason."""
+"""Archives: every packing makes the same bytes, and damaged, hostile or huge ones are rejected with a reason."""
 
 import gzip
 import io
@@ -13,7 +13,7 @@ import zlib
 import pyarrow
 import pytest
 
-from builders import contents, error_line, module_of, reason, refusal, tar, zipped
+from builders import contents, error_line, module_of, reason, rejection, tar, zipped
 from cadvlm.app.cli import main
 from cadvlm.corpus.archive import ZipSource
 from cadvlm.corpus.source import open_source
@@ -64,7 +64,7 @@ def test_zip_source_from_url(sixty, tmp_path, memory):
 
 @pytest.mark.parametrize("name", PACKINGS)
 @pytest.mark.parametrize("cut", [5, 40, 700, 0.3, 0.77, -30, "garbage"])
-def test_damaged_archive_is_refused(sixty, tmp_path, name, cut):
+def test_damaged_archive_is_rejected(sixty, tmp_path, name, cut):
     whole = PACKINGS[name](sixty, tmp_path / name).read_bytes()
     middle = len(whole) // 2
     data = (
@@ -113,14 +113,14 @@ def zip_of(path, *entries):
         (entry(), bytes(20_000_001), "too_large"),
     ],
 )
-def test_unsafe_zip_member_is_refused(made, data, expected, tmp_path, capsys):
+def test_unsafe_zip_member_is_rejected(made, data, expected, tmp_path, capsys):
     path = zip_of(tmp_path / "bad.zip", (made, data))
     assert reason(lambda: open_source(path).ids) == expected
     assert main(["extract", str(path), str(tmp_path / "out")]) == 2
     assert "bad.zip" in error_line(capsys) and sorted(p.name for p in tmp_path.iterdir()) == ["bad.zip"]
 
 
-def test_encrypted_or_unknown_zip_method_is_refused(tmp_path):
+def test_encrypted_or_unknown_zip_method_is_rejected(tmp_path):
     data = bytearray(zip_of(tmp_path / "a.zip", (entry(), b"{}")).read_bytes())
     place = data.rfind(b"PK\1\2")
     data[place + 8] |= 1  # says that it is encrypted
@@ -133,7 +133,7 @@ def test_encrypted_or_unknown_zip_method_is_refused(tmp_path):
     assert reason(source.read, "00000001") == "bad_archive" and source.read("00000000") == b"{}"
 
 
-def test_zip_bomb_is_refused(tmp_path, monkeypatch):
+def test_zip_bomb_is_rejected(tmp_path, monkeypatch):
     members = [(entry(f"data/zeros{i}"), bytes(19_999_999)) for i in range(6)]
     assert reason(lambda: open_source(zip_of(tmp_path / "zeros.zip", *members)).ids) == "too_large"
     many = zip_of(tmp_path / "many.zip", *[(entry(f"data/{i}.txt"), b"") for i in range(9)])
@@ -147,7 +147,7 @@ def test_zip_bomb_is_refused(tmp_path, monkeypatch):
     assert reason(lambda: open_source(tmp_path / "large.zip").ids) == "too_large"
 
 
-def test_overlapping_zip_members_are_refused(tmp_path):
+def test_overlapping_zip_members_are_rejected(tmp_path):
     "A hundred names for the same bytes: 1.9 GB from 20 kB."
     path = zip_of(tmp_path / "overlap.zip", (entry("data/zeros.bin"), bytes(19_000_000)))
     data = path.read_bytes()
@@ -162,7 +162,7 @@ def test_overlapping_zip_members_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["xz", "zst"])
-def test_xz_and_zstd_bomb_is_refused(tmp_path, kind):
+def test_xz_and_zstd_bomb_is_rejected(tmp_path, kind):
     member = tarfile.TarInfo("data/zeros")
     member.size = 19_999_744
     block = member.tobuf() + bytes(member.size)
@@ -189,7 +189,7 @@ def test_decoder_memory_is_limited(tmp_path):
         b"\x28\xb5\x2f\xfd\0" + bytes([21 << 3]) + struct.pack("<I", 1 | 2000 << 3)[:3] + bytes(2000)
     )
     for name in ("a.tar.xz", "a.tar.zst"):
-        error = refusal(lambda: open_source(tmp_path / name).ids)
+        error = rejection(lambda: open_source(tmp_path / name).ids)
         assert error.reason == "bad_archive" and "memory" in str(error).lower(), error  # the decoder's own word
 
 
@@ -238,14 +238,14 @@ def tar_of(path, name="data/cad_json/0000/00000001.json", data=b"{}", then=(), *
         ("data/x.json", dict(data=bytes(20_000_001)), "too_large"),
     ],
 )
-def test_unsafe_tar_member_is_refused(name, about, expected, tmp_path, capsys):
+def test_unsafe_tar_member_is_rejected(name, about, expected, tmp_path, capsys):
     path = tar_of(tmp_path / "bad.tar", name, **about)
     assert reason(lambda: open_source(path).ids) == expected
     assert main(["extract", str(path), str(tmp_path / "out")]) == 2
     assert "bad.tar" in error_line(capsys) and sorted(p.name for p in tmp_path.iterdir()) == ["bad.tar"]
 
 
-def test_gzip_bomb_is_refused(tmp_path, monkeypatch):
+def test_gzip_bomb_is_rejected(tmp_path, monkeypatch):
     member = tarfile.TarInfo("data/zeros")
     member.size = 19_999_744
     block = member.tobuf() + bytes(member.size)
@@ -275,7 +275,7 @@ def test_tar_member_of_negative_size_does_not_hang(tmp_path):
 
 @pytest.mark.parametrize("cut", [0, 1, 511, 512, 700, 0.3, 0.5, 0.77, "end", "garbage"])
 @pytest.mark.parametrize("zipped", [False, True], ids=["tar", "gz"])
-def test_truncated_tar_is_refused(sixty, tmp_path, cut, zipped):
+def test_truncated_tar_is_rejected(sixty, tmp_path, cut, zipped):
     whole = tar(sixty, tmp_path / "whole.tar", mode="w:gz" if zipped else "w").read_bytes()
     if cut == "end":
         whole = whole[:-9] if zipped else whole.rstrip(b"\0")
@@ -284,5 +284,5 @@ def test_truncated_tar_is_refused(sixty, tmp_path, cut, zipped):
     else:
         whole = whole[: cut if isinstance(cut, int) else int(cut * len(whole))]
     (tmp_path / "cut.tar").write_bytes(whole)
-    error = refusal(lambda: open_source(tmp_path / "cut.tar").ids)
+    error = rejection(lambda: open_source(tmp_path / "cut.tar").ids)
     assert error.reason == "bad_archive" and "cut.tar" in str(error)

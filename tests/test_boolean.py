@@ -146,7 +146,7 @@ def test_boolean_leaves_no_skins(name, volume, area):
         assert properties(build(with_axes_rolled(sequence, steps))) == pytest.approx(properties(solid))
 
 
-def test_build_refuses_self_intersecting_loop():
+def test_build_rejects_self_intersecting_loop():
     with pytest.raises(GeometryError) as error:
         build(read(CASES / "bowtie.json"))
     assert error.value.reason == "self_intersecting_loop" and error.value.where == "extrudes[0]"

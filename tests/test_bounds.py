@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from manifold3d import Manifold
 
-from builders import cases, circle, module_of, raised, refusal, some
+from builders import cases, circle, module_of, raised, rejection, some
 from cadvlm.cad.bounds import crossings
 from cadvlm.cad.drawing import project
 from cadvlm.measure.protocols import as_truth, score
@@ -31,7 +31,7 @@ SECONDS, MEGABYTES = 1.0, 300
 BUSY = 1.8  # processors that are shared need that much longer for the same work
 OURS = {"too_complex", "too_many_triangles", "size_ratio"}
 PROGRAMS = programs()
-ONCE_MINUTES = {  # programs, and the reasons that refuse them
+ONCE_MINUTES = {  # programs, and the reasons that reject them
     "tiny_cut_by_huge(0.0001, 1000000.0, disc, -)": "size_ratio",
     "tiny_cut_by_huge(0.0001, 1000000.0, arc, -)": "size_ratio",
     "tiny_beside_disc(0.0001, 1000000.0)": "size_ratio zero_thickness",
@@ -93,7 +93,7 @@ def test_iou_with_another_solid_takes_under_a_second(rows):
     assert not {name: beside(row) for name, row in rows.items() if beside(row) > SECONDS * BUSY}
 
 
-def test_hostile_program_is_refused_with_a_reason_code(rows):
+def test_hostile_program_is_rejected_with_a_reason_code(rows):
     assert not {name: row["error"] for name, row in rows.items() if "error" in row}
     reasons = Counter(row.get("reason", "built") for row in rows.values())
     assert all(reasons[reason] > 3 for reason in OURS) and reasons["built"] > 6
@@ -115,12 +115,12 @@ def test_hostile_predictions_are_scored(rows):
         assert found["valid"] or found["reason"] == rows[name].get("reason", found["reason"])
 
 
-# --- nothing that people make is refused ---
+# --- nothing that people make is rejected ---
 
 
-def test_complexity_limits_refuse_no_real_part(real_parts):
+def test_complexity_limits_reject_no_real_part(real_parts):
     built = [id for id, *_ in real_parts.solids()]
-    reasons = Counter(refusal(real_parts.build, id).reason for id in real_parts.by_id.keys() - set(built))
+    reasons = Counter(rejection(real_parts.build, id).reason for id in real_parts.by_id.keys() - set(built))
     assert len(built) > 800 and not OURS & reasons.keys(), reasons
 
 
@@ -145,7 +145,7 @@ def test_iou_of_large_real_parts_with_shifted_copies(real_parts):
             assert 0.1 < iou(made, near) < 1
 
 
-def test_complexity_limits_refuse_no_synthetic_part():
+def test_complexity_limits_reject_no_synthetic_part():
     reasons = Counter()
     for index in range(cases(60)):
         try:
@@ -216,11 +216,11 @@ def test_arc_with_distant_centre_has_few_chords():
 
 
 def test_size_ratio_error_names_the_extrude():
-    error = refusal(build, CadSequence((raised(1.0, Profile(circle(1.0))), raised(1.0, Profile(circle(1e-9))))))
+    error = rejection(build, CadSequence((raised(1.0, Profile(circle(1.0))), raised(1.0, Profile(circle(1e-9))))))
     assert (error.reason, error.where) == ("size_ratio", "extrudes[1]")
 
 
-def test_iou_of_empty_solids_is_refused():
+def test_iou_of_empty_solids_is_rejected():
     flat = (
         "import cadquery as cq\nr = cq.Workplane('XY').moveTo(-1000, 0).threePointArc((0, 0.001), (1000,"
         " 0)).close().extrude(5)"

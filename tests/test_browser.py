@@ -325,7 +325,7 @@ def pages(tmp_path_factory):
     assert main(["demo", str(folder / "demo"), "--count", "8", "--workers", "1"]) == 0
     assert main(["report", str(folder / "demo" / "dataset"), "--output", str(folder / "report.html")]) == 0
     dataset = Dataset(folder / "demo" / "dataset")
-    dataset.json_path(dataset.ids[0]).unlink()  # a refusal, for the table
+    dataset.json_path(dataset.ids[0]).unlink()  # a rejection, for the table
     assert main(["reconstruct", str(dataset.path), str(folder / "read"), "--split", "all", "--workers", "1"]) == 0
     return {name: folder / f"{name}.html" for name in ("demo/index", "report", "read/index")}
 

@@ -675,7 +675,7 @@ HOSTILE = {
 }
 
 
-def refusal(text):
+def rejection(text):
     "The error of a text, and the seconds it took; None where it is read."
     start = time.process_time()
     try:
@@ -687,11 +687,11 @@ def refusal(text):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_cadquery_text_is_refused_quickly(name):
+def test_hostile_cadquery_text_is_rejected_quickly(name):
     text, reasons = HOSTILE[name]
-    error, seconds = refusal(text)
+    error, seconds = rejection(text)
     assert error is not None and error.reason in reasons.split(), error
-    assert min(seconds, refusal(text)[1]) < SECONDS
+    assert min(seconds, rejection(text)[1]) < SECONDS
     assert len(str(error)) < 500
 
 
@@ -713,7 +713,7 @@ def test_hostile_cadquery_text_is_refused_quickly(name):
     ],
 )
 def test_cadquery_error_names_line_column_and_text(text, place, found):
-    error, _ = refusal(text)
+    error, _ = rejection(text)
     line, column = map(int, numbers(error.where))
     assert line == place[0] and place[1] in (None, column) and found in error.message
 
@@ -804,7 +804,7 @@ def _listen(event, arguments):
 
 
 @pytest.mark.slow
-def test_mutated_programs_are_read_or_refused_without_side_effects():
+def test_mutated_programs_are_read_or_rejected_without_side_effects():
     global _heard
     rng, base, slow, reasons, n = random.Random(5), programs(), [], {}, cases(6_000)
     sys.addaudithook(_listen)
@@ -824,12 +824,12 @@ def test_mutated_programs_are_read_or_refused_without_side_effects():
         events, _heard = _heard, None
     print(f"\n{n} texts: {dict(sorted(reasons.items(), key=lambda item: -item[1]))}")
     assert not events and set(sys.modules) == modules and "nonsense" not in reasons
-    assert not [text for text in slow if refusal(text)[1] > SECONDS]
+    assert not [text for text in slow if rejection(text)[1] > SECONDS]
     assert reasons["read"] > n / 20 and len(reasons) > 15
 
 
 @pytest.mark.slow
-def test_mutated_programs_are_built_or_refused():
+def test_mutated_programs_are_built_or_rejected():
     rng, base, built = random.Random(6), programs(), 0
     for _ in range(cases(600)):
         try:
@@ -1057,7 +1057,7 @@ OUTSIDE = {
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_what_extrudes_cannot_hold_has_a_reason_of_its_own(name):
-    error, _ = refusal(OUTSIDE[name])
+    error, _ = rejection(OUTSIDE[name])
     assert isinstance(error, UnsupportedError) and error.reason == "outside_language" and error.where
 
 
@@ -1078,13 +1078,13 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_unsupported_syntax_raises_unsupported_error(name):
-    error, _ = refusal(UNSUPPORTED[name])
+    error, _ = rejection(UNSUPPORTED[name])
     assert isinstance(error, UnsupportedError), error
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_text_raises_code_error_only(name):
-    error, _ = refusal(BROKEN[name])
+    error, _ = rejection(BROKEN[name])
     assert isinstance(error, CodeError) and not isinstance(error, UnsupportedError), error
 
 
@@ -1136,7 +1136,7 @@ def test_touching_solids_leave_no_slivers():
 
 
 @pytest.mark.parametrize("rise", [0.02, 0.01, 0.001])
-def test_too_flat_outline_is_refused(rise):
+def test_too_flat_outline_is_rejected(rise):
     with pytest.raises(GeometryError) as error:
         build(
             read(

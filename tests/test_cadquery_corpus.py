@@ -1,4 +1,4 @@
-"""Programs in the styles of people, of a coder model and of frontier models: read, right, refused, wrong.
+"""Programs in the styles of people, of a coder model and of frontier models: read, right, rejected, wrong.
 
 `cadquery_corpus.json` has what CadQuery 2.8 builds of them; where CadQuery is installed it is built again.
 `python tests/test_cadquery_corpus.py` writes the file.
@@ -54,7 +54,7 @@ def digest(text):
 
 
 def verdict(text, known):
-    "What the reader makes of a program: right, refused with a reason, or wrong."
+    "What the reader makes of a program: right, rejected with a reason, or wrong."
     try:
         solid = build(read(text))
     except CadError as error:

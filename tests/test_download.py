@@ -151,7 +151,7 @@ def test_download_checks_disk_space(server, tmp_path, monkeypatch):
     check(server, download(tmp_path, server.url))
 
 
-def test_download_refuses_bad_urls(tmp_path, monkeypatch, capsys):
+def test_download_rejects_bad_urls(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module_of(download), "_PAUSE", 0.001)
     for url in ("ftp://host/data.tar", "file:///etc/passwd", "http://"):
         assert main(["download", str(tmp_path), url]) == 2 and "http" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from builders import (
     raised,
     reason,
     reason_code,
-    refusal,
+    rejection,
 )
 from cadvlm.app.cli import main
 from cadvlm.stages.convert import convert
@@ -50,7 +50,7 @@ def part(i):
 @pytest.mark.parametrize("order", ["official", "random", "stratified"])
 def test_extract_of_unreadable_files_is_an_error(tmp_path, order, capsys):
     broken = source(tmp_path / "broken", lambda i: b"{" if i < 5 else orjson.dumps(dict(entities={}, sequence=[])))
-    error = refusal(extract, broken, tmp_path / "out", order=order, workers=1)
+    error = rejection(extract, broken, tmp_path / "out", order=order, workers=1)
     assert error.reason == "nothing_taken" and "8" in numbers(error.message)
     assert "5 not_json" in error.message and "3 no_extrude" in error.message
     assert main(["run", str(broken), str(tmp_path / "out"), "--order", order, "--workers", "1"]) == 2
@@ -59,7 +59,7 @@ def test_extract_of_unreadable_files_is_an_error(tmp_path, order, capsys):
 
 def test_extract_with_a_split_of_other_files_is_an_error(tmp_path):
     others = [f"0000000{c}" for c in "abcdefgh"]
-    error = refusal(extract, source(tmp_path / "s", part, others), tmp_path / "out", workers=1)
+    error = rejection(extract, source(tmp_path / "s", part, others), tmp_path / "out", workers=1)
     assert error.reason == "nothing_taken" and not contents(tmp_path / "out")
 
 
@@ -123,7 +123,7 @@ def test_synthesize_that_makes_nothing_is_an_error(tmp_path, monkeypatch):
         raise GeometryError("no_part", "", "none")
 
     monkeypatch.setattr(module_of(synthesize), "part", none)
-    error = refusal(synthesize, tmp_path / "out", count=5, workers=1)
+    error = rejection(synthesize, tmp_path / "out", count=5, workers=1)
     assert error.reason == "nothing_made" and "5 no_part" in error.message and not contents(tmp_path / "out")
 
 

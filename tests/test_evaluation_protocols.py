@@ -183,20 +183,20 @@ def by_the_published_reader(rows, length):
 
 def test_vectors_are_read_as_the_published_classes_do():
     rng, truth = np.random.default_rng(0), table(TWO)
-    kinds, refused = np.array([0, 1, 2, 3, 4, 5]), 0
+    kinds, rejected = np.array([0, 1, 2, 3, 4, 5]), 0
     for _ in range(2000):
         rows = np.full((len(truth) + 3, 17), -1)
         rows[:, 0] = rng.choice(kinds, len(rows), p=[0.2, 0.1, 0.2, 0.1, 0.25, 0.15])
         expected, found = by_the_published_reader(rows, len(truth) - 1), vectors_that_build(rows, truth)
         if (
             expected is None
-        ):  # no sketch before an extrude, or one that starts with another row: the reader of tables refuses it too
-            refused += 1
+        ):  # no sketch before an extrude, or one that starts with another row: the reader of tables rejects it too
+            rejected += 1
             with pytest.raises(CadError):
                 from_vectors(found)
         else:
             assert found.tolist() == expected
-    assert 200 < refused < 1900
+    assert 200 < rejected < 1900
 
 
 # --- what is said beside the figures

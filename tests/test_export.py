@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
 trimesh = pytest.importorskip("trimesh")
 import occ
-from builders import circle, deepcad_json, disc, module_of, polygonal, raised, reason, rectangle, refusal, ring, write
+from builders import circle, deepcad_json, disc, module_of, polygonal, raised, reason, rectangle, rejection, ring, write
 from cadvlm.cad.brep import brep
 from cadvlm.cad.export import save, shaded
 from cadvlm.cad.step import load_step, step_file
@@ -210,12 +210,12 @@ def test_brep_of_an_outline_with_a_spike():
     assert occ.occ_is_valid(shape) and occ.occ_volume(shape, 1) == pytest.approx(2 * 12, rel=1e-6)
 
 
-def test_brep_refuses_self_intersecting_loop():
+def test_brep_rejects_self_intersecting_loop():
     bow_tie = polygonal((0.0, 0.0), (4.0, 4.0), (4.0, 0.0), (0.0, 4.0))
     assert reason(brep, CadSequence((raised(2.0, bow_tie),)), unit=1.0) == "self_intersecting_loop"
 
 
-def test_brep_that_differs_from_the_solid_is_refused(monkeypatch, tmp_path):
+def test_brep_that_differs_from_the_solid_is_rejected(monkeypatch, tmp_path):
     "Nothing is written when the kernel builds something else."
     cut = CadSequence((*plate(0).extrudes, raised(0.01, disc(0.01, 0.04, 0.02), operation=Operation.CUT)))
     whole = module_of(brep)._whole
@@ -260,7 +260,7 @@ def test_step_units(tmp_path):
 
 @pytest.mark.parametrize("name", ["part", "part.dwg", "part.step.txt", ".step"])
 def test_unknown_suffix_names_the_known(name, tmp_path):
-    error = refusal(save, plate(), tmp_path / name)
+    error = rejection(save, plate(), tmp_path / name)
     assert error.reason == "unknown_suffix" and not list(tmp_path.iterdir())
     assert all(ending in error.message for ending in (".step", ".stp", ".stl", ".glb"))
 
@@ -311,14 +311,14 @@ def test_export_executes_no_program(text, ending, tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"a.{ending}"]
 
 
-def test_export_refuses_binary_and_large_files(tmp_path):
+def test_export_rejects_binary_and_large_files(tmp_path):
     for name, data, code in (
         ("a.h5", b"\x89HDF\r\n\x1a\n\xff", "bad_vectors"),
         ("a.bin", b"\x89HDF\r\n\x1a\n\xff", "not_text"),
         ("b.txt", b"x" * (2**20 + 1), "too_large"),
     ):
         (tmp_path / name).write_bytes(data)
-        error = refusal(export, tmp_path / name, tmp_path / "a.step")
+        error = rejection(export, tmp_path / name, tmp_path / "a.step")
         assert error.reason == code and name in error.where
 
 
@@ -329,13 +329,13 @@ def test_export_language_flag(tmp_path):
     )
     with pytest.raises(CodeError):
         export(tmp_path / "a.txt", tmp_path / "b.stl", language="cadquery")
-    error = refusal(export, tmp_path / "a.txt", tmp_path / "b.stl", language="latin")
+    error = rejection(export, tmp_path / "a.txt", tmp_path / "b.stl", language="latin")
     assert (error.reason, error.where) == ("bad_setting", "language") and "cadquery" in error.message
 
 
 def test_export_by_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "--dataset" in refusal(export, "00000007", "a.stl").message
+    assert "--dataset" in rejection(export, "00000007", "a.stl").message
     path = write(tmp_path / "data/training/mine/cad_json/0000/00000007.json", deepcad_json(plate()))
     assert (
         export("00000007", "a.stl").volume
@@ -349,11 +349,11 @@ def test_export_by_id(tmp_path, monkeypatch):
         ("a.json", "missing_file"),
     ):
         assert reason(export, id, "a.step") == code
-    assert "mine" in str(refusal(export, "00000008", "a.step"))
+    assert "mine" in str(rejection(export, "00000008", "a.step"))
 
 
 @pytest.mark.parametrize("unit", [0.0, -1.0, float("nan"), float("inf")])
-def test_export_refuses_bad_units(unit, tmp_path):
+def test_export_rejects_bad_units(unit, tmp_path):
     assert reason(export, "00000007", tmp_path / "a.step", unit=unit) == "bad_setting"
 
 
@@ -373,17 +373,17 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_step_file_is_refused(name, tmp_path):
+def test_broken_step_file_is_rejected(name, tmp_path):
     change, code = BROKEN[name]
     data = save(plate(), tmp_path / "good.step").path.read_bytes()
     (tmp_path / "bad.step").write_bytes(change(data))
     assert change(data) != data
-    error = refusal(load_step, tmp_path / "bad.step")
+    error = rejection(load_step, tmp_path / "bad.step")
     assert error.reason == code and "bad.step" in error.where
     assert load_step(tmp_path / "good.step").pieces == 1  # and it goes on
 
 
-def test_missing_step_file_is_refused(tmp_path):
+def test_missing_step_file_is_rejected(tmp_path):
     for path, code in ((tmp_path / "none.step", "missing_file"), (tmp_path, "unreadable")):
         assert reason(load_step, path) == code
 

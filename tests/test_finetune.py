@@ -1,4 +1,4 @@
-"""Fine-tuning: what reaches the model, what is refused, going on after a stop, adapters against merged
+"""Fine-tuning: what reaches the model, what is rejected, going on after a stop, adapters against merged
 weights. The base is tiny and made here."""
 import json, os
 
@@ -84,7 +84,7 @@ def test_bad_samples_name_themselves(folder, tmp_path, wrong, word):
     assert e.value.reason == "bad_sample" and word in str(e.value)
 
 
-def test_what_is_missing_or_shared_is_refused(folder, data, tmp_path):
+def test_what_is_missing_or_shared_is_rejected(folder, data, tmp_path):
     (tmp_path / "gone.json").write_text(json.dumps([row("gone_front", "+ z")]))
     for change, reason in ((dict(train_data=tmp_path / "gone.json"), "missing_file"),
                            (dict(val_data=folder / "train.json"), "leaked"), (dict(base=str(tmp_path)), "missing_base"),

@@ -291,7 +291,7 @@ def test_paligemma_learns_and_answers(settings, folder, tmp_path):
     assert len(write_answers(model, processor, conversations(folder)[:3], batch_size=2, max_tokens=4)) == 3
 
 
-def test_a_base_without_a_chat_template_is_refused_in_one_line(settings, base, tmp_path, capsys):
+def test_a_base_without_a_chat_template_is_rejected_in_one_line(settings, base, tmp_path, capsys):
     bare = shutil.copytree(base("qwen"), tmp_path / "bare")
     (bare / "chat_template.jinja").unlink()
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in (settings("qwen") | dict(base=bare)).items()]

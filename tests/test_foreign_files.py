@@ -80,7 +80,7 @@ PLACES = [
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("command", ["extract", "run"])
-def test_folder_with_foreign_files_is_refused(corpus, tmp_path, capsys, place, command):
+def test_folder_with_foreign_files_is_rejected(corpus, tmp_path, capsys, place, command):
     plant(tmp_path / "out", place)
     assert main([command, str(corpus), str(tmp_path / "out"), "--workers", "1"]) == 2
     error = error_line(capsys)
@@ -300,7 +300,7 @@ def test_killed_run_knows_images_without_journal_rows(corpus, made, tmp_path, mo
     assert render(folder, **TINY).made == 10
 
 
-def test_dedup_refuses_a_foreign_dataset(dataset):
+def test_dedup_rejects_a_foreign_dataset(dataset):
     write_json(dataset.path / "dataset_info.json", dict(made_by="another program"))
     shutil.rmtree(dataset.path / "logs")
     (dataset.path / "SHA256SUMS").unlink()

@@ -1,7 +1,7 @@
-"""Random programs in the language of the reader: what is read and built is what CadQuery builds, or it is refused.
+"""Random programs in the language of the reader: what is read and built is what CadQuery builds, or it is rejected.
 
 CadQuery executes the programs in a process of its own. It is a reference only where each solid that it makes on the
-way is valid; where it raises an error, or nothing is left, there must be a refusal.
+way is valid; where it raises an error, or nothing is left, there must be a rejection.
 """
 
 import importlib.util
@@ -184,7 +184,7 @@ def judged(theirs, mine):
         return "no reference"
     nothing = theirs["volume"] < 1e-9
     if isinstance(mine, str):
-        return f"refused, as CadQuery: {mine}" if nothing else f"refused: {mine}"
+        return f"rejected, as CadQuery: {mine}" if nothing else f"rejected: {mine}"
     if nothing:
         return "built what CadQuery does not build"
     if abs(mine["volume"] / theirs["volume"] - 1) > VOLUME:
@@ -200,7 +200,7 @@ def test_random_programs_match_cadquery():
     counts = {v: verdicts.count(v) for v in sorted(set(verdicts), key=verdicts.count, reverse=True)}
     print(f"\n{COUNT} programs: {counts}")
     assert not {SEED + k: (v, t) for k, (v, t) in enumerate(zip(verdicts, texts)) if v in WRONG}
-    reasons = {v.partition(": ")[2] for v in verdicts if v.startswith("refused: ")}
+    reasons = {v.partition(": ")[2] for v in verdicts if v.startswith("rejected: ")}
     assert reasons <= {
         "overlapping_loops",
         "island_in_hole",

@@ -174,7 +174,7 @@ def judged(theirs, mine):
     if theirs is None or not (theirs["sound"] or "error" in theirs):
         return "no reference"
     if isinstance(mine, str):
-        return f"refused: {mine}"
+        return f"rejected: {mine}"
     if theirs["volume"] < 1e-9:
         return "built what CadQuery does not build"
     length = max(b - a for a, b in zip(theirs["box"][:3], theirs["box"][3:]))

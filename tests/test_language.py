@@ -26,8 +26,8 @@ def parts(request, real_parts):
     "A chunk of the sample of real parts: `{id: (sequence, solid)}`."
     ids = list(real_parts.by_id)[::EVERY][request.param :: CHUNKS]
     found = {id: (sequence, solid) for id, sequence, solid in real_parts.solids(ids)}
-    refused = {reason(real_parts.build, id) for id in set(ids) - set(found)}
-    assert len(found) > 0.9 * len(ids) and refused <= {"no_extrude", "self_intersecting_loop"}
+    rejected = {reason(real_parts.build, id) for id in set(ids) - set(found)}
+    assert len(found) > 0.9 * len(ids) and rejected <= {"no_extrude", "self_intersecting_loop"}
     return found
 
 

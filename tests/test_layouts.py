@@ -5,7 +5,7 @@ import shutil
 import orjson
 import pytest
 
-from builders import SIXTY, TORN, contents, deepcad_json, numbers, one_of_sixty, reason, refusal, tar, write, zipped
+from builders import SIXTY, TORN, contents, deepcad_json, numbers, one_of_sixty, reason, rejection, tar, write, zipped
 from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset, failures
 from cadvlm.corpus.folder import UrlSource
@@ -83,16 +83,16 @@ def test_parent_folder_error_names_the_source(sixty, tmp_path, memory, name):
         (zipped if name.endswith("zip") else tar)(sixty, above / name)
     (above / "notes.txt").write_text("")
     for place in (above, f"{above}/"):
-        assert f"{above}/{name}" in refusal(open_source, place).message
+        assert f"{above}/{name}" in rejection(open_source, place).message
     memory.put(str(above), "/bucket/above", recursive=True)
-    assert f"memory://bucket/above/{name}" in refusal(open_source, "memory://bucket/above").message
+    assert f"memory://bucket/above/{name}" in rejection(open_source, "memory://bucket/above").message
 
 
 def test_parent_folder_error_prefers_the_official_layout(sixty, tmp_path):
     lay(tmp_path / "above/cases", "flat")
     shutil.copytree(sixty, tmp_path / "above/tiny")
     tar(sixty, tmp_path / "above/again.tar")
-    assert "above/tiny" in refusal(open_source, tmp_path / "above").message
+    assert "above/tiny" in rejection(open_source, tmp_path / "above").message
 
 
 # --- byte order marks and splits

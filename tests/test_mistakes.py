@@ -300,7 +300,7 @@ def test_make_names_the_python_it_needs(root, tmp_path):
 
 
 def test_jupyterlab_starts_for_the_user_root_too(root, tmp_path):
-    "In a container the user is root, whom JupyterLab refuses by itself."
+    "In a container the user is root, whom JupyterLab rejects by itself."
     assert ("--allow-root" in make(root, tmp_path, "-n", "lab").stdout) == (os.getuid() == 0)
 
 
@@ -322,12 +322,12 @@ def test_read_only_disk_is_said_without_a_promise(places, tmp_path, monkeypatch,
     "Work that was done is not there to go on from."
     shutil.copytree(places / "D", tmp_path / "D")
 
-    def refused(*args, **kwargs):
+    def rejected(*args, **kwargs):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(tmp_path / "D"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "mkdir", refused)
-        patch.setattr(os, "open", refused)
+        patch.setattr(os, "mkdir", rejected)
+        patch.setattr(os, "open", rejected)
         assert main(["dedup", str(tmp_path / "D"), "--workers", "1"]) == 2
     said = capfd.readouterr().err
     assert "ead-only" in said and "Traceback" not in said and "goes on" not in said

@@ -37,7 +37,7 @@ def test_part_is_read_drawn_written_and_compared_in_a_line_each(bracket):
 
 @pytest.mark.parametrize("name, wrong", [("build", "file"), ("encode", "solid"), ("project", "sequence"),
                                          ("iou", "sequence")])
-def test_value_of_another_kind_is_refused_with_the_remedy(name, wrong, bracket):
+def test_value_of_another_kind_is_rejected_with_the_remedy(name, wrong, bracket):
     value = dict(file="part.json", sequence=bracket[0], solid=bracket[1])[wrong]
     more = dict(project=["front"], iou=[bracket[1]]).get(name, [])
     with pytest.raises(TypeError, match=rf"is needed here, not a {type(value).__name__}; cadvlm\.\w+\("):

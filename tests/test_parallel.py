@@ -27,7 +27,7 @@ from builders import (
     numbers,
     reason,
     reason_code,
-    refusal,
+    rejection,
     start,
     wait_until,
 )
@@ -424,7 +424,7 @@ HOLD = "journal = Journal(sys.argv[1], {}); print('here', flush=True); input()"
 TAKE = "Lock.take(sys.argv[1], 'test'); print('mine', flush=True); input()"
 
 
-def test_stage_refuses_a_busy_dataset(corpus, tmp_path, capsys):
+def test_stage_rejects_a_busy_dataset(corpus, tmp_path, capsys):
     folder = tmp_path / "dataset"
     code = f"import sys; from {Journal.__module__} import Journal; " + HOLD
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -468,7 +468,7 @@ def test_lock_is_exclusive(tmp_path):
 def test_lock_of_another_machine_expires(tmp_path):
     lock = tmp_path / "lock"
     lock.write_text('{"work": "rendering", "pid": 1, "machine": "far away", "started": "1", "token": ""}')
-    error = refusal(Lock.take, lock, "test")
+    error = rejection(Lock.take, lock, "test")
     assert error.reason == "busy" and "far away" in error.message  # the name of the machine
     os.utime(lock, (time.time() - 3600,) * 2)
     Lock.take(lock, "test").release()
@@ -488,7 +488,7 @@ def test_function_that_workers_cannot_import_is_one_error(tmp_path, capfd, monke
     assert not capfd.readouterr().err
 
 
-def test_script_without_main_guard_is_refused(tmp_path):
+def test_script_without_main_guard_is_rejected(tmp_path):
     program = "run(int, ['0001', '0002'], Journal('run.jsonl', {}), workers=2)\n"
     (tmp_path / "script.py").write_text(
         f"from {Journal.__module__} import Journal\nfrom {run.__module__} import run\n" + program

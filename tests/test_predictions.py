@@ -154,7 +154,7 @@ def test_program_is_compared_with_a_step_file(solids, tmp_path):
 # --- mistakes, and hostile files
 
 
-def test_folder_with_two_kinds_of_answers_is_refused(dataset, tmp_path, capsys):
+def test_folder_with_two_kinds_of_answers_is_rejected(dataset, tmp_path, capsys):
     programs(tmp_path, "{}.py")
     (tmp_path / "00000003.step").write_text("")
     assert main(["evaluate", str(tmp_path), str(dataset)]) == 2
@@ -162,13 +162,13 @@ def test_folder_with_two_kinds_of_answers_is_refused(dataset, tmp_path, capsys):
     assert reason_code(error) == "mixed_predictions" and "3 .py" in error and "1 .step" in error
 
 
-def test_two_answers_of_cadrille_to_one_part_are_refused(tmp_path):
+def test_two_answers_of_cadrille_to_one_part_are_rejected(tmp_path):
     programs(tmp_path, "{}+0.py")
     programs(tmp_path, "{}+1.py")
     assert reason(read_predictions, tmp_path) == "duplicate_prediction"
 
 
-def test_two_truths_of_one_part_are_refused(dataset, tmp_path):
+def test_two_truths_of_one_part_are_rejected(dataset, tmp_path):
     for name in "ab":
         write_json(tmp_path / name / "00000003.json", to_deepcad(PARTS["00000003"]))
     assert reason(evaluate, [], tmp_path, workers=1) == "duplicate_truth"
@@ -207,7 +207,7 @@ def test_huge_table_is_an_invalid_answer(shape, dataset, tmp_path):
     assert evaluate(tmp_path, dataset, workers=1).reason[0] == "bad_vectors"
 
 
-def test_folder_with_too_many_files_is_refused(tmp_path, monkeypatch):
+def test_folder_with_too_many_files_is_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(predictions, "MAX_FILES", 2)
     assert reason(read_predictions, programs(tmp_path, "{}.py")) == "too_many_files"
 

@@ -111,7 +111,7 @@ def test_sizes_that_are_not_those_of_the_boxes_are_not_believed():
     assert read_raster_sheet(image).sizes is None
 
 
-def test_other_images_are_refused():
+def test_other_images_are_rejected():
     image = draw_sheet(build(PARTS["wedge"]))
     blank, one_view, third_angle, shrunk = (np.full_like(image, 255) for _ in range(4))
     one_view[:410, 390:] = image[:410, 390:]

@@ -195,7 +195,7 @@ def random_part(seed):
 
 
 @pytest.mark.slow
-def test_random_part_is_read_back_or_refused():
+def test_random_part_is_read_back_or_rejected():
     certified = counted = 0
     for seed in range(cases(20)):
         part = random_part(seed)
@@ -334,16 +334,16 @@ def thirty_parts():
     return [views_of(part) for part in parts]
 
 
-REFUSALS = "not_three_views", "contradictory_views", "not_prismatic", "too_many_cells", "flat"
+REJECTIONS = "not_three_views", "contradictory_views", "not_prismatic", "too_many_cells", "flat"
 
 
 def outcome(views):
-    "What comes of a drawing: `refused`, `ambiguous`, `not certified` or `certified`, and the reading."
+    "What comes of a drawing: `rejected`, `ambiguous`, `not certified` or `certified`, and the reading."
     try:
         found = reconstruct(views)
     except CadError as error:
-        assert error.reason in REFUSALS, error
-        return "refused", None
+        assert error.reason in REJECTIONS, error
+        return "rejected", None
     return "certified" if found.certified else "ambiguous" if found.ambiguous else "not certified", found
 
 
@@ -379,7 +379,7 @@ def test_mutated_drawing_is_never_certified_and_wrong_where_seams_are_allowed():
         try:
             found = reconstruct(views, smooth=True)
         except CadError:
-            counts["refused"] += 1
+            counts["rejected"] += 1
             continue
         counts["certified" if found.certified else "not certified"] += 1
         # an added line may be a seam: then it is the part itself; or a good drawing of another part

@@ -94,7 +94,7 @@ def test_saved_drawings_are_read(real, tmp_path):
 
 # ------------------------------------------------------------------------------------- other people's drawings
 
-REFUSED = {"04_qrec_5": "not_three_views", "07_qrec_6": "not_three_views", "14_part2_dotted": "isometric",
+REJECTED = {"04_qrec_5": "not_three_views", "07_qrec_6": "not_three_views", "14_part2_dotted": "isometric",
            "19_acadgen_jpg": "not_vectors", "21_cadquery_doc_svg": "isometric"}
 # what the first hypotheses have to be, for those that can be read at all: (angle, what is shown at the right)
 READ = {"01_qrec_3": {("first", "left"), ("third", "right")}, "03_qrec_8": {("first", "left"), ("third", "right")},
@@ -107,9 +107,9 @@ def paths_of(folder):
     return [p for p in sorted(folder.iterdir()) if p.suffix.lower() in (".dxf", ".svg", ".jpg")]
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_shows_no_three_views_is_refused_with_the_reason(shared, name):
-    assert error_of(read_drawing, paths_of(shared / "drawings" / name)).reason == REFUSED[name]
+@pytest.mark.parametrize("name", REJECTED)
+def test_what_shows_no_three_views_is_rejected_with_the_reason(shared, name):
+    assert error_of(read_drawing, paths_of(shared / "drawings" / name)).reason == REJECTED[name]
 
 
 @pytest.mark.parametrize("name", ["01_qrec_3", "09_solidworks_4", "10_solidworks_3", "20_wireframe_svg"])
@@ -332,7 +332,7 @@ HOSTILE = [*((f"{n}.svg", d) for n, d in hostile_svgs()), *((f"{n}.dxf", d) for 
 
 
 @pytest.mark.parametrize("name, data", HOSTILE, ids=[n for n, _ in HOSTILE])
-def test_hostile_files_are_refused_in_time(name, data, tmp_path):
+def test_hostile_files_are_rejected_in_time(name, data, tmp_path):
     (tmp_path / name).write_bytes(data)
     begun = time.process_time()
     with pytest.raises(CadError) as caught:

@@ -187,7 +187,7 @@ def test_changed_images_are_never_certified_as_the_part(change):
         pass
 
 
-def test_noise_is_refused_or_not_certified():
+def test_noise_is_rejected_or_not_certified():
     draw = np.random.default_rng(0)
     for share in (0.001, 0.05, 0.5):
         images = {v: np.where(draw.random((512, 512)) < share, 0, 255).astype(np.uint8) for v in PAPER}
@@ -198,7 +198,7 @@ def test_noise_is_refused_or_not_certified():
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (1, 1), (3, 3), (512, 100)])
-def test_arrays_that_are_no_images_are_refused(shape):
+def test_arrays_that_are_no_images_are_rejected(shape):
     array = np.full(shape, 255, np.uint8)
     for rasters in (lambda: rasters_of_views(dict.fromkeys(PAPER, array)), lambda: rasters_of_sheet(array)):
         with pytest.raises(ValueError, match="expected"):

@@ -103,7 +103,7 @@ def test_three_sheets_are_three_drawings(tmp_path):
     assert [len(files) for files in drawings_of(tmp_path / "in").values()] == [1, 1, 1]
 
 
-def test_images_are_refused_by_name(tmp_path):
+def test_images_are_rejected_by_name(tmp_path):
     write(tmp_path / "in/part/scan.png", b"\x89PNG")
     made = reconstruct(tmp_path / "in", tmp_path / "out", workers=1)
     assert made.failures == {"not_vectors": 1}
@@ -112,7 +112,7 @@ def test_images_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["nowhere", "empty", "nowhere.svg"])
-def test_source_without_a_drawing_is_refused(tmp_path, source):
+def test_source_without_a_drawing_is_rejected(tmp_path, source):
     (tmp_path / "empty").mkdir()
     assert reason(reconstruct, tmp_path / source, tmp_path / "out") in ("missing_file", "no_drawing")
     assert not (tmp_path / "out").exists()
@@ -196,7 +196,7 @@ def test_part_that_whole_units_lose_is_written_finer(tmp_path):
     assert made.failures == {"lost_in_quantisation": 1}
 
 
-def test_page_shows_every_drawing_and_every_refusal(tmp_path):
+def test_page_shows_every_drawing_and_every_rejection(tmp_path):
     write(tmp_path / "in/<b>bold.svg", svg_sheet(lay_out(build(ANGLE))))
     write(tmp_path / "in/broken.svg", b"<svg>")
     holed = CadSequence((*ANGLE.extrudes, raised(0.03, rectangle(0.006, 0.003), operation=Operation.CUT)))
@@ -267,7 +267,7 @@ def test_slow_drawing_is_given_up(six, tmp_path, monkeypatch):
     assert read_json(tmp_path / "out/reconstruction.json")["met_limits"] == {"timeout": [six.split["test"][0]]}
 
 
-def test_hostile_files_are_refused_and_the_others_are_read(tmp_path):
+def test_hostile_files_are_rejected_and_the_others_are_read(tmp_path):
     write(tmp_path / "in/good.svg", svg_sheet(lay_out(build(ANGLE))))
     write(tmp_path / "in/entities.svg", b'<!DOCTYPE svg [<!ENTITY a "b">]><svg>&a;</svg>')
     write(tmp_path / "in/nan.svg", f'{HEAD}<path stroke="black" d="M0,0 L1e999,5 L3,4"/></svg>'.encode())
@@ -278,7 +278,7 @@ def test_hostile_files_are_refused_and_the_others_are_read(tmp_path):
     assert sum(made.failures.values()) == 3
 
 
-def test_refused_drawing_ends_with_its_reason(tmp_path, capsys):
+def test_rejected_drawing_ends_with_its_reason(tmp_path, capsys):
     write(tmp_path / "one.svg", f'{HEAD}<path stroke="black" d="M0,0 L9,0 L9,9 L0,9 Z"/></svg>'.encode())
     assert main(["reconstruct", str(tmp_path / "one.svg"), str(tmp_path / "out"), "--workers", "1"]) == 1
     assert "[not_three_views]" in capsys.readouterr().out

@@ -63,15 +63,15 @@ def difference(path):
     Returns
     -------
     str or None
-        None where both refuse the file; "" where both build the same solid; otherwise what differs.
+        None where both reject the file; "" where both build the same solid; otherwise what differs.
     """
-    shape, refused = reference(path)
+    shape, rejected = reference(path)
     try:
         solid = build(read_part(path))
     except CadError as error:
-        return f"only cadvlm refuses it: {error}" if shape else None
-    if refused:
-        return f"only Open CASCADE refuses it: {refused}"
+        return f"only cadvlm rejects it: {error}" if shape else None
+    if rejected:
+        return f"only Open CASCADE rejects it: {rejected}"
     want, box = occ.occ_volume(shape), np.array(occ.occ_box(shape))
     volume = abs(solid.volume / want - 1)
     area, want_area = solid.area, occ.occ_area(shape)

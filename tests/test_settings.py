@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from builders import cases, error_line, numbers, refusal
+from builders import cases, error_line, numbers, rejection
 from cadvlm.app.cli import main
 from cadvlm.settings.base import MOST
 from cadvlm.stages.download import download
@@ -103,7 +103,7 @@ def test_whole_number_arguments_are_checked(value, tmp_path):
         "seed ": lambda: evaluate([], tmp_path / "out", seed=value),
     }
     for name, call in calls.items():
-        error = refusal(call)
+        error = rejection(call)
         assert (error.reason, error.where) == ("bad_setting", name.strip()) and len(str(error)) < 200
     assert not list(tmp_path.iterdir())
 
@@ -116,7 +116,7 @@ def test_timeouts_are_checked(value, tmp_path):
         lambda: evaluate([], tmp_path / "out", timeout=value),
         lambda: download(tmp_path / "out.tar", "http://127.0.0.1:9/x.tar", timeout=value),
     ):
-        error = refusal(call)
+        error = rejection(call)
         assert (error.reason, error.where) == ("bad_setting", "timeout")
 
 

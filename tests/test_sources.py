@@ -71,7 +71,7 @@ def test_archive_index_is_cached(sixty, tmp_path, monkeypatch):
     assert extract(archive, tmp_path / "out", train_size=8, workers=1).made == 0
 
 
-def test_archive_of_something_else_is_refused(sixty, tmp_path):
+def test_archive_of_something_else_is_rejected(sixty, tmp_path):
     (tmp_path / "a.tar").write_bytes(b"PK\3\4" * 1000)
     assert reason(lambda: open_source(tmp_path / "a.tar").ids) == "bad_archive"
     tar(sixty / "cad_json", tmp_path / "b.tar", "cad_json")
@@ -138,7 +138,7 @@ def test_sources_from_urls(sixty, tmp_path, memory):
     assert type(open_source(f"file://{sixty}")) is FolderSource
 
 
-def test_missing_url_is_refused(memory, tmp_path, capsys, monkeypatch):
+def test_missing_url_is_rejected(memory, tmp_path, capsys, monkeypatch):
     for url in ("memory://none", "nosuch://x"):
         assert main(["extract", url, str(tmp_path / "out")]) == 2
         assert url.partition(":")[0] in error_line(capsys)
@@ -148,7 +148,7 @@ def test_missing_url_is_refused(memory, tmp_path, capsys, monkeypatch):
     assert "cadvlm[s3]" in error and "secret" not in error and not (tmp_path / "out").exists()
 
 
-def test_output_url_is_refused(sixty, tmp_path, capsys, monkeypatch):
+def test_output_url_is_rejected(sixty, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in (
         ["extract", str(sixty), "s3://me:secret@bucket/out"],

@@ -1,4 +1,4 @@
-"""Sheets that a scanner, a phone or a mail has spoiled are read as the clean ones are, or refused; a clean one is not
+"""Sheets that a scanner, a phone or a mail has spoiled are read as the clean ones are, or rejected; a clean one is not
 touched."""
 
 import numpy as np
@@ -69,7 +69,7 @@ def test_a_perspective_is_undone_by_lines(tilt):
     assert np.abs(np.diff(again[:7, :, 0])).max() < 0.01 and np.abs(np.diff(again[7:, :, 1])).max() < 0.01
 
 
-def test_what_nothing_mends_is_refused_or_not_certified(sheet):
+def test_what_nothing_mends_is_rejected_or_not_certified(sheet):
     "Out of focus, upside down, in a strong perspective, another sheet under it."
     beside = np.minimum(sheet, np.roll(sheet, (40, 25), axis=(0, 1)))
     for image in (blurred(sheet, 4), sheet[::-1], warped(sheet, ((1, 0.1, 0), (0, 1, 0), (4e-4, 0, 1))), beside):
@@ -80,7 +80,7 @@ def test_what_nothing_mends_is_refused_or_not_certified(sheet):
 
 
 @pytest.mark.parametrize("size", [(1700, 1700), (1, 1), (60, 400)])
-def test_noise_of_any_size_is_refused(size):
+def test_noise_of_any_size_is_rejected(size):
     noise = np.random.default_rng(0).integers(0, 256, size).astype(np.uint8)
     with pytest.raises(CadError):
         read_sheet_image(noise)

@@ -472,7 +472,7 @@ def test_source_is_never_written_to(corpus):
     assert contents(corpus) == before and not (corpus / "logs").exists()
 
 
-def test_extract_refuses_a_foreign_folder(corpus, tmp_path):
+def test_extract_rejects_a_foreign_folder(corpus, tmp_path):
     shutil.copytree(corpus / "cad_json", tmp_path / "mine/cad_json")
     before = contents(tmp_path / "mine")
     assert main(["extract", str(corpus), str(tmp_path / "mine")]) == 2
@@ -488,7 +488,7 @@ def test_extract_refuses_a_foreign_folder(corpus, tmp_path):
         '{"train": ["0000/..%2F0000"], "validation": [], "test": []}',
     ],
 )
-def test_bad_split_file_is_refused(split, tmp_path, capsys):
+def test_bad_split_file_is_rejected(split, tmp_path, capsys):
     write(tmp_path / "source/cad_json/0000/00000000.json", b"{}")
     write(tmp_path / "source/train_val_test_split.json", split.encode())
     assert main(["extract", str(tmp_path / "source"), str(tmp_path / "out")]) == 2
@@ -583,8 +583,8 @@ def test_run_on_real_parts(shared, tmp_path, capsys):
         == 0
     )
     dataset = Dataset(folder)
-    refused = {r["id"] for r in failures(dataset)}
-    assert len(dataset.ids) == 40 and len(refused) < 4 and read_json(folder / "validation_report.json")["ok"]
+    rejected = {r["id"] for r in failures(dataset)}
+    assert len(dataset.ids) == 40 and len(rejected) < 4 and read_json(folder / "validation_report.json")["ok"]
     assert sum(len(read_json(folder / f"{n}.json")) for n in ("train", "val", "test")) == 3 * (
-        40 - len(refused.intersection(dataset.ids))
+        40 - len(rejected.intersection(dataset.ids))
     )

@@ -235,7 +235,7 @@ def test_synthesize_resamples_repeated_parts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("index", (9114, 94910))
 def test_synthetic_holes_lie_inside_their_outline(index):
-    "Sketches of one profile are refused by `build`; these were drawn in several, each without a hole of its own."
+    "Sketches of one profile are rejected by `build`; these were drawn in several, each without a hole of its own."
     drawn = part(0, index)
     solid = build(drawn)
     assert iou(build(decode(encode(drawn, "compact", exact=True), "compact")), solid, align="frame") > 0.999

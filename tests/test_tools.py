@@ -120,7 +120,7 @@ def test_public_programs_are_counted(tmp_path):
     programs = dict(
         read=box + ".faces('>Z').hole(4)\nshow(r)",
         outside=box + ".edges('|Z').fillet(1)",
-        refused=box + ".faces('>Z').wires().toPending().extrude(1)",
+        rejected=box + ".faces('>Z').wires().toPending().extrude(1)",
         invalid=box + ".edges('|Z').fillet(99)",
         endless=box + "\nwhile True: pass",
     )
@@ -128,4 +128,4 @@ def test_public_programs_are_counted(tmp_path):
         (tmp_path / f"{name}.py").write_text(text)
     row = bench_cadquery_public.measured(tmp_path, seconds=3)
     assert [row[c] for c in ("programs", "valid", "read", "equal", "wrong")] == [5, 3, 1, 1, 0]
-    assert (row["outside_language"], row["refused"], row["reasons"]) == (1, 1, "not_allowed=1")
+    assert (row["outside_language"], row["rejected"], row["reasons"]) == (1, 1, "not_allowed=1")

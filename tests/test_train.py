@@ -1,4 +1,4 @@
-"""Training: what it writes, going on after a kill, and what it refuses. What ablations say of models that look, and of
+"""Training: what it writes, going on after a kill, and what it rejects. What ablations say of models that look, and of
 those that do not, is in their chapter."""
 import json, os, signal, subprocess, sys
 
@@ -169,7 +169,7 @@ def test_the_command_takes_the_settings_of_a_file(folder, tmp_path, capsys):
                  "--device", "cpu"]) == 0
 
 
-def test_a_part_in_training_and_validation_is_refused(folder, tmp_path):
+def test_a_part_in_training_and_validation_is_rejected(folder, tmp_path):
     import shutil
 
     shutil.copytree(folder / "tiny", tmp_path / "leaky")
@@ -186,7 +186,7 @@ def test_a_loss_that_is_no_number_names_the_samples(folder):
     assert e.value.reason == "nan_loss" and "_" in e.value.message and not (folder / "hot" / "training.json").exists()
 
 
-def test_what_makes_no_sense_is_refused(folder, report, tmp_path):
+def test_what_makes_no_sense_is_rejected(folder, report, tmp_path):
     for wrong, reason in ((dict(epochs=0), "bad_setting"), (dict(steps=1, epochs=2), "bad_setting"),
                           (dict(image_size=33), "bad_setting"), (dict(learning_rate=0.0), "bad_setting"),
                           (dict(device="tpu9"), "bad_setting"), (dict(val_samples=1), "too_few")):
@@ -238,7 +238,7 @@ def test_devices():
     assert best_device("cpu").type == "cpu" and best_device().type in ("cpu", "cuda", "mps")
 
 
-def test_the_same_command_goes_on_and_another_is_refused(folder, report, tmp_path):
+def test_the_same_command_goes_on_and_another_is_rejected(folder, report, tmp_path):
     "Begun again, it comes to the same losses."
     assert train(folder / "tiny", folder / "run", epochs=2,
                  **QUICK) == json.loads((folder / "run" / "training.json").read_text())

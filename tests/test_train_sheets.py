@@ -1,4 +1,4 @@
-"""The commands with the transformer: train, predict, draw and choose; going on after a stop, and what they refuse."""
+"""The commands with the transformer: train, predict, draw and choose; going on after a stop, and what they reject."""
 import json
 
 import pytest
@@ -88,7 +88,7 @@ def test_work_of_others_is_not_overwritten(folder, report, tmp_path):
 @pytest.mark.parametrize("wrong, flag", [(dict(tokenizer="x"), "tokenizer"), (dict(image_size=56), "image_size"),
                                          (dict(width=33), "width"), (dict(max_length=5), "max_length"),
                                          (dict(steps=1), "steps"), (dict(turns=49), "turns")])
-def test_settings_that_no_transformer_has_are_refused(folder, tmp_path, wrong, flag):
+def test_settings_that_no_transformer_has_are_rejected(folder, tmp_path, wrong, flag):
     with pytest.raises(DatasetError) as e:
         train(folder / "tiny", tmp_path / "x", **QUICK | wrong)
     assert e.value.reason == "bad_setting" and e.value.where == flag
@@ -114,7 +114,7 @@ def test_the_drawing_chooses(folder, report, capsys):
     assert main(line) == 0 and rows == read_rows(folder / "run" / "predictions_validation.jsonl")
 
 
-def test_choose_goes_on_and_refuses(folder, report, capsys):
+def test_choose_goes_on_and_rejects(folder, report, capsys):
     made = predict(folder / "run", folder / "tiny", folder / "many.jsonl", candidates=3, device="cpu")
     line = ["choose", made["output"], str(folder / "tiny"), "--workers", "1"]
     assert main(line) == 0 and main(line) == 0

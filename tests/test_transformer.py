@@ -229,6 +229,12 @@ def test_a_file_of_candidates_becomes_one_answer_each(tmp_path):
     rows = [json.loads(l) for l in (tmp_path / "said_chosen.jsonl").read_text().splitlines()]
     assert said["samples"] == 3 == len(rows) and all(r["number"] == 1 and r["agreement"] > .85 for r in rows)
     assert said["certified"] == sum(r["agreement"] >= CERTIFIED for r in rows)
+    # where no candidate is a program, the search begins with a block
+    (tmp_path / "none.jsonl").write_text("".join(
+        json.dumps(dict(id=i, code="not code", language="cadquery")) + "\n" for i in truths))
+    said = choose_file(tmp_path / "none.jsonl", tmp_path / "tiny", workers=1, search=3)
+    rows = [json.loads(l) for l in (tmp_path / "none_chosen.jsonl").read_text().splitlines()]
+    assert said["not_drawn"] == 0 and all(r["agreement"] > .2 and ".extrude(" in r["code"] for r in rows)
     (tmp_path / "bad.jsonl").write_text('{"id": 5}\n')
     with pytest.raises(DatasetError, match="line 1"): choose_file(tmp_path / "bad.jsonl", tmp_path / "tiny", workers=1)
 

@@ -123,12 +123,12 @@ def test_store_error_is_one_line(dataset, memory, monkeypatch, capsys, verb):
     memory.rm_file("/bucket/made/val.json")
     real = getattr(type(memory), verb)
 
-    def refused(self, path, *args, **kwargs):
+    def rejected(self, path, *args, **kwargs):
         if verb == "find" or path.endswith("SHA256SUMS"):
             raise RuntimeError("AccessDenied\nby somebody")
         return real(self, path, *args, **kwargs)
 
-    monkeypatch.setattr(type(memory), verb, refused)
+    monkeypatch.setattr(type(memory), verb, rejected)
     assert main(["upload", str(dataset.path), "memory://bucket/made"]) == 2
     assert "AccessDenied by somebody" in error_line(capsys)
     monkeypatch.undo()
@@ -143,7 +143,7 @@ def test_upload_keeps_foreign_objects(dataset, memory):
     )
 
 
-def test_upload_refuses_an_unvalidated_dataset(dataset, tmp_path, capsys, monkeypatch):
+def test_upload_rejects_an_unvalidated_dataset(dataset, tmp_path, capsys, monkeypatch):
     (dataset.path / "SHA256SUMS").unlink()
     for url in ("memory://bucket/made", "nosuch://x"):
         assert main(["upload", str(dataset.path), url]) == 2 and "cadvlm validate" in error_line(capsys)

@@ -4,7 +4,7 @@
 Each folder in FOLDER is one kind of programs, `KIND/NAME.py`; what the programs say is nowhere in this project. They
 are executed, each in a process with little time and memory: run only what you would run yourself. A program is valid
 when CadQuery builds a solid of it. A valid one is equal, where volume, area, box and number of pieces of what is read
-agree with what is executed, wrong, outside of the language, or refused for another reason.
+agree with what is executed, wrong, outside of the language, or rejected for another reason.
 """
 import argparse
 import json
@@ -26,7 +26,7 @@ from results import RESULTS, rows_of, write
 
 VOLUME, AREA, BOX = 5e-3, 2e-2, 2e-3  # shares of volume, area and size by which circles in chords may differ
 SECONDS, BYTES = 60, 12 * 2**30
-COLUMNS = ("equal", "wrong", "outside_language", "refused")
+COLUMNS = ("equal", "wrong", "outside_language", "rejected")
 
 CHILD = """
 import json, os, resource, sys, types
@@ -89,11 +89,11 @@ def is_equal(solid, true):
 
 
 def verdict(text, true):
-    "`(what the reader makes of a valid program, the message where it is refused)`."
+    "`(what the reader makes of a valid program, the message where it is rejected)`."
     try:
         solid = build(read(text))
     except CadError as error:
-        return ("outside_language" if error.reason == "outside_language" else "refused"), f"{error.reason}: {error}"
+        return ("outside_language" if error.reason == "outside_language" else "rejected"), f"{error.reason}: {error}"
     return ("equal" if is_equal(solid, true) else "wrong"), ""
 
 
@@ -109,7 +109,7 @@ def measured(folder, seconds=SECONDS):
         if found[-1][0] != "equal":
             print(f"{name}: {': '.join(found[-1])}{'' if true['valid'] else ' (invalid solid)'}", file=sys.stderr)
     counts = Counter(what for what, _ in found)
-    reasons = Counter(message.partition(":")[0] for what, message in found if what == "refused")
+    reasons = Counter(message.partition(":")[0] for what, message in found if what == "rejected")
     read_ = dict(read=counts["equal"] + counts["wrong"]) | {c: counts[c] for c in COLUMNS}
     return dict(kind=folder.name, date=f"{date.today()}", programs=len(texts), valid=len(found)) | read_ | dict(
         reasons=" ".join(f"{reason}={n}" for reason, n in sorted(reasons.items())))

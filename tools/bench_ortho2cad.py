@@ -3,10 +3,10 @@
 
 The drawings and STEP solids are those of the reference data. Each sheet is read, written as code, built from it again,
 and compared by the protocol `ortho2cad`; with our own alignment of frames, which neither turns nor forgives a
-position, the mean is in the column `mean_iou_frame`. A sheet that is refused counts with an IoU of 0.
+position, the mean is in the column `mean_iou_frame`. A sheet that is rejected counts with an IoU of 0.
 
 With `--changes`, ten sheets of each set are read as a scanner or a phone would give them, and the rows go to
-`data/results/ortho2cad_changed.csv`: which share is read, refused, certified, and certified but wrong.
+`data/results/ortho2cad_changed.csv`: which share is read, rejected, certified, and certified but wrong.
 """
 import argparse
 import sys
@@ -69,7 +69,7 @@ def summed(rows):
     return dict(mean_iou=round(float(ious.mean()), 4), low=round(float(low), 4), high=round(float(high), 4),
                 mean_iou_frame=round(float(np.mean([r["iou_frame"] for r in rows])), 4),
                 median_iou=round(float(np.median(ious)), 4), above_98=round(100 * float(np.mean(ious > WRONG)), 1),
-                refused=sum("reason" in r for r in rows), certified=round(100 * len(sure) / len(rows), 1),
+                rejected=sum("reason" in r for r in rows), certified=round(100 * len(sure) / len(rows), 1),
                 lowest_certified_iou=round(min(sure, default=0.0), 5),
                 certified_and_wrong=sum(i < WRONG for i in sure),
                 seconds_median=round(float(np.median(seconds)), 3), seconds_most=round(max(seconds), 1))
@@ -89,7 +89,7 @@ def measure_changes(workers):
                        "certified_and_wrong", "seconds_median")}
             read = round(100 * sum("reason" not in r for r in rows) / len(rows), 1)
             named = ", ".join(f"{k} {n}" for k, n in reasons.most_common())
-            append("ortho2cad_changed", [common | dict(change=change, read=read) | counted | dict(refused=named)])
+            append("ortho2cad_changed", [common | dict(change=change, read=read) | counted | dict(rejected=named)])
 
 
 def main():

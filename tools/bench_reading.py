@@ -4,7 +4,7 @@ hour on two cores).
 Five kinds of drawings: our own vector drawings of the real parts of the reference data and of 1,000 synthetic ones;
 our images of 512 px of the same real parts, and of other sizes of 30 of them; Open CASCADE's exact hidden lines, and
 the SVG files that CadQuery's exporter writes, of 200 real parts. The last two are written to files, three for each
-part, and read from them; parts of which Open CASCADE builds another solid are left out. A part that is refused, or
+part, and read from them; parts of which Open CASCADE builds another solid are left out. A part that is rejected, or
 takes longer than 20 seconds of processor time (30 for images), counts with an IoU of 0.
 """
 import argparse
@@ -180,7 +180,7 @@ def summed(rows):
     return dict(mean_iou=round(float(ious.mean()), 4), above_99=share(r["iou"] > RIGHT for r in rows),
                 certified=share(r["certified"] for r in rows),
                 lowest_certified_iou=round(min((r["iou"] for r in sure), default=0.0), 5),
-                certified_and_wrong=sum(r["iou"] < WRONG for r in sure), refused=share("reason" in r for r in rows),
+                certified_and_wrong=sum(r["iou"] < WRONG for r in sure), rejected=share("reason" in r for r in rows),
                 ambiguous=share(r.get("ambiguous", False) for r in rows),
                 seconds_median=round(float(np.median(seconds)), 3),
                 seconds_95=round(float(np.percentile(seconds, 95)), 2),
@@ -230,7 +230,7 @@ def main():
                 with open(given.rows, "ab") as file:
                     for r in rows:
                         file.write(orjson.dumps(dict(corpus=corpus) | r, option=orjson.OPT_APPEND_NEWLINE))
-            row = common | dict(parts=len(rows), left_out=len(paths) - len(rows)) | summed(rows)
+            row = common | dict(parts=len(rows), skipped=len(paths) - len(rows)) | summed(rows)
             print(row) if given.parts else append("reading", [row])
 
 

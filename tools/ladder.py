@@ -1,12 +1,13 @@
 """Train the transformer, and measure what data, samples and search each bring.
 
 `make ladder` does it with a small model on one processor, `tools/gpu.sh` on a machine with one graphics card.
-Three phases share a folder (--work), and each does only what it does not find there. `prepare` makes the codes of the
+The phases share a folder (--work), and each does only what it does not find there. `prepare` makes the codes of the
 corpus, draws the parts to be tested and the first sheets, and lets PyTorch compile. `measure` trains for a number of
 seconds while the other sheets are drawn, reads all tested parts, chooses and searches, and trains the small model on
-1K, 10K and 100K sheets. `expert` trains on with the answers to half of the real drawings that their own drawing
-certifies, and reads the other half. Rows are written to --output as they are there. All work on the processors goes
-over --workers processes beside the graphics card.
+1K, 10K and 100K sheets; `scales` does the last, too, from its end, for a processor that has nothing to do meanwhile.
+`expert` trains on with the answers to half of the real drawings that their own drawing certifies, and reads the other
+half. Rows are written to --output as they are there. All work on the processors goes over --workers processes beside
+the graphics card.
 """
 import argparse
 import csv
@@ -38,7 +39,6 @@ from cadvlm.learn.fit import Recipe, Trainer, batches, exact_or_fast, load, loss
 from cadvlm.learn.ink import ink_of_image
 from cadvlm.learn.sheets import Sheets, spread
 from cadvlm.learn.vocabulary import END, START, WHOLE, automaton, to_ids, to_text
-from cadvlm.learn.ablations import ngram_loss
 from cadvlm.learn.model import best_device
 from cadvlm.learn.transformer import Size, parameters, write
 
@@ -74,9 +74,9 @@ class Plan:
 
 
 TINY = Size(64, 32, 2, 1, 1, 48)
-HOME_SIZE = Size(128, 64, 2, 2, 1, 96)
+HOME_SIZE = Size(128, 64, 2, 2, 1, 160)
 HOME = Plan(first=100_000, size=HOME_SIZE, augment=False, batch=64, fixed=0, budget=100, turns=0,
-            small=HOME_SIZE, steps=4_700, small_batch=64)
+            small=HOME_SIZE, steps=4_400, small_batch=64)
 DRY = Plan(parts=60, first=40, tested=6, real=4, chunk=20, size=TINY, batch=16, fixed=32, samples=4, budget=8, turns=1,
            small=TINY, scales=(20, 40, 50), seeds=1, steps=6, small_batch=8, read_batch=4, expert=4, expert_turns=2,
            certified=0.)
@@ -471,33 +471,34 @@ def scale_run(plan, args, scale, seed, sheets, tests, items, device, clock):
     return row, texts
 
 
-def compare_scales(plan, args, sheets, items, texts, device, clock, spare):
-    "Runs as long as there is time; rows with their texts, which are kept for a run that was stopped."
-    tests, runs, longest = held_out(items, plan, device), [], 0.
-    grams = {}
-    for seed in range(plan.seeds):
-        for scale in plan.scales:
-            kept = args.work / f"scale_{scale}_{seed}.json"
-            if kept.exists(): runs.append(json.loads(kept.read_text())); continue
+def compare_scales(plan, args, sheets, tests, items, device, clock, spare=0., backwards=False):
+    """Runs as long as there is time; rows with their texts, which are kept for a run that was stopped.
+
+    Two processes may do it at the same time, one of them backwards: what the other has kept need not be done.
+    """
+    asked, runs, longest = [(scale, seed) for seed in range(plan.seeds) for scale in plan.scales], [], 0.
+    for scale, seed in reversed(asked) if backwards else asked:
+        kept = args.work / f"scale_{scale}_{seed}.json"
+        if not kept.exists():
             if clock.left - spare < 1.1*longest: clock.say(f"no time for scale {scale:,}, seed {seed}"); continue
             start = time.perf_counter()
             found = scale_run(plan, args, min(scale, len(sheets)), seed, sheets, tests, items, device, clock)
             if not found: return runs
-            for kind, held in tests.items():
-                if (scale, kind) not in grams and scale <= 10_000:
-                    grams[scale, kind] = min(ngram_loss([t.astype(int) for t in sheets.texts[:scale]],
-                                                        [t.astype(int) for t in held.texts]))
-                found[0][f"{kind}_ngram"] = grams.get((scale, kind), "")
             keep_text(kept, json.dumps(found))
-            runs.append(found)
             longest = max(longest, time.perf_counter() - start)
+        runs.append(json.loads(kept.read_text()))
     return runs
 
 
-def write_scales(args, runs, items, pool, device, clock):
+def write_scales(args, runs, sheets, tests, items, pool, device, clock):
+    "Rows of the runs, with the loss of the best n-gram of the same texts, and the IoU of what each wrote."
     (args.output / "scaling.csv").unlink(missing_ok=True)
+    grams = {(scale, kind): pool.apply_async(work.ngram, (sheets.texts[:scale], held.texts))
+             for scale in {row["scale"] for row, _ in runs} for kind, held in tests.items()}
+    grams = dict(zip(grams, results(grams.values(), clock, 3)))
     for row, texts in runs:
         scores = [s[0][1] for s in judged(pool, items, texts, clock, 3, False)]
+        row |= {f"{kind}_ngram": grams[row["scale"], kind] for kind in tests}
         for kind in dict.fromkeys(i["kind"] for i in items):
             row |= {f"{kind}_{k}": v for k, v in figures(items, kind, scores).items()
                     if k in ("iou", "iou_low", "iou_high", "invalid_ratio")}
@@ -549,15 +550,17 @@ def expert(plan, args, pool, device, clock):
     if not shards: clock.say("no answer is certified: there is nothing to learn from"); return
     sheets = Sheets(plan.size.image, device); sheets.add(read_shards(args))
     count = len(sheets); sheets.add(shards)
-    (args.output / "expert.csv").unlink(missing_ok=True)
+    table = args.output / "expert.csv"
+    known = {row["arm"] for row in csv.DictReader(table.open(newline=""))} if table.exists() else ()
     for arm, share in (("before", None), ("trained on", 0.), ("with certified answers", SHARE)):
+        if arm in known: continue
         model = load(args.work / "large.pt", device) if share is None else \
             train_on(plan, args, sheets, count, share, device)
         texts = read_all(model, items, plan, device, 1)
         scores = [s[0][1] for s in judged(pool, items, texts, clock, 0, False)]
         for test in dict.fromkeys(i["kind"] for i in items):
             row = dict(arm=arm, steps=0 if share is None else plan.expert, certified_parts=certified, test=test)
-            add_row(args.output / "expert.csv", about(device) | row | figures(items, test, scores))
+            add_row(table, about(device) | row | figures(items, test, scores))
         clock.say(f"{arm}: {len(texts):,} drawings are read")
 
 
@@ -587,15 +590,23 @@ def measure(plan, args, pool, device, clock, after):
         base, say, scores, best = ladder(plan, args, model, items, texts, pool, device, clock, facts)
         jobs = start_searches(plan, items, say, scores, best, pool)
     sheets = Sheets(plan.size.image, device); sheets.add(read_shards(args))
-    runs = compare_scales(plan, args, sheets, items, texts, device, clock, after + 10)
+    tests = held_out(items, plan, device)
+    runs = compare_scales(plan, args, sheets, tests, items, device, clock, after + 10)
     if not done: end_searches(plan, args, items, say, scores, best, jobs, base, clock, after)
     pool.terminate()                                   # with what was not in time
-    with pooled(args.workers) as pool: write_scales(args, runs, items, pool, device, clock)
+    with pooled(args.workers) as pool: write_scales(args, runs, sheets, tests, items, pool, device, clock)
+
+
+def scales(plan, args, device, clock):
+    "The comparison of scales from its end, beside a processor that trains the large model."
+    items = tested(plan, args, None, clock)
+    sheets = Sheets(plan.size.image, device); sheets.add(read_shards(args))
+    compare_scales(plan, args, sheets, held_out(items, plan, device), items, device, clock, backwards=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", choices=("prepare", "measure", "expert", "all"), nargs="?", default="all")
+    parser.add_argument("phase", choices=("prepare", "scales", "measure", "expert", "all"), nargs="?", default="all")
     parser.add_argument("--output", type=Path, default=Path("data/ladder"))
     parser.add_argument("--work", type=Path, default=Path("data/ladder/work"))
     parser.add_argument("--codes", type=Path, help="compact codes made before, JSON lines of [number, code], also .xz")
@@ -615,6 +626,7 @@ def main():
     if args.parts: plan = replace(plan, parts=args.parts)
     for folder in (args.output, args.work): folder.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")
+    if args.phase == "scales": return scales(plan, args, device, clock)
     with pooled(args.workers) as pool:
         clock.say(f"{args.phase} on {about(device)['machine']}, {args.workers} workers")
         after = 2 if args.dry_run else 25

@@ -13,6 +13,7 @@ from cadvlm.text.language import encode
 from cadvlm.jobs.limits import time_limit
 from cadvlm.cad.repair import read_part
 from cadvlm.errors import CadError
+from cadvlm.learn.ablations import ngram_loss
 from cadvlm.learn.ink import TURNS, pack, sample
 from cadvlm.cad.overlap import iou
 from cadvlm.cad.polygons import Frame
@@ -49,6 +50,11 @@ def shard_of(texts, size, turn_seed=None):
             with time_limit(3): made.append(sample(text, size, turn))
         except TROUBLE: pass
     return pack(*zip(*made)) if made else None
+
+
+def ngram(train, held):
+    "The loss of the best n-gram of some texts on others."
+    return min(ngram_loss(*([t.astype(int) for t in texts] for texts in (train, held))))
 
 
 def part_of(key):

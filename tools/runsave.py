@@ -29,7 +29,7 @@ def local_folders(root):
     return sorted(folder for folder in folders if folder != "/")
 
 
-def refuse_local_paths(notebook, root):
+def reject_local_paths(notebook, root):
     "Raise when an output would store a path of this machine."
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
@@ -47,7 +47,7 @@ def run_and_save(path, config):
     shell = CaptureShell(path)
     with working_directory(path.parent):
         shell.run_all(notebook, exc_stop=True, preproc=lambda cell: is_skipped(cell, flags))
-    refuse_local_paths(notebook, config.config_path)
+    reject_local_paths(notebook, config.config_path)
     clean_nb(notebook)
     write_nb(notebook, path)
 

@@ -64,34 +64,34 @@ def reading_card(id, row, images):
 # %% ../../nbs/905_readings.ipynb #c2d65797
 _LEAD = '''Grey lines are in the drawing and in the part that was read from it, red ones only in the drawing, blue
 ones only in the part. A part is certified when all lines agree and no other part draws the same.'''
-_MOST_REFUSED = 1000        # rows of the table
+_MOST_REJECTED = 1000        # rows of the table
 
 
-def _refusals(refused):
-    "What was refused, and why."
-    rows = [(r['id'], r['reason'], r['message']) for r in refused[:_MOST_REFUSED]]
+def _rejections(rejected):
+    "What was rejected, and why."
+    rows = [(r['id'], r['reason'], r['message']) for r in rejected[:_MOST_REJECTED]]
     return table(rows, ('drawing', 'reason', '')) if rows else ''
 
 
-def _sections(shown, refused):
-    "Cards by verdict, and what was refused."
+def _sections(shown, rejected):
+    "Cards by verdict, and what was rejected."
     cards = {'ambiguous': [], 'not certified': [], 'certified': []}
     for id, value in shown: cards[verdict(value['row'])].append(reading_card(id, **value))
     titles = dict(zip(cards, ('More than one part draws the same', 'Not certified', 'Certified')))
     ambiguous, doubtful, certified = (section(titles[k], c and f'<div class="parts">{"".join(c)}</div>')
                                       for k, c in cards.items())
-    return '\n'.join(filter(None, [ambiguous, doubtful, section('Refused', _refusals(refused)), certified]))
+    return '\n'.join(filter(None, [ambiguous, doubtful, section('Rejected', _rejections(rejected)), certified]))
 
 
 def _numbers(about):
     "What stands at the top of the page."
     total = about['parts'] + sum(about['failures'].values())
     cells = [(f'{total:,}', 'drawings'), (f'{100*about["certified"]/max(1, total):.1f} %', 'certified'),
-             (f'{about["ambiguous"]:,}', 'ambiguous'), (f'{total - about["parts"]:,}', 'refused')]
+             (f'{about["ambiguous"]:,}', 'ambiguous'), (f'{total - about["parts"]:,}', 'rejected')]
     return counts(cells + ([(f'{about["seconds"]["50"]:.2f} s', 'a drawing, median')] if about['parts'] else []))
 
 
-def write_readings(path, about, shown, refused):
+def write_readings(path, about, shown, rejected):
     """Write the page of what was read.
 
     Parameters
@@ -101,11 +101,11 @@ def write_readings(path, about, shown, refused):
         Metadata of the stage.
     shown : list
         `(id, {row, images})` of drawings.
-    refused : list of dict
+    rejected : list of dict
         Failures.
     """
     check_places([path], [path])
-    body = '\n'.join([_numbers(about), _sections(shown, refused)])
+    body = '\n'.join([_numbers(about), _sections(shown, rejected)])
     write_bytes(path, page(f'{about["source"]}: what was read', _LEAD, body, STYLE).encode())
 
 # %% ../../nbs/905_readings.ipynb #47290b7b
@@ -123,7 +123,7 @@ def reconstruct(source, output, settings):
     """
     path = Path(output)/'index.html'
     check_places([path], [path])
-    summary, about, shown, refused = read_drawings(source, output, settings)
-    write_readings(path, about, shown, refused)
+    summary, about, shown, rejected = read_drawings(source, output, settings)
+    write_readings(path, about, shown, rejected)
     summary.facts['page'] = str(path)
     return summary

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'CERTIFIED', 'solid_of', 'drawn', 'read_sequence', 'read_solid', 'sheet_of', 'Target', 'Choice', 'choose',
-           'Number', 'words_of', 'numbers_of', 'lines_seen', 'Found', 'search']
+           'Number', 'words_of', 'numbers_of', 'lines_seen', 'block_of', 'Found', 'search']
 
 # %% ../../nbs/760_choose.ipynb #c6527239
 from typing import NamedTuple
@@ -279,6 +279,24 @@ def _whole_loops(numbers):
         if n.axis != 'r': made.setdefault((n.step, n.loop, n.axis), []).append(n)
     return made.values()
 
+# %% ../../nbs/760_choose.ipynb #805c4cb8
+_INKED = .5                 # root of ink: a line of a pixel or half of one
+
+
+def block_of(target):
+    "The compact text of the block that encloses all ink of a target, a drawing in four views; empty without ink."
+    half, ends = target.size//2, {}
+    for axis, places in _LINES.items():
+        for view, side in places:
+            row, column = (k*half for k in _QUARTERS[view])
+            inked = target.levels[0][row:row + half, column:column + half].max(axis=side) > _INKED
+            values = (np.nonzero(inked)[0] + (1 - half)/2)*250/half
+            ends.setdefault(axis, []).extend(values if side == 0 else -values)
+    if not all(ends.values()): return ''
+    (x, right), (y, back), (z, top) = ((round(min(v)), round(max(v))) for v in ends.values())
+    return f'+ z {z} {top} R {x} {y} {right} {back}'
+
+
 # %% ../../nbs/760_choose.ipynb #948e54e9
 class Found(NamedTuple):
     """What a search found.
@@ -303,6 +321,9 @@ class _Search:
     def __init__(self, target, text, budget):
         self.target, self.best, self.budget, self.tried = target, text, budget, {text}
         self.agreement = target.score(text)
+        if self.agreement < 0 and (block := block_of(target)):
+            self.best, self.agreement = block, target.score(block)
+            self.tried.add(block)
 
     def take_all(self, changes, enough):
         """Try the changes of the best program in turn, and take each that is better: its changes go on from there.
@@ -331,6 +352,7 @@ def search(target, text, others=(), budget=200, lines=None, enough=.9995):
     ----------
     target : Target
     text : str
+        Where it begins; with `block_of` the target where this has no solid.
     others : list of str
         Programs whose steps may be added.
     budget : int

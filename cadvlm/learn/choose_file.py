@@ -110,7 +110,7 @@ def _chosen(dataset, budget, id, part, candidates):
     choice = choose(target, texts, language)
     row = dict(id=id, code=choice.text, language=language, agreement=choice.agreement, candidates=len(texts),
                number=choice.number)
-    if budget and choice.agreement >= 0: row |= _searched(target, image, choice, texts, language, budget)
+    if budget: row |= _searched(target, image, choice, texts, language, budget)
     return row | dict(certified=row['agreement'] >= CERTIFIED)
 
 # %% ../../nbs/762_choose_file.ipynb #6815797e

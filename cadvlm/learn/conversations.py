@@ -303,7 +303,7 @@ def encode_sample(processor, conversation, answer=True, images=None):
     try: made = dict(processor(text=[question], images=images, return_tensors='pt', **special))
     except ValueError as e:                                # such as a question that holds the model's mark of an image
         why = ' '.join(str(e).split())[:150]
-        what = f'The processor of the base refuses this question ({why}); change it or leave it out'
+        what = f'The processor of the base rejects this question ({why}); change it or leave it out'
         raise DatasetError('bad_sample', conversation.id, what) from None
     made.pop('labels', None)
     if not answer: return made

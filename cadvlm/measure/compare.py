@@ -67,7 +67,7 @@ def choose_test(dataset, known, parts, seed=0):
     Returns
     -------
     dict
-        `ids` of samples, all views of each part; `generate`: one view of each; `left_out`: number of parts removed.
+        `ids` of samples, all views of each part; `generate`: one view of each; `skipped`: parts of a corpus.
     """
     samples = _all_samples(dataset)
     fresh = [s for s in samples if not _hashes([s]) & known]
@@ -81,7 +81,7 @@ def choose_test(dataset, known, parts, seed=0):
     for s in fresh: views.setdefault(s.part, []).append(s.id)
     return dict(dataset=dataset.name, ids=[s.id for s in fresh if s.part in chosen],
                 generate=sorted(str(rng.choice(views[p])) for p in sorted(chosen)),
-                left_out=len({s.part for s in samples}) - len(names))
+                skipped=len({s.part for s in samples}) - len(names))
 
 # %% ../../nbs/870_compare.ipynb #76b76002
 class Test(NamedTuple):
@@ -90,7 +90,7 @@ class Test(NamedTuple):
     dataset: Dataset
     samples: list
     written: list
-    left_out: int
+    skipped: int
 
 
 def _test(dataset, chosen, path):
@@ -101,7 +101,7 @@ def _test(dataset, chosen, path):
         what = f'it has no sample {missing} any more, which {path} names; choose another --output to begin anew'
         raise DatasetError('unknown_id', str(dataset.path), what)
     return Test(chosen['dataset'], dataset, [samples[i] for i in chosen['ids']],
-                [samples[i] for i in chosen['generate']], chosen['left_out'])
+                [samples[i] for i in chosen['generate']], chosen['skipped'])
 
 
 def load_tests(datasets, corpora, output, parts=500):
@@ -144,7 +144,7 @@ def _tested(model, test, training, folder, seed):
     images = load_images(test.dataset, test.samples, model.image_size)
     found = controls(model, test.samples, images, training, seed)
     table = _written(model, test, images, folder)
-    row = dict(samples=len(test.samples), left_out=test.left_out, loss=found['loss'])
+    row = dict(samples=len(test.samples), skipped=test.skipped, loss=found['loss'])
     for name in ('shuffled', 'blank'):
         row |= {name: found[name]['loss'], f'{name}_more': found[name]['more'], f'{name}_error': found[name]['error']}
     made = summarize(table)

@@ -226,7 +226,7 @@ _MOST_LEVELS = 100          # along one axis, where parts are not extruded along
 _MOST_EVENTS = 2_000_000
 
 
-def _refuse(count, what):
+def _reject(count, what):
     raise ReadingError('too_many_cells', '', f'the drawing has {count:,} {what}; a simpler part can be read')
 
 
@@ -316,7 +316,7 @@ def _rays(views, levels, borders):
     starts = np.cumsum([0, *(len(s[0]) for s in stacks.found)])
     numbers, every = np.concatenate(numbers), _together(borders)
     most = int((np.diff(starts)[numbers].sum(axis=1) + 1).sum())
-    if most > _MOST_EVENTS: _refuse(most, 'crossings of rays with lines')
+    if most > _MOST_EVENTS: _reject(most, 'crossings of rays with lines')
     n_top, n_right = (len(views[v].pieces) for v in ('top', 'right'))
     return _events(np.concatenate(kinds), every.sides, every.kind == SLANTED, numbers, limit, value, angle, after,
                    starts, n_top, n_right, most)
@@ -391,7 +391,7 @@ class Cells:
         if min(map(len, self.levels)) < 2: raise ReadingError('flat', '', 'the views show a part without thickness')
         axes = common_axes(lines)
         self.axis = max(axes, key=lambda a: -len(self.levels[a])) if axes else None
-        if self.axis is None and (most := max(map(len, self.levels))) > _MOST_LEVELS: _refuse(most, 'levels')
+        if self.axis is None and (most := max(map(len, self.levels))) > _MOST_LEVELS: _reject(most, 'levels')
         self.views = _views_of(lines, self.levels, self.axis)
         borders = _borders_of(self.views, self.levels, lines, self.axis)
         rows, thickness = _rays(self.views, self.levels, borders)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .strokes import (FAILURES, MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve,
-                                    chained, check_size, check_strokes, library, refusals, style_of, too_many)
+                                    chained, check_size, check_strokes, library, rejections, style_of, too_many)
 
 # %% ../../nbs/552_dxf.ipynb #c8628df4
 def ezdxf():
@@ -132,7 +132,7 @@ _MAX_TAGS = 100_000         # entities and other objects of a file; a second for
 
 
 def _check_data(data, name):
-    "Refuse what is too large, no DXF, or the beginning of one."
+    "Reject what is too large, no DXF, or the beginning of one."
     check_size(data, name)
     if data.startswith(b'AutoCAD Binary DXF'): return
     if b'SECTION' not in data: raise DrawingError('bad_dxf', name, 'expected a DXF file, found something else')
@@ -170,6 +170,6 @@ def read_dxf(data: bytes, name: str = '', rules: Rules = Rules()) -> Page:
     """
     _check_data(data, name)
     doc = _document(data, name)
-    with refusals('bad_dxf', name, ezdxf().DXFError): strokes, texts, hatched = _content(doc, rules)
+    with rejections('bad_dxf', name, ezdxf().DXFError): strokes, texts, hatched = _content(doc, rules)
     unit = _UNITS.get(int(doc.header.get('$INSUNITS', 0) or 0))
     return Page(name, check_strokes(strokes, name), unit, texts, hatched)

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['THREE', 'Styles', 'Meaning', 'MAX_BYTES', 'MAX_POINTS', 'FAILURES', 'DrawingError', 'Stroke', 'style_of_dashes',
            'words_of', 'style_of_names', 'Rules', 'style_of', 'with_grey_hidden', 'bezier_points', 'bezier_curve',
-           'chained', 'Text', 'Page', 'check_size', 'check_strokes', 'library', 'too_many', 'refusals']
+           'chained', 'Text', 'Page', 'check_size', 'check_strokes', 'library', 'too_many', 'rejections']
 
 # %% ../../nbs/540_strokes.ipynb #f149bc89
 import math
@@ -281,7 +281,7 @@ FAILURES = ValueError, TypeError, AttributeError, LookupError, ArithmeticError, 
 
 
 @contextmanager
-def refusals(reason: str, where: str, *more: type[Exception]) -> Iterator[None]:
+def rejections(reason: str, where: str, *more: type[Exception]) -> Iterator[None]:
     "What fails while the shapes of a file are read is a `DrawingError` with its name; `more` are errors of a library."
     kinds: tuple[type[Exception], ...] = *FAILURES, *more
     try:

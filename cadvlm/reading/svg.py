@@ -14,7 +14,7 @@ import numpy as np
 
 from ..cad.curves import Arc, Line
 from .strokes import (MAX_POINTS, DrawingError, Page, Rules, Stroke, Text, bezier_curve, chained,
-                                    check_size, check_strokes, library, refusals, style_of, too_many)
+                                    check_size, check_strokes, library, rejections, style_of, too_many)
 
 # %% ../../nbs/550_svg.ipynb #7f3b9083
 _NUMBER = re.compile(r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?')
@@ -269,7 +269,7 @@ def read_svg(data: bytes, name: str = '', rules: Rules = Rules()) -> Page:
     try: root = ET.fromstring(data)
     except ET.ParseError as e: raise DrawingError('bad_svg', name, f'it is not XML: {e}') from None
     if not str(root.tag).endswith('svg'): raise DrawingError('bad_svg', name, 'expected SVG, found other XML')
-    with refusals('bad_svg', name): found = [*_content(root, rules)]
+    with rejections('bad_svg', name): found = [*_content(root, rules)]
     texts = [f for f in found if isinstance(f, Text)]
     strokes = check_strokes([f for f in found if isinstance(f, Stroke)], name)
     return Page(name, strokes, _unit(root), texts, turns=_unit_inside(root) is not None)

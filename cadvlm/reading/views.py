@@ -180,7 +180,7 @@ def is_isometric(strokes: Sequence[Stroke]) -> bool:
     return share(0) < 0.05 and share(30) > 0.15 and share(150) > 0.15
 
 
-def _refusal(page, groups):
+def _rejection(page, groups):
     "The error for a page that does not show three views."
     if is_isometric([s for g in groups for s in g]):
         return DrawingError('isometric', page.name, 'it is an isometric view; front, top and side views are needed')
@@ -199,5 +199,5 @@ def views_on(page: Page) -> list[list[Sight]]:
     """
     strokes = without_frames([s for s in page.strokes if s.style != 'dropped'])
     found = partitions(strokes)
-    if not found: raise _refusal(page, _wide_groups(strokes))
+    if not found: raise _rejection(page, _wide_groups(strokes))
     return [sights(groups, page.texts) for groups in found]

@@ -45,7 +45,7 @@ from ..settings.stages import Reconstruct
 # %% ../../nbs/695_reconstruct_command.ipynb #c6f659ef
 _VECTORS = '.svg', '.dxf'
 _PIXELS = '.png', '.jpg', '.jpeg'           # sheets of three views are read
-_IMAGES = *_PIXELS, '.pdf'                  # others are refused by name, so that nobody misses them
+_IMAGES = *_PIXELS, '.pdf'                  # others are rejected by name, so that nobody misses them
 _FEW = range(3, 7)                          # files that one drawing may have
 
 
@@ -358,7 +358,7 @@ def read_drawings(source, output, settings):
     -------
     (Summary, dict, list, list)
         Also what a page shows: the metadata, `(id, {row, images})` of up to 200 drawings, and the rows of all that
-        were refused.
+        were rejected.
 
     Raises
     ------

@@ -91,9 +91,9 @@ def _mask(match):
     return string[:n] + re.sub(r'[^\r\n]', '_', prefix + string[n:-n]) + string[:n]
 
 # %% ../../nbs/210_cadquery_grammar.ipynb #8fc42806
-_REFUSED = ('with', 'yield', 'async', 'await', 'del', 'global', 'nonlocal')
+_REJECTED = ('with', 'yield', 'async', 'await', 'del', 'global', 'nonlocal')
 _WORDS = re.compile(rf"""(?: [ \t\r\n]++ | \\\r?\n
-    | (?! (?:{'|'.join(_REFUSED)})\b | not\s+not\b) [A-Za-z_]\w{{0,59}}+ (?![\w'"])                   # a name
+    | (?! (?:{'|'.join(_REJECTED)})\b | not\s+not\b) [A-Za-z_]\w{{0,59}}+ (?![\w'"])                   # a name
     | (?: \d[\d_]{{0,19}}+(?:\.\d{{0,20}}+)? | \.\d{{1,20}}+ ) (?:[eE][-+]?\d{{1,3}}+)? (?![\w.])     # a number
     | \"{{3}}[\w\s]*+\"{{3}} | '{{3}}[\w\s]*+'{{3}} | '[\w .:/<>|#+-]*+' | "[\w .:/<>|#+-]*+"       # a string
     | [-+](?!\s*[-+]\s*[-+]) | [*/]{{1,2}} | [<>=!]= | [=<>%|&;@] | :(?!=) | [().,\[\]{{}}] )*+""",
