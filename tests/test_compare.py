@@ -57,11 +57,11 @@ def test_rows_are_made_once_and_the_run_goes_on(folder, capsys):
     path = folder / "out" / "compare.csv"
     before = path.read_bytes()
     assert len(made.table) == 2 and made.table.ngram.gt(0).all() and made.table.invalid_ratio.between(0, 1).all()
-    stamps = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*.pt")}
+    times = {p: p.stat().st_mtime_ns for p in (folder / "out").rglob("*.pt")}
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in QUICK.items()]
     assert main(["compare", *map(str, corpora), "--tests", str(tests[0]), "--output", str(folder / "out"), *flags]) == 0
     assert path.read_bytes() == before
-    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    assert {p: p.stat().st_mtime_ns for p in times} == times
     assert "fresh" in capsys.readouterr().out
     compare(corpora, tests=tests, output=folder / "out", **QUICK | dict(seeds=2))
     assert path.read_bytes().startswith(before[:-1]) and len(pd.read_csv(path)) == 4

@@ -231,7 +231,7 @@ def test_gemma3_is_asked_with_the_tokens_of_its_own_template(folder, base):
 
 
 def test_paligemma_is_taught_as_its_processor_would(folder, base):
-    "Picture, begin-of-text, question, line break, then the answer as suffix: what its processor makes for training."
+    "Image, begin-of-text, question, line break, then the answer as suffix: what its processor makes for training."
     processor = load_base(base("paligemma"))[1]
     c = conversations(folder)[0]
     own = processor(

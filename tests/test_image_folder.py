@@ -85,7 +85,7 @@ def test_the_command_of_the_report(dataset, tmp_path, monkeypatch, capsys, root)
 
 
 def test_a_cache_holds_other_files_too(dataset, tmp_path):
-    "Pictures that the small model has read are kept in a file; the next file sweeps the one before, and nothing else."
+    "Images that the small model has read are kept in a file; the next file sweeps the one before, and nothing else."
     from cadvlm.corpus.dataset import Dataset
     from cadvlm.learn.samples import load_images, load_samples
 

@@ -252,7 +252,8 @@ def test_the_script_for_a_graphics_card_runs_dry(tmp_path, root):
     by = {r["rung"]: r for r in ladder}
     searched, chosen, greedy = (float(by[n]["agreement"]) for n in ("chosen and searched", "chosen of 4", "greedy"))
     assert searched >= chosen >= greedy
-    assert [r["scale"] for r in scaling] == ["20", "40", "50"] and all(float(r["synthetic_loss"]) > 0 for r in scaling)
+    assert [r["parts"] for r in scaling] == ["20", "40", "50"] and {r["test"] for r in scaling} == {"synthetic"}
+    assert all(0 < float(r[name]) < 8 for r in scaling for name in ("loss", "shuffled", "blank", "ngram"))
     # a model of one second answers what it likes: as many answers are learnt from as their drawings agree with
     searched = [json.loads(line) for line in lzma.open(out / "searched.jsonl.xz", "rt")]
     certified = sum(r["agreement"] >= 0 for r in [r for r in searched if r["kind"] == "synthetic"][::2])

@@ -1,5 +1,5 @@
-"""Measure what quantisation costs and how fast conversations are made: `make bench` writes `data/results/grid.csv`
-and `data/results/conversion.csv`.
+"""Measure what quantisation costs and how fast conversations are made: `make bench` writes `quantisation.csv` and
+`conversion.csv` of `data/results`.
 
 The study of quantisation writes every part of the reference data (beside the project, or CADVLM_SHARED) with five
 steps, reads it back, builds it, and compares: one row for each part and step, which replace those of other code.
@@ -50,7 +50,7 @@ def quantisation_study(paths):
         solid = build(sequence)
         for name, step in GRIDS.items():
             value, characters = quantised(sequence, solid, step)
-            yield dict(grid=name, step=step, part=path.stem, iou=round(value, 5), characters=characters)
+            yield dict(quantisation=name, step=step, part=path.stem, iou=round(value, 5), characters=characters)
 
 
 def phases(path, language):
@@ -127,14 +127,14 @@ def measure_stage(dataset, language, verify, workers=2):
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=5000, help="synthetic parts (5000)")
-    options.add_argument("--only", choices=("grid", "conversion"), help="one of the two")
+    options.add_argument("--only", choices=("quantisation", "conversion"), help="one of the two")
     options = options.parse_args()
     for corpus, paths in corpora(options.count):
         common = about(corpus, len(paths), CODE)
         same = dict(code=code_fingerprint("cad", "text"))
-        if corpus != "synthetic" and options.only != "conversion" and not has_row(rows_of("grid"), same):
-            write("grid", [row | same for row in quantisation_study(paths)])
-        if options.only == "grid" or is_measured("conversion", common):
+        if corpus != "synthetic" and options.only != "conversion" and not has_row(rows_of("quantisation"), same):
+            write("quantisation", [row | same for row in quantisation_study(paths)])
+        if options.only == "quantisation" or is_measured("conversion", common):
             continue
         with tempfile.TemporaryDirectory() as folder:
             dataset = ready(paths, Path(folder) / "dataset")

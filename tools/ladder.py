@@ -448,7 +448,7 @@ def held_out(items, plan, device):
 
 
 def scale_run(plan, args, scale, seed, sheets, tests, items, device, clock):
-    "A small model trained on the first `scale` sheets: its row, and its greedy texts."
+    "A small model trained on the first `scale` sheets: its row, its losses on each test, and its greedy texts."
     recipe = Recipe(steps=plan.steps, batch=min(plan.small_batch, scale), learning_rate=plan.small_rate,
                     augment=plan.augment, compile=args.compile, seed=seed)
     trainer, start = Trainer(plan.small, recipe, device), time.perf_counter()
@@ -457,22 +457,23 @@ def scale_run(plan, args, scale, seed, sheets, tests, items, device, clock):
         losses.append(trainer.step(sheets, next(stream), k/recipe.steps, plan.fixed))
         if k % 50 == 0 and clock.left < 15: clock.say("out of time: this run counts for nothing"); return None
     wait(device)
-    row = dict(scale=scale, seed=seed, steps=recipe.steps, batch=recipe.batch, passes=recipe.steps*recipe.batch/scale,
+    row = dict(parts=scale, seed=seed, steps=recipe.steps, batch=recipe.batch, passes=recipe.steps*recipe.batch/scale,
                parameters=parameters(trainer.model), image=plan.small.image, learning_rate=recipe.learning_rate,
                seconds=time.perf_counter() - start, train_loss=float(torch.stack(losses[-50:]).mean()))
+    found = {}
     for kind, held in tests.items():
         for name, shown in dict(loss=spread, shuffled=lambda ink: spread(ink).roll(1, 0),
-                                  blank=lambda ink: torch.zeros_like(spread(ink))).items():
+                                blank=lambda ink: torch.zeros_like(spread(ink))).items():
             nats, counts = losses_of(trainer.average, held, 128, shown)
-            row[f"{kind}_{name}"] = float(nats.sum()/counts.sum())
+            found.setdefault(kind, {})[name] = float(nats.sum()/counts.sum())
     texts = read_all(trainer.average, items, plan, device, 1)
     clock.say(f"scale {scale:,}, seed {seed}: {row['seconds']:.0f} s, loss {row['train_loss']:.3f}, "
-              + ", ".join(f"{k} {row[f'{k}_loss']:.3f}" for k in tests))
-    return row, texts
+              + ", ".join(f"{k} {f['loss']:.3f}" for k, f in found.items()))
+    return row, found, texts
 
 
 def compare_scales(plan, args, sheets, tests, items, device, clock, spare=0., backwards=False):
-    """Runs as long as there is time; rows with their texts, which are kept for a run that was stopped.
+    """Runs as long as there is time, each with what it wrote, and kept for a comparison that was stopped.
 
     Two processes may do it at the same time, one of them backwards: what the other has kept need not be done.
     """
@@ -491,18 +492,18 @@ def compare_scales(plan, args, sheets, tests, items, device, clock, spare=0., ba
 
 
 def write_scales(args, runs, sheets, tests, items, pool, device, clock):
-    "Rows of the runs, with the loss of the best n-gram of the same texts, and the IoU of what each wrote."
+    "A row for each run and test, with the loss of the best n-gram of the same texts, and the IoU of what it wrote."
     (args.output / "scaling.csv").unlink(missing_ok=True)
-    grams = {(scale, kind): pool.apply_async(work.ngram, (sheets.texts[:scale], held.texts))
-             for scale in {row["scale"] for row, _ in runs} for kind, held in tests.items()}
+    grams = {(row["parts"], kind): pool.apply_async(work.ngram, (sheets.texts[:row["parts"]], held.texts))
+             for row, *_ in runs for kind, held in tests.items()}
     grams = dict(zip(grams, results(grams.values(), clock, 3)))
-    for row, texts in runs:
+    for row, losses, texts in runs:
         scores = [s[0][1] for s in judged(pool, items, texts, clock, 3, False)]
-        row |= {f"{kind}_ngram": grams[row["scale"], kind] for kind in tests}
-        for kind in dict.fromkeys(i["kind"] for i in items):
-            row |= {f"{kind}_{k}": v for k, v in figures(items, kind, scores).items()
-                    if k in ("iou", "iou_low", "iou_high", "invalid_ratio")}
-        add_row(args.output / "scaling.csv", about(device) | row)
+        for kind in tests:
+            found = figures(items, kind, scores)
+            found = {k: found[k] for k in ("iou", "iou_low", "iou_high", "invalid_ratio")}
+            add_row(args.output / "scaling.csv", about(device) | row | dict(test=kind) | losses[kind]
+                    | dict(ngram=grams[row["parts"], kind]) | found)
     clock.say(f"comparison of scales: {len(runs)} runs")
 
 

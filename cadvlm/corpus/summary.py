@@ -72,7 +72,7 @@ class Summary:
 
     @property
     def rate(self) -> float:
-        "Parts a minute, of those that were made or failed now."
+        "Parts/min, of those that were made or failed now."
         return 60 * (self.requested - self.cached) / self.seconds if self.seconds else 0.
 
     def __str__(self):
