@@ -31,6 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 import ladder_work as work
 from cadvlm.learn.choose import CERTIFIED
@@ -480,13 +481,14 @@ def compare_scales(plan, args, sheets, tests, items, device, clock, spare=0., ba
     asked, runs, longest = [(scale, seed) for seed in range(plan.seeds) for scale in plan.scales], [], 0.
     for scale, seed in reversed(asked) if backwards else asked:
         kept = args.work / f"scale_{scale}_{seed}.json"
-        if not kept.exists():
-            if clock.left - spare < 1.1*longest: clock.say(f"no time for scale {scale:,}, seed {seed}"); continue
-            start = time.perf_counter()
-            found = scale_run(plan, args, min(scale, len(sheets)), seed, sheets, tests, items, device, clock)
-            if not found: return runs
-            keep_text(kept, json.dumps(found))
-            longest = max(longest, time.perf_counter() - start)
+        with FileLock(kept.with_suffix(".lock")):      # where the two meet, one waits for the other
+            if not kept.exists():
+                if clock.left - spare < 1.1*longest: clock.say(f"no time for scale {scale:,}, seed {seed}"); continue
+                start = time.perf_counter()
+                found = scale_run(plan, args, min(scale, len(sheets)), seed, sheets, tests, items, device, clock)
+                if not found: return runs
+                keep_text(kept, json.dumps(found))
+                longest = max(longest, time.perf_counter() - start)
         runs.append(json.loads(kept.read_text()))
     return runs
 

@@ -60,7 +60,7 @@ def _stacked_volume(a, b, axis, near):
 def _share(common, volumes):
     "Intersection over union, of the common volume and both volumes together."
     if not volumes - common > 0: raise GeometryError('empty_solid', '', 'neither solid has a volume')
-    return min(1., max(0., common / (volumes - common)))
+    return float(min(1., max(0., common / (volumes - common))))
 
 # %% ../../nbs/135_overlap.ipynb #e49605ca
 _FEW_PAIRS = 50_000         # of triangles of both solids
