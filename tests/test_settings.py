@@ -1,13 +1,15 @@
 """Settings that make no sense are one line, before any work begins: on the command line, in a YAML file, in Python."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from builders import cases, error_line, numbers, rejection
-from cadvlm.app.cli import main
+from cadvlm.app.cli import load_config, main
 from cadvlm.settings.base import MOST
+from cadvlm.settings.stages import Run
 from cadvlm.stages.download import download
 from cadvlm.measure.evaluate import evaluate
 from cadvlm.stages.extract import extract
@@ -75,6 +77,15 @@ def test_whole_number_flags_are_checked(command, tmp_path, monkeypatch, capsys):
             error = error_line(capsys)
             assert code == 2 and f"--{flag}" in error and value in error.replace(",", ""), (flag, value, error)
     assert not list(tmp_path.iterdir())
+
+
+def test_run_takes_the_sections_of_its_stages(tmp_path):
+    "Every setting that `run` has, from the section of each stage that has it, too."
+    path = tmp_path / "mine.yaml"
+    for stage in Run.stages:
+        given = {k: v for k, v in stage().model_dump(mode="json").items() if k in Run.model_fields and v is not None}
+        path.write_text(json.dumps({stage.command(): given}))
+        assert load_config(path, "run") == given and given
 
 
 @pytest.mark.parametrize("text", ["99999999999999999999", "1.5", "-3", "'3'", ".nan", "9" * 5000], ids=lambda t: t[:20])

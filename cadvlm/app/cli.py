@@ -162,8 +162,8 @@ def load_config(path, command):
         what = f'there is no such command; {did_you_mean(key, COMMANDS)}sections are {", ".join(COMMANDS)}'
         raise DatasetError('bad_config', f'{path}: {key}', what)
     cls = COMMANDS[command]
-    wanted = [c for c in cls.__mro__[::-1] if c in COMMANDS.values()]
-    sections = {c.command(): _section(c, node.get(c.command()) or {}, f'{path}: {c.command()}') for c in wanted}
+    sections = {c.command(): _section(c, node.get(c.command()) or {}, f'{path}: {c.command()}')
+                for c in (*cls.stages, cls)}
     return _merged(sections, path, command)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import DatasetError
 from ..settings.base import command
-from ..settings.stages import SCALES, Convert, Dedup, Extract, Render, Run, Synthesize, Validate
+from ..settings.stages import SCALES, Dedup, Extract, Run, Synthesize
 
 # %% ../../nbs/910_run_all.ipynb #4ac491f0
 def split_sizes(scale):
@@ -40,8 +40,8 @@ def _plan(source, output, settings):
     if settings.sample == 'sheet' and 'sheet' not in settings.views: changes['views'] = (*settings.views, 'sheet')
     if settings.verify and not settings.step and settings.on_quantisation_loss == 'keep':
         changes['answers'] = settings.language
-    stages = [(Extract, (source, output)), *((s, (output,)) for s in (Dedup, Render, Convert, Validate))]
-    if settings.dedup == 'none': del stages[1]
+    stages = [(s, (source, output) if s is Extract else (output,)) for s in Run.stages]
+    if settings.dedup == 'none': stages = [(s, places) for s, places in stages if s is not Dedup]
     if source is None:
         source = output.with_name(f'{output.name}_source')
         sizes = settings_of(Extract, settings, **changes)

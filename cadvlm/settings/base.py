@@ -141,6 +141,7 @@ class Settings(BaseModel):
     group: ClassVar[str] = ''
     extra: ClassVar[str] = ''                 # of the installation, without which there is no such command
     example: ClassVar[str] = ''
+    stages: ClassVar[tuple[type, ...]] = ()   # classes of the commands that it carries out, in their order
 
     def __init__(self, **given):
         try: super().__init__(**given)

@@ -239,7 +239,7 @@ class Run(Validate, Convert, Drawn, Dedup, Extract):
                                                   'and so on.', None))
     function, group = 'app.run:run', 'start'
     example = 'cadvlm run --scale 1k'
-    kernels = True
+    kernels, stages = True, (Extract, Dedup, Render, Convert, Validate)
     seed: Seed = Field(0, description='Of synthetic parts, of a random order, and of the forms of the questions.')
     scale: Literal['1k', '10k', '100k', 'full'] | None = Field(
         None, description='1,100, 11,000, 108,946 or 178,238 parts, 90 % of them for training and 5 % each for '
