@@ -52,6 +52,8 @@ class Recipe:
         Train on worse drawings too.
     muon : bool
         Muon for the matrices of the blocks, instead of AdamW.
+    accumulate : int
+        Pieces of a batch that go through the model in turn before the step: so many times less memory.
     compile : bool
         Let PyTorch compile the blocks: worth it from a minute of training on a graphics card.
     seed : int
@@ -65,6 +67,7 @@ class Recipe:
     average: float = .998
     augment: bool = True
     muon: bool = True
+    accumulate: int = 1
     compile: bool = False
     seed: int = 0
 
@@ -221,7 +224,8 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(self.recipe.seed*1_000_003 + self.done)
         for group in (g for o in self.optimizers for g in o.param_groups): group['lr'] = self.recipe.rate(share)
         loss = 0.
-        for some, length in parts:
+        pieces = [(p, n) for some, n in parts for p in np.array_split(some, self.recipe.accumulate) if len(p)]
+        for some, length in pieces:
             nats = self.nats(sheets, some, length, generator).sum()/count
             nats.backward()
             loss = loss + nats.detach()

@@ -94,12 +94,16 @@ def check_sizes(chosen):
     return chosen
 
 
+def _sheets_of_step(chosen): return chosen['batch_size']*chosen['accumulate']
+
+
 def _trainer(chosen, steps, path, device):
     "The trainer of a run: as it was saved, or new."
     sizes = ('image_size', 'width', 'heads', 'encoder_blocks', 'decoder_blocks', 'max_length')
     size = Size(*(chosen[k] for k in sizes))
-    recipe = Recipe(steps=steps, batch=chosen['batch_size'], learning_rate=chosen['learning_rate'],
-                    augment=bool(chosen['augment']), compile=bool(chosen['compile']), seed=chosen['seed'])
+    recipe = Recipe(steps=steps, batch=_sheets_of_step(chosen), learning_rate=chosen['learning_rate'],
+                    augment=bool(chosen['augment']), accumulate=chosen['accumulate'], compile=bool(chosen['compile']),
+                    seed=chosen['seed'])
     return resume(path, size, recipe, device) if path.exists() else Trainer(size, recipe, device)
 
 # %% ../../nbs/776_train_sheets.ipynb #e4f34012
@@ -152,7 +156,7 @@ def _measured(trainer, training, validation, chosen):
 def _go_on(dataset, output, samples, chosen, device):
     "Train from where the files of the output are; the report."
     training, validation = _drawn_splits(samples, chosen, output, device)
-    ends = validation_steps(len(training.sheets), *(chosen[k] for k in ('batch_size', 'epochs', 'steps')))
+    ends = validation_steps(len(training.sheets), _sheets_of_step(chosen), chosen['epochs'], chosen['steps'])
     trainer = _trainer(chosen, ends[-1], output/'checkpoint.pt', device)
     with threads_for(threads_of(chosen['width'], chosen['batch_size'])) as threads:
         times = fit(trainer, training.sheets, checkpoint=output/'checkpoint.pt', ends=ends,

@@ -29,7 +29,7 @@ _SAMPLES = 'How many samples, drawn at random; 0 for all.'
 # what only one of the models has, and what has another default in each
 OF_MODEL = {
     'transformer': dict(steps=1500, image_size=128, max_length=64, turns=4, width=64, heads=2, encoder_blocks=2,
-                        decoder_blocks=1, augment=False, compile=False),
+                        decoder_blocks=1, augment=False, accumulate=1, compile=False),
     'cnn-gru': dict(steps=1200, image_size=56, max_length=256, tokenizer=None, cache=None)}
 
 
@@ -88,6 +88,8 @@ class Train(Training):
         None, description='Transformer: blocks that write; by default 1.')
     augment: Flag | None = Field(
         None, description='Transformer: train on worse drawings too, with wider, paler or missing lines and specks.')
+    accumulate: Positive | None = Field(
+        None, description='Transformer: batches before each step; by default 1.')
     compile: Flag | None = Field(
         None, description='Transformer: let PyTorch compile it, which pays on a graphics card.')
     tokenizer: Path | None = Field(
