@@ -34,7 +34,7 @@ import torch
 from filelock import FileLock
 
 import ladder_work as work
-from cadvlm.learn.choose import CERTIFIED
+from cadvlm.learn.choose import CERTIFIED, Target
 from cadvlm.measure.summary import interval
 from cadvlm.learn.fit import Recipe, Trainer, batches, exact_or_fast, load, losses_of
 from cadvlm.learn.ink import ink_of_image
@@ -431,7 +431,8 @@ def end_searches(plan, args, items, say, scores, best, jobs, base, clock, spare)
         row |= dict(searched=r["text"], searched_iou=r["iou"], agreement=r["agreement"], drawings=r["drawings"])
         rows.append(row | dict(best_iou=max((v for _, v in s if v is not None), default=None)))
     with lzma.open(args.output / "searched.jsonl.xz", "wt") as f: f.writelines(json.dumps(r) + "\n" for r in rows)
-    made = [r for r in rows if r["kind"] == "synthetic"]
+    # examples are synthetic parts whose own code has a solid
+    made = [r for i, r in zip(items, rows) if i["kind"] == "synthetic" and Target(work.opened(i)).score(i["code"]) >= 0]
     (args.output / "examples.json").write_text(json.dumps(made[::max(1, len(made)//6)][:6], indent=1) + "\n")
 
 
