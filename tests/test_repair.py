@@ -24,7 +24,7 @@ CASES = Path(__file__).parent / "cases"
     "name, volume, flag",
     [
         ("semicircle_profiles_overlap", math.pi, "repaired_half_circle"),
-        ("semicircle_slot_rejected", None, "repaired_half_circle"),
+        ("semicircle_slot_refused", None, "repaired_half_circle"),
         ("two_sides_second_flipped", 0.8 * 0.5 * 1.7 + 0.1 * 0.03 * 0.15, "repaired_two_sides"),
     ],
 )
@@ -64,7 +64,7 @@ def test_read_does_not_repair(shared):
 def test_extract_lists_repairs(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()
-    for i, name in enumerate(("semicircle_slot_rejected", "two_sides_second_flipped", "yz_join_slanted_face")):
+    for i, name in enumerate(("semicircle_slot_refused", "two_sides_second_flipped", "yz_join_slanted_face")):
         (folder / f"{i:08}.json").write_bytes((CASES / f"{name}.json").read_bytes())
     summary = extract(folder, tmp_path / "dataset", train_size=1, val_size=1, test_size=1, workers=1)
     info = orjson.loads((tmp_path / "dataset" / "dataset_info.json").read_bytes())
