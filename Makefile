@@ -48,9 +48,12 @@ compare: .venv/with-dev ## train the same model on 1K, 10K and 100K parts, twice
 	@$(BIN)/cadvlm run --output data/held_out --train-size 460 --val-size 26 --test-size 26 --seed 1 --language compact
 	@$(BIN)/cadvlm compare data/synthetic_1k data/synthetic_10k data/synthetic_100k --config config/compare.yaml $(TESTS)
 
+LADDER = PYTHONPATH=tools OMP_NUM_THREADS=1 $(BIN)/python tools/ladder.py
+HOME_LADDER = --home --seconds 2040 --real ../shared/deepcad/cad_json
 ladder: .venv/with-dev ## train the transformer, measure choosing, searching, scales and expert iteration, write data/results/{ladder,scaling,expert}.csv (some 2 hours; goes on where it was stopped)
-	@set -e; ladder() { PYTHONPATH=tools OMP_NUM_THREADS=1 $(BIN)/python tools/ladder.py $$1 --home --seconds 2040 --real ../shared/deepcad/cad_json; }; \
-	ladder prepare; ladder scales & ladder measure; wait $$!; ladder expert
+	@set -e; $(LADDER) prepare $(HOME_LADDER); \
+	$(LADDER) scales $(HOME_LADDER) & scales=$$!; trap 'kill $$scales 2>/dev/null || :' EXIT INT TERM; \
+	$(LADDER) measure $(HOME_LADDER); wait $$scales; $(LADDER) expert $(HOME_LADDER)
 	@for table in ladder scaling expert; do cp data/ladder/$$table.csv data/results/$$table.csv; done; cp data/ladder/examples.json data/results/ladder_examples.json
 
 figures: .venv/with-dev ## draw the images of the front page into nbs/images/ (1 minute; some need the reference data)

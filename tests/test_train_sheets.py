@@ -73,6 +73,11 @@ def test_stopped_training_on_sheets_goes_on_to_the_same_losses(folder, report, t
     assert again["controls"]["loss"] == pytest.approx(report["controls"]["loss"])
 
 
+def test_small_batches_before_each_step_are_one_large_batch(folder, report, tmp_path):
+    again = train(folder / "tiny", tmp_path / "run", **QUICK | dict(batch_size=2, accumulate=4))
+    assert losses(again) == pytest.approx(losses(report), rel=1e-3)
+
+
 def test_work_of_others_is_not_overwritten(folder, report, tmp_path):
     for change, words in ((dict(width=64), "--width"), (dict(model="cnn-gru"), "--model")):
         settings = {k: v for k, v in QUICK.items() if k in ("device", "steps", "epochs", "batch_size")}

@@ -497,8 +497,8 @@ def compare_scales(plan, args, sheets, tests, items, device, clock, spare=0., ba
 def write_scales(args, runs, sheets, tests, items, pool, device, clock):
     "A row for each run and test, with the loss of the best n-gram of the same texts, and the IoU of what it wrote."
     (args.output / "scaling.csv").unlink(missing_ok=True)
-    grams = {(row["parts"], kind): pool.apply_async(work.ngram, (sheets.texts[:row["parts"]], held.texts))
-             for row, *_ in runs for kind, held in tests.items()}
+    grams = {(parts, kind): pool.apply_async(work.ngram, (sheets.texts[:parts], held.texts))
+             for parts in {row["parts"] for row, *_ in runs} for kind, held in tests.items()}
     grams = dict(zip(grams, results(grams.values(), clock, 3)))
     for row, losses, texts in runs:
         scores = [s[0][1] for s in judged(pool, items, texts, clock, 3, False)]
