@@ -1,6 +1,7 @@
 """What several test files build: outlines, parts, sources, archives and child processes; and how an error is caught."""
 
 import os
+import pkgutil
 import re
 import signal
 import subprocess
@@ -15,11 +16,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-import cadvlm
+import cadvlm.stages
 from cadvlm.files import write_json
 from cadvlm.cad.curves import Arc, Circle, Line, Loop, Profile
 from cadvlm.cad.sequence import CadSequence, Extent, Extrude, Operation, Plane, Sketch, to_deepcad
 from cadvlm.errors import CadError
+from cadvlm.jobs import workers
 
 CADVLM = Path(sys.executable).with_name("cadvlm")  # the installed command
 COMMAND = (sys.executable, "-m", "cadvlm")  # the command of the package that is tested
@@ -37,6 +39,15 @@ def some(items, every):
     if isinstance(items, dict):
         return dict(some([*items.items()], every))
     return items[:: max(1, every // cases(1))]
+
+
+def warm_fork_server():
+    """Start the server that worker processes are forked from, with all that they import and the compiled kernels: the
+    tests start a hundred pools."""
+    stages = [f"cadvlm.stages.{m.name}" for m in pkgutil.iter_modules(cadvlm.stages.__path__)]
+    workers.PRELOADED += [*stages, "cadvlm.app.cli", "cadvlm.measure.stats", "cadvlm.measure.evaluate"]
+    workers.PRELOADED += ["pytest", "matplotlib.backends.backend_agg"]
+    workers.start_fork_server()
 
 
 # --- outlines and parts

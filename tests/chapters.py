@@ -16,6 +16,7 @@ import sys
 import time
 import types
 from contextlib import suppress
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numba
@@ -23,6 +24,7 @@ import numpy as np
 from filelock import FileLock
 
 import cadvlm
+from builders import warm_fork_server
 
 COMMON = ("matplotlib.pyplot", "pandas", "PIL.Image", "IPython.display", "torchvision", "transformers")
 SERVE = "import sys; from chapters import serve; serve(sys.argv[1], sys.argv[2].split())"
@@ -85,6 +87,7 @@ def preload():
     numba.njit = njit_of_chapters(numba.njit)
     if vocabulary := sys.modules.get("cadvlm.learn.vocabulary"):
         vocabulary.automaton()
+    warm_fork_server()
     gc.collect()
     gc.freeze()  # what is imported stays: a collection of garbage that looks at all of it takes half a second
 
@@ -104,6 +107,8 @@ def forked(path, output, flags):
     child = os.fork()
     if not child:
         code = 70
+        # all chapters fork their workers from the server of this process; none can wait for it, which is not its child
+        forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
         try:
             file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
             for stream in (1, 2):

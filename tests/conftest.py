@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # tests run side by side: more threads each would wait for those of the others; read when NumPy is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from builders import module_of, sixty_parts
+from builders import module_of, sixty_parts, warm_fork_server
 from cadvlm.stages.download import download
 from cadvlm.cad.sequence import read
 from cadvlm.errors import CadError
@@ -65,6 +65,8 @@ def pytest_collection_finish():
     "What has been imported stays: a collection of garbage that looks at all of it takes half a second."
     gc.collect()
     gc.freeze()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        warm_fork_server()
 
 
 @pytest.hookimpl(optionalhook=True)
