@@ -4,6 +4,7 @@ Unix socket, with `path of a notebook`, tab, `path for its output`; it answers w
 ran the notebook, and ends when all who have asked are gone.
 """
 
+import functools
 import gc
 import importlib
 import inspect
@@ -22,9 +23,10 @@ from pathlib import Path
 import numba
 import numpy as np
 from filelock import FileLock
+from nbdev.config import get_config
 
 import cadvlm
-from builders import warm_fork_server
+from builders import environment, warm_fork_server
 
 COMMON = ("matplotlib.pyplot", "pandas", "PIL.Image", "IPython.display", "torchvision", "transformers")
 SERVE = "import sys; from chapters import serve; serve(sys.argv[1], sys.argv[2].split())"
@@ -72,6 +74,15 @@ def njit_of_chapters(njit):
     return made
 
 
+def draw_once():
+    "Let a figure be drawn when it is shown, at the size that it has, and neither before nor twice as large."
+    from execnb.shell import CaptureShell
+    from matplotlib import pyplot
+
+    CaptureShell.__init__ = functools.partialmethod(CaptureShell.__init__, mpl_format="png")
+    pyplot.draw_all = lambda *_: None
+
+
 def preload():
     "Import the package, where its libraries are installed, and what most chapters import beside it."
     import nbdev.test  # noqa: F401, loads IPython
@@ -85,11 +96,13 @@ def preload():
     cadvlm.cad.drawing.warm_up()
     cadvlm.reading.reconstruct.load_kernels()
     numba.njit = njit_of_chapters(numba.njit)
+    draw_once()
     if vocabulary := sys.modules.get("cadvlm.learn.vocabulary"):
         vocabulary.automaton()
     warm_fork_server()
     gc.collect()
     gc.freeze()  # what is imported stays: a collection of garbage that looks at all of it takes half a second
+    gc.set_threshold(100_000, 20, 100)
 
 
 def run(path, flags):
@@ -163,11 +176,12 @@ def connected(address):
 class Server:
     "The server of all processes that run tests; the first who needs it starts it, in a folder that all of them have."
 
-    def __init__(self, folder, flags, environment):
+    def __init__(self, folder):
         address, self.process = str(folder / "chapters"), None
         with FileLock(folder / "chapters.lock"):
             if not Path(address).exists():
-                self.process = subprocess.Popen([sys.executable, "-c", SERVE, address, flags], env=environment)
+                command = [sys.executable, "-c", SERVE, address, get_config().tst_flags]
+                self.process = subprocess.Popen(command, env=environment(Path(__file__).parent))
             self.connection = connected(address)
 
     def run(self, path, output):

@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # tests run side by side: more threads each would wait for those of the others; read when NumPy is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import chapters
 from builders import module_of, sixty_parts, warm_fork_server
 from cadvlm.stages.download import download
 from cadvlm.cad.sequence import read
@@ -31,8 +35,9 @@ ROOT = Path(__file__).resolve().parents[1]
 APART = {"test_notebooks"}
 # files that are one group, because they build real parts; any other file is a group of its own
 REAL_PARTS = {f"test_{name}" for name in "bounds boolean evaluation_protocols export language reference".split()}
-# groups that take longest, so that in the end no process waits for another
-FIRST = ["real parts", "test_browser", "test_parallel", "test_finetune_models"]
+# groups that need no kernels, which may still be compiled; then those that take longest, so that in the end no process
+# waits for another
+FIRST = ["test_finetune_models", "test_finetune_classes", "real parts", "test_browser", "test_parallel"]
 
 
 def group(nodeid):
@@ -45,28 +50,65 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.stem in APART or place.get(group(item.nodeid), 0))
 
 
-KERNELS = """from cadvlm.cad.drawing import warm_up
+# --- what takes long and is done once, in the background
+
+COMPILE = """import pathlib, sys
+from cadvlm.cad.drawing import warm_up
 from cadvlm.reading.reconstruct import load_kernels
-warm_up(), load_kernels()"""
+try: warm_up(), load_kernels()
+finally: pathlib.Path(sys.argv[1], "compiled").touch()"""
 
 
 def pytest_configure(config):
-    "Compile the kernels of a fresh clone once, while tests are collected, and not in every process that needs them."
+    "Compile the kernels of a fresh clone once, and not in every process that needs them."
     if "PYTEST_XDIST_WORKER" not in os.environ and getattr(config.option, "numprocesses", None):
-        config.compiling = subprocess.Popen([sys.executable, "-c", KERNELS])
+        folder = os.environ["CADVLM_TESTS"] = tempfile.mkdtemp()
+        config.compiling = subprocess.Popen([sys.executable, "-c", COMPILE, folder])
 
 
 def pytest_unconfigure(config):
-    if hasattr(config, "compiling") and config.compiling.wait():
-        print("the kernels could not be compiled: see above", file=sys.stderr)
+    if hasattr(config, "compiling"):
+        if config.compiling.wait():
+            print("the kernels could not be compiled: see above", file=sys.stderr)
+        shutil.rmtree(os.environ.pop("CADVLM_TESTS"), ignore_errors=True)
 
 
-def pytest_collection_finish():
+class Servers(threading.Thread):
+    """Starts the processes that workers and chapters are forked from, which import everything, as soon as the kernels
+    are compiled."""
+
+    def __init__(self, folder, with_chapters):
+        super().__init__(daemon=True)
+        self.folder, self.with_chapters, self.chapters = Path(folder), with_chapters, None
+        self.start()
+
+    def run(self):
+        while not (self.folder / "compiled").exists():
+            time.sleep(0.2)
+        warm_fork_server()
+        if self.with_chapters:
+            self.chapters = chapters.Server(self.folder)
+
+
+def pytest_collection_finish(session):
     "What has been imported stays: a collection of garbage that looks at all of it takes half a second."
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        warm_fork_server()
+        with_chapters = any(item.path.stem in APART for item in session.items)
+        session.config.servers = Servers(os.environ["CADVLM_TESTS"], with_chapters)
+
+
+@pytest.fixture(scope="session")
+def chapter_server(request, shared_folder):
+    "The process that runs chapters."
+    servers = getattr(request.config, "servers", None)
+    if servers:
+        servers.join()
+    server = servers.chapters if servers else chapters.Server(shared_folder)
+    yield server
+    server.close()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -230,7 +230,7 @@ def is_of(scheme, page):
     return page.evaluate(SHADE) > 230 if scheme == "light" else page.evaluate(SHADE) < 70
 
 
-EVERY = max(1, 4 // cases(1))  # all pages are made of the same parts: every fourth is opened
+EVERY = max(1, 8 // cases(1))  # all pages are made of the same parts: every eighth is opened
 OPENED = ("index.html", "explore.html", "drawing.html", "stats.html", "api.html")  # and these, with much on them
 
 
@@ -447,8 +447,8 @@ def test_lab_shows_a_part_in_3d(lab, solid_page, screenshots):
 def test_explorer_opens_a_dataset(lab, root, solid_page, screenshots, tmp_path, drawn, said):
     "All cells of the chapter run; a part is found by its id, and parts by their shape."
     folder = tmp_path / "dataset"
-    synthesize(tmp_path / "parts", count=40, workers=1)
-    extract(tmp_path / "parts", folder, train_size=30, val_size=2, test_size=2, workers=1)
+    synthesize(tmp_path / "parts", count=16, workers=1)
+    extract(tmp_path / "parts", folder, train_size=10, val_size=2, test_size=2, workers=1)
     render(folder, size=192, workers=1, **drawn)
     convert(folder, workers=1, **said)
     notebook = json.loads((root / "nbs" / "960_explore.ipynb").read_text())

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from builders import circle, disc, error_line, module_of, numbers, raised, reason, rectangle
+from builders import circle, disc, error_line, module_of, numbers, raised, reason, rectangle, some
 from cadvlm.app.cli import main
 from cadvlm.corpus.dataset import Dataset, record_failures
 from cadvlm.errors import DatasetError, error_of
@@ -217,7 +217,7 @@ def test_bootstrap_intervals_match_scipy(statistic):
 
 @pytest.mark.parametrize("language", ["cadquery", "compact", "vectors"])
 def test_copy_scores_perfectly_in_every_language(sequences, language):
-    for sequence in sequences.values():
+    for sequence in some(sequences, 2).values():
         truth = as_truth(sequence, language)
         code = (encode(sequence, language) if language != "vectors"
                 else json.dumps(to_vectors(sequence, limits=False).tolist()) )
@@ -229,7 +229,7 @@ def test_copy_scores_perfectly_in_every_language(sequences, language):
 
 def test_real_parts_score_perfectly_against_themselves(shared):
     count = 0
-    for path in sorted((shared / "deepcad" / "cad_json").glob("*/*.json"))[:400:8]:
+    for path in sorted((shared / "deepcad" / "cad_json").glob("*/*.json"))[:400:16]:
         try:
             sequence = read(path)
             truth = as_truth(sequence)
@@ -240,7 +240,7 @@ def test_real_parts_score_perfectly_against_themselves(shared):
         found, exact = (score(encode(sequence, exact=e), "cadquery", truth) for e in (False, True))
         assert found["exact"] == found["acc_cmd"] == found["acc_param"] == 1 and exact["iou"] > 0.999, path.stem
         count += 1
-    assert count > 35
+    assert count > 17
 
 
 def test_protocols_ignore_translation_and_scale_as_documented():

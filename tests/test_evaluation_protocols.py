@@ -117,7 +117,7 @@ def test_protocols_use_the_recorded_box(protocol):
 def test_chamfer_of_real_pairs_matches_published_code(real_parts):
     "Truths with their recorded boxes, each with the part of its neighbour as the prediction."
     sequences = []
-    for _, sequence, _ in real_parts.solids(list(real_parts.by_id)[::40]):
+    for _, sequence, _ in real_parts.solids(list(real_parts.by_id)[::80]):
         try:
             encode(sequence, exact=True)
         except CadError:
@@ -130,7 +130,7 @@ def test_chamfer_of_real_pairs_matches_published_code(real_parts):
         for protocol, official in OFFICIAL.items():
             assert measured(said, truth, protocol) == pytest.approx(official(said, truth), rel=0.15), protocol
         count += 1
-    assert count > 12
+    assert count > 6
 
 
 # --- tables

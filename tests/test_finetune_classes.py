@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning"),
 ]
-EVERY, CHATTING = vlms.cases(), vlms.cases("paligemma")
+EVERY, SECOND, CHATTING = vlms.cases(), vlms.cases(every=2), vlms.cases("paligemma")
 SIZES = [(56, 56), (56, 28), (28, 56), (56, 56)]  # width and height; some classes cut them into tiles
 
 
@@ -240,7 +240,7 @@ def test_adapters_are_on_the_language_model_and_the_projector(base, name):
         assert trained and all("lora_" in n for n in trained)
 
 
-@EVERY
+@SECOND
 def test_checkpointed_gradients_are_the_same(data, base, name):
     found = []
     for checkpointed in (False, True):
@@ -256,7 +256,7 @@ def test_checkpointed_gradients_are_the_same(data, base, name):
     assert all(torch.allclose(g, found[1][n], atol=1e-6) for n, g in found[0].items())
 
 
-@EVERY
+@SECOND
 def test_a_step_of_several_batches_is_the_step_of_one(data, base, settings, tuned, tmp_path, name):
     "Its loss is that of all tokens, whose number differs from sample to sample."
     model, processor = load_base(base(name))

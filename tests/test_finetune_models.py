@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import environment
+from builders import environment, some
 from cadvlm.app.cli import main
 from cadvlm.errors import DatasetError
 from cadvlm.files import read_json
@@ -27,8 +27,16 @@ from cadvlm.learn.write_answers import write_answers
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning"
 )
-LORA = pytest.mark.parametrize("use_lora", [False, True], ids=["full", "lora"])
-CLASSES = pytest.mark.parametrize("name", ["llava", "qwen", "gemma3"])
+KINDS = [(name, use_lora) for name in ("llava", "qwen", "gemma3") for use_lora in (name != "qwen", name == "qwen")]
+
+
+def kinds(count):
+    "Parametrise a test with classes of models and how they are tuned: each class in one way, and in both as cases."
+    of = some(KINDS[:count], 2)
+    names = [f"{name}-{'lora' if use_lora else 'full'}" for name, use_lora in of]
+    return pytest.mark.parametrize("name, use_lora", of, ids=names)
+
+
 FULL, ADAPTERS = "model.safetensors", "adapter_model.safetensors"
 
 
@@ -118,8 +126,7 @@ def run(settings, tmp_path_factory):
     return once
 
 
-@LORA
-@CLASSES
+@kinds(6)
 def test_a_resumed_run_takes_the_steps_of_one_that_never_stopped(run, tmp_path, name, use_lora):
     choice, whole = run(name, use_lora)
     cut = shutil.copytree(whole, tmp_path / "cut")
@@ -130,8 +137,7 @@ def test_a_resumed_run_takes_the_steps_of_one_that_never_stopped(run, tmp_path, 
     assert saved(checkpoints(cut)[-1], use_lora) == saved(checkpoints(whole)[-1], use_lora)
 
 
-@LORA
-@CLASSES
+@kinds(6)
 def test_the_kept_model_is_the_best_checkpoint_bit_by_bit(run, name, use_lora):
     best, last = checkpoints(run(name, use_lora)[1])
     assert (best.name, last.name) == ("checkpoint-4", "checkpoint-8")
@@ -152,8 +158,7 @@ def cut_short(path):
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-@LORA
-@pytest.mark.parametrize("name", ["llava", "qwen"])
+@kinds(4)
 def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_weights(run, tmp_path, name, use_lora):
     choice, whole = run(name, use_lora)
     folder = shutil.copytree(whole, tmp_path / "run")
@@ -308,8 +313,7 @@ def moved(before, after):
     return {n for n in a if not torch.equal(a[n], b[n])}
 
 
-@LORA
-@CLASSES
+@kinds(6)
 def test_the_projector_is_trained_and_the_tower_only_when_asked(settings, base, tmp_path, name, use_lora):
     projector = dict(llava="multi_modal_projector", qwen="visual.merger.mlp", gemma3="language_model")[
         name

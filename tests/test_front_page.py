@@ -1,7 +1,7 @@
 """The commands of the front page, typed in their order from a fresh folder: each leaves behind what it says.
 
-As a rule the corpora have 40 parts instead of 1,100, and the training has a few steps. CADVLM_FRONT_PAGE=full types
-everything as it stands (five minutes), and asks for useful numbers.
+As a rule the corpora have a few dozen parts instead of 1,100, and the training a few steps. CADVLM_FRONT_PAGE=full
+types everything as it stands (five minutes), and asks for useful numbers.
 """
 import json
 import math
@@ -135,8 +135,8 @@ def fresh(tmp_path, monkeypatch, server):
     "A fresh folder, and a server that has an archive of parts in place of DeepCAD's."
     monkeypatch.chdir(tmp_path)
     if not FULL:
-        monkeypatch.setitem(SCALES, "1k", 40)
-    assert main(["synthesize", "away/data", "--count", "40", "--seed", "1", "--workers", "1", "-q"]) == 0
+        monkeypatch.setitem(SCALES, "1k", 36)
+    assert main(["synthesize", "away/data", "--count", "26", "--seed", "1", "--workers", "1", "-q"]) == 0
     with tarfile.open("away/data.tar", "w") as tar:
         tar.add("away/data", "data")
     server.data = (tmp_path / "away" / "data.tar").read_bytes()

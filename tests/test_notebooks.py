@@ -8,9 +8,6 @@ import pytest
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
-from builders import environment
-from chapters import Server
-
 LIGHT = {"sequence", "regions", "normal", "compact"}  # modules whose chapters are also in `make quick`
 
 
@@ -27,20 +24,7 @@ def chapters():
         yield pytest.param(path, id=path.stem, marks=() if module(path) in LIGHT else pytest.mark.slow)
 
 
-@pytest.fixture(scope="session")
-def run(shared_folder, tmp_path_factory):
-    "`run(path)`: the exit code and the output of a chapter."
-    output = tmp_path_factory.mktemp("chapters") / "output"
-    server = Server(shared_folder, get_config().tst_flags, environment(Path(__file__).parent))
-
-    def one(path):
-        return server.run(path, output), output.read_text(errors="replace")
-
-    yield one
-    server.close()
-
-
 @pytest.mark.parametrize("path", list(chapters()))
-def test_chapter_runs(path, run):
-    code, output = run(path)
-    assert code == 0, f"{path.name} fails:\n{output}"
+def test_chapter_runs(path, chapter_server, tmp_path):
+    code = chapter_server.run(path, tmp_path / "output")
+    assert code == 0, f"{path.name} fails:\n{(tmp_path / 'output').read_text(errors='replace')}"

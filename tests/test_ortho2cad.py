@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("OCP")
 
 import occ  # noqa: E402
+from builders import some  # noqa: E402
 from OCP.BRepAlgoAPI import BRepAlgoAPI_Common  # noqa: E402
 from OCP.BRepBuilderAPI import BRepBuilderAPI_Transform  # noqa: E402
 from OCP.BRepGProp import BRepGProp  # noqa: E402
@@ -90,13 +91,14 @@ def test_iou_is_that_of_the_kernel(tmp_path, k, other):
 
 
 def test_iou_of_public_parts_is_that_of_the_kernel(shared):
-    "50 pairs; of 40 parts, 27 have axes that are determined."
+    "Of 40 parts, 27 have axes that are determined; 25 of their pairs, or 50."
     paths = public(shared, "deepcad")
     solids = {p: load_step(p) for p in paths}
     known = [p for p in paths if _at_its_mass(solids[p])[2]]
     assert len(known) == 27
     shapes = {p: occ.occ_step(p) for p in known}
-    pairs = [(a, known[(i + k) % len(known)]) for i, a in enumerate(known) for k in (1, 2, 5)][:50]
+    pairs = [(a, known[(i + k) % len(known)]) for i, a in enumerate(known) for k in (1, 2, 5)]
+    pairs = some(pairs[1:51], 2)
     found = [iou(solids[a], solids[b], align="inertia") for a, b in pairs]
     apart = np.abs(np.subtract(found, [kernel_iou(shapes[a], shapes[b]) for a, b in pairs]))
     assert apart.max() < 5e-4 and np.median(apart) < 2e-5 and np.ptp(found) > 0.5

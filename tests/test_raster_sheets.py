@@ -161,7 +161,8 @@ def test_public_sheets_state_the_sizes_of_their_solids(shared):
 def test_compressed_public_sheets_are_read_or_given_up(shared):
     "The chapter states how many; no size is wrong."
     read = 0
-    for image, _ in public(shared, every=1):
+    sheets = public(shared, every=2)
+    for image, _ in sheets:
         file, exact = io.BytesIO(), read_raster_sheet(Image.open(image)).sizes
         Image.open(image).convert("L").save(file, "JPEG", quality=60)
         try:
@@ -170,7 +171,7 @@ def test_compressed_public_sheets_are_read_or_given_up(shared):
             continue
         assert sizes in (None, exact), image.stem
         read += sizes is not None
-    assert read >= 70
+    assert read >= 0.875 * len(sheets)
 
 
 def test_public_sheets_keep_the_lines_of_the_part(shared):
@@ -256,7 +257,7 @@ def test_public_sheets_are_read_and_none_is_certified_and_wrong(shared, corpus, 
 
     pytest.importorskip("OCP")
     found = []
-    for image, step in [(i, s) for i, s in public(shared) if i.parent.name == corpus]:
+    for image, step in [(i, s) for i, s in public(shared, every=8) if i.parent.name == corpus]:
         reading, _ = read_sheet_image(Image.open(image))
         found.append(iou(load_step(step), build(reading.sequence), align="inertia"))
         assert found[-1] > 0.98 or not reading.certified, image.stem

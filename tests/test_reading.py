@@ -350,7 +350,7 @@ def outcome(views):
 @pytest.mark.slow
 def test_mutated_drawing_is_never_certified_and_wrong(record_property):
     draw, counts = random.Random(0), Counter()
-    while counts.total() < cases(80):
+    while counts.total() < cases(40):
         change, before = MUTATIONS[counts.total() % len(MUTATIONS)], draw.choice(thirty_parts())
         views = dict(before)
         change(draw, views)

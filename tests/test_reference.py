@@ -14,7 +14,7 @@ from cadvlm.corpus.answer import answer
 
 pytest.importorskip("OCP", reason="needs Open CASCADE: pip install cadvlm[cad]")
 import occ
-from builders import cases
+from builders import cases, some
 
 pytestmark = pytest.mark.occ
 
@@ -94,11 +94,12 @@ def test_solids_match_open_cascade(shared):
 
 
 def test_known_solid_differences_still_differ(shared):
-    agreeing = [name for name in KNOWN if not difference(named(shared, name))]
+    "Over the first, Open CASCADE takes ten seconds."
+    agreeing = [name for name in some([*KNOWN][::-1], 2) if not difference(named(shared, name))]
     assert not agreeing, f"{agreeing} agree now: take them off the list"
 
 
-@pytest.mark.parametrize("name", HALF_CIRCLES)
+@pytest.mark.parametrize("name", some(HALF_CIRCLES, 2))
 def test_repaired_half_circles_agree(shared, name):
     sequence = read_part(named(shared, name))
     assert "repaired_half_circle" in sequence.flags and sequence != read(named(shared, name))

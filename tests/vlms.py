@@ -7,6 +7,7 @@ which Idefics3 shares; the others are short ones of the same kind as the release
 from importlib.util import find_spec
 
 import pytest
+from builders import some
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
@@ -375,12 +376,12 @@ ENDS = dict(
 ) | dict.fromkeys(("qwen", "qwen3", "internvl", "onevision"), "<|im_end|>")
 
 
-def cases(*left_out):
-    "All classes but some, to parametrise tests; `llava` is the tiny model of the package."
+def cases(*left_out, every=1):
+    "All classes but some, or one of so many, to parametrise tests; `llava` is the tiny model of the package."
     lacking = pytest.mark.skipif(
         find_spec("num2words") is None, reason="SmolVLM's processor wants num2words, for videos: pip install num2words"
     )
-    names = [name for name in ENDS if name not in left_out]
+    names = some([name for name in ENDS if name not in left_out], every)
     marks = dict(smolvlm=lacking)
     return pytest.mark.parametrize("name", [pytest.param(n, marks=marks.get(n, ()), id=n) for n in names])
 

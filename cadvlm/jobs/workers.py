@@ -60,7 +60,8 @@ def boolean_in_one_thread() -> None:
     finally: os.sched_setaffinity(0, processors)
 
 # %% ../../nbs/430_workers.ipynb #5d0c2a74
-PRELOADED = ['cadvlm.jobs.workers', 'cadvlm.text.language', 'cadvlm.jobs.run']      # by the server, once for all workers
+# what the server imports, once for all workers
+PRELOADED = ['cadvlm.jobs.workers', 'cadvlm.text.language', 'cadvlm.jobs.run']
 
 
 def _context():
