@@ -4,7 +4,6 @@ Unix socket, with `path of a notebook`, tab, `path for its output`; it answers w
 ran the notebook, and ends when all who have asked are gone.
 """
 
-import functools
 import gc
 import importlib
 import inspect
@@ -75,11 +74,17 @@ def njit_of_chapters(njit):
 
 
 def draw_once():
-    "Let a figure be drawn when it is shown, at the size that it has, and neither before nor twice as large."
+    "Let a figure be drawn once, when it is shown, and small: nobody looks at it."
     from execnb.shell import CaptureShell
     from matplotlib import pyplot
 
-    CaptureShell.__init__ = functools.partialmethod(CaptureShell.__init__, mpl_format="png")
+    begin = CaptureShell.__init__
+
+    def begin_small(self, *args, **options):
+        begin(self, *args, **options)
+        self._run("set_matplotlib_formats('png', dpi=40, bbox_inches=None)")
+
+    CaptureShell.__init__ = begin_small
     pyplot.draw_all = lambda *_: None
 
 

@@ -3,6 +3,7 @@ touched."""
 
 import numpy as np
 import pytest
+from builders import some
 from PIL import Image
 from raster_sheets import draw_sheet
 from spoiled_sheets import CHANGES, PHOTOGRAPH, blurred, turned, warped
@@ -29,7 +30,7 @@ def sheet():
     return draw_sheet(build(BLIND), SIZES)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", some(list(CHANGES), 2))
 def test_a_spoiled_sheet_is_read_as_the_clean_one(sheet, change):
     reading, found = read_sheet_image(CHANGES[change](sheet))
     assert iou(build(reading.sequence), build(BLIND), align="frame") > 0.98
