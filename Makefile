@@ -21,7 +21,7 @@ help: ## list these targets
 demo: .venv/with-base ## make 200 parts, their drawings and their code, and a page that shows them
 	@$(BIN)/cadvlm demo
 
-test: .venv/with-dev ## run every chapter and every test, in one process more than WORKERS=2, for some tests wait; CADVLM_CASES=10 takes ten times the cases
+test: .venv/with-dev ## run every chapter and every test (WORKERS=2, and one more, for some tests wait); CADVLM_CASES=10 takes all cases
 	@$(BIN)/python -m pytest -n $$(( $(WORKERS) + 1 ))
 
 quick: .venv/with-dev ## run the tests of the core in a minute: geometry, languages, one pipeline, evaluation, the command line

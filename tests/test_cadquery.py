@@ -806,7 +806,7 @@ def _listen(event, arguments):
 @pytest.mark.slow
 def test_mutated_programs_are_read_or_rejected_without_side_effects():
     global _heard
-    rng, base, slow, reasons, n = random.Random(5), programs(), [], {}, cases(6_000)
+    rng, base, slow, reasons, n = random.Random(5), programs(), [], {}, cases(4_000)
     sys.addaudithook(_listen)
     texts = [mutated(rng.choice(base), rng) for _ in range(n)]
     modules, _heard = set(sys.modules), []
@@ -831,13 +831,13 @@ def test_mutated_programs_are_read_or_rejected_without_side_effects():
 @pytest.mark.slow
 def test_mutated_programs_are_built_or_rejected():
     rng, base, built = random.Random(6), programs(), 0
-    for _ in range(cases(600)):
+    for _ in range(cases(400)):
         try:
             sequence = read(mutated(rng.choice(base), rng))
             built += build(sequence).volume > 0
         except (CodeError, GeometryError):
             pass
-    assert built > cases(600) / 20
+    assert built > cases(400) / 20
 
 
 # --- real programs and real parts ---

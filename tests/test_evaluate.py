@@ -228,8 +228,8 @@ def test_copy_scores_perfectly_in_every_language(sequences, language):
 
 
 def test_real_parts_score_perfectly_against_themselves(shared):
-    count = 0
-    for path in sorted((shared / "deepcad" / "cad_json").glob("*/*.json"))[:400:16]:
+    paths, count = some(sorted((shared / "deepcad" / "cad_json").glob("*/*.json"))[:400:8], 2), 0
+    for path in paths:
         try:
             sequence = read(path)
             truth = as_truth(sequence)
@@ -240,7 +240,7 @@ def test_real_parts_score_perfectly_against_themselves(shared):
         found, exact = (score(encode(sequence, exact=e), "cadquery", truth) for e in (False, True))
         assert found["exact"] == found["acc_cmd"] == found["acc_param"] == 1 and exact["iou"] > 0.999, path.stem
         count += 1
-    assert count > 17
+    assert count > 0.7 * len(paths)
 
 
 def test_protocols_ignore_translation_and_scale_as_documented():

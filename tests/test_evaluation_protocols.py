@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 import pytest
 import trimesh
+from builders import some
 from scipy.spatial import KDTree
 
 from cadvlm.corpus.dataset import Dataset
@@ -116,8 +117,8 @@ def test_protocols_use_the_recorded_box(protocol):
 
 def test_chamfer_of_real_pairs_matches_published_code(real_parts):
     "Truths with their recorded boxes, each with the part of its neighbour as the prediction."
-    sequences = []
-    for _, sequence, _ in real_parts.solids(list(real_parts.by_id)[::80]):
+    ids, sequences = some(list(real_parts.by_id)[::40], 2), []
+    for _, sequence, _ in real_parts.solids(ids):
         try:
             encode(sequence, exact=True)
         except CadError:
@@ -130,7 +131,7 @@ def test_chamfer_of_real_pairs_matches_published_code(real_parts):
         for protocol, official in OFFICIAL.items():
             assert measured(said, truth, protocol) == pytest.approx(official(said, truth), rel=0.15), protocol
         count += 1
-    assert count > 6
+    assert count > 0.55 * len(ids)
 
 
 # --- tables

@@ -274,14 +274,14 @@ def test_a_step_of_several_batches_is_the_step_of_one(data, base, settings, tune
     assert losses(tmp_path) == pytest.approx(losses(tuned(name)), rel=2e-4)
 
 
-@EVERY
+@SECOND
 def test_the_loss_falls(data, tuned, name):
     first, second = losses(tuned(name))
     nats, counts = answer_losses(*load_base(tuned(name) / "model"), conversations(data))
     assert nats.sum() / counts.sum() < second < first
 
 
-@EVERY
+@SECOND
 def test_a_saved_adapter_is_the_saved_model(data, base, tuned, name):
     plain = load_base(base(name))[0].eval()
     merged, processor = load_base(tuned(name) / "model")
@@ -303,7 +303,7 @@ def whitened(data, conversation):
     return conversation._replace(images=(path,))
 
 
-@EVERY
+@SECOND
 def test_the_image_ablation_is_in_the_report(data, tuned, name):
     found = read_json(tuned(name) / "finetuning.json")["controls"]
     model, processor = load_base(tuned(name) / "model")
@@ -315,7 +315,7 @@ def test_the_image_ablation_is_in_the_report(data, tuned, name):
     assert found["shuffled"]["loss"] != found["loss"] != found["blank"]["loss"]
 
 
-@EVERY
+@SECOND
 def test_answers_are_written_in_both_precisions(data, tuned, name):
     for dtype in ("float32", "bfloat16"):
         words = ["answer", tuned(name), data, "--max-tokens", "4", "--dtype", dtype, "--device", "cpu", "--restart"]

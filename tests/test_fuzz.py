@@ -15,7 +15,7 @@ from cadvlm.text.cadquery_reader import read
 from cadvlm.errors import CadError
 from cadvlm.cad.solid import build
 
-COUNT, SEED = cases(50), 20_000
+COUNT, SEED = cases(30), 20_000
 VOLUME, AREA = 6e-3, 8e-3  # shares that chords may differ from arcs
 WRONG = ("another volume", "another area", "built what CadQuery does not build")
 PLANES = "XY YZ ZX XZ YX ZY front back left right top bottom".split(" ")

@@ -17,7 +17,7 @@ from cadvlm.cad.solid import build
 from cadvlm.errors import CadError
 from cadvlm.text.cadquery_reader import read
 
-COUNT, SEED = cases(35), 5_000
+COUNT, SEED = cases(20), 5_000
 VOLUME, AREA, BOX = 1.2e-2, 3e-2, 8e-3  # shares by which small parts in chords may differ from arcs
 
 
