@@ -4,7 +4,6 @@ Unix socket, with `path of a notebook`, tab, `path for its output`; it answers w
 ran the notebook, and ends when all who have asked are gone.
 """
 
-import gc
 import importlib
 import inspect
 import os
@@ -25,7 +24,7 @@ from filelock import FileLock
 from nbdev.config import get_config
 
 import cadvlm
-from builders import environment, warm_fork_server
+from builders import environment, keep_what_is_imported, warm_fork_server
 
 COMMON = ("matplotlib.pyplot", "pandas", "PIL.Image", "IPython.display", "torchvision", "transformers")
 SERVE = "import sys; from chapters import serve; serve(sys.argv[1], sys.argv[2].split())"
@@ -105,9 +104,7 @@ def preload():
     if vocabulary := sys.modules.get("cadvlm.learn.vocabulary"):
         vocabulary.automaton()
     warm_fork_server()
-    gc.collect()
-    gc.freeze()  # what is imported stays: a collection of garbage that looks at all of it takes half a second
-    gc.set_threshold(100_000, 20, 100)
+    keep_what_is_imported()
 
 
 def run(path, flags):

@@ -1,7 +1,6 @@
 """What the tests share: folders that are made once, real parts that are read and built once; and how tests that run
 side by side are shared out."""
 
-import gc
 import os
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import chapters
-from builders import module_of, sixty_parts, warm_fork_server
+from builders import keep_what_is_imported, module_of, sixty_parts, warm_fork_server
 from cadvlm.stages.download import download
 from cadvlm.cad.sequence import read
 from cadvlm.errors import CadError
@@ -91,10 +90,8 @@ class Servers(threading.Thread):
 
 
 def pytest_collection_finish(session):
-    "What has been imported stays: a collection of garbage that looks at all of it takes half a second."
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    "In each process that runs tests, before the first."
+    keep_what_is_imported()
     if "PYTEST_XDIST_WORKER" in os.environ:
         with_chapters = any(item.path.stem in APART for item in session.items)
         session.config.servers = Servers(os.environ["CADVLM_TESTS"], with_chapters)

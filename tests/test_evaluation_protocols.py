@@ -131,7 +131,7 @@ def test_chamfer_of_real_pairs_matches_published_code(real_parts):
         for protocol, official in OFFICIAL.items():
             assert measured(said, truth, protocol) == pytest.approx(official(said, truth), rel=0.15), protocol
         count += 1
-    assert count > 0.55 * len(ids)
+    assert count > 0.6 * len(ids)
 
 
 # --- tables

@@ -27,6 +27,7 @@ from cadvlm.learn.write_answers import write_answers
 pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning"
 )
+# with adapters or not; every second is each class in one way, and both ways are there
 KINDS = [(name, use_lora) for name in ("llava", "qwen", "gemma3") for use_lora in (name != "qwen", name == "qwen")]
 
 

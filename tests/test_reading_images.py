@@ -77,8 +77,10 @@ def test_closed_forms_are_read_from_images(name):
     assert iou(build(reading.sequence), solid, align="frame") > 0.99
 
 
-@pytest.mark.parametrize("size, name", some([*product([256, 384, 700, 1024, 4000], [
-    "bracket", "wedge", "counterbore", "hidden boss"])], 3))
+SIZED = [*product([256, 384, 700, 1024, 4000], ["bracket", "wedge", "counterbore", "hidden boss"])]
+
+
+@pytest.mark.parametrize("size, name", some(SIZED, 3))
 def test_the_size_of_an_image_does_not_matter(name, size):
     solid = build(CadSequence(tuple(PARTS[name])))
     reading = read_rasters(rasters_of_views(views_of(solid, size)))

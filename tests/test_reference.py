@@ -94,7 +94,7 @@ def test_solids_match_open_cascade(shared):
 
 
 def test_known_solid_differences_still_differ(shared):
-    "Over the first, Open CASCADE takes ten seconds."
+    "By default the last: Open CASCADE takes ten seconds over the first."
     agreeing = [name for name in some([*KNOWN][::-1], 2) if not difference(named(shared, name))]
     assert not agreeing, f"{agreeing} agree now: take them off the list"
 
