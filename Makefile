@@ -21,8 +21,8 @@ help: ## list these targets
 demo: .venv/with-base ## make 200 parts, their drawings and their code, and a page that shows them
 	@$(BIN)/cadvlm demo
 
-test: .venv/with-dev ## run every chapter and every test (WORKERS=2, and one more, for some tests wait); CADVLM_CASES=10 takes all cases
-	@$(BIN)/python -m pytest -n $$(( $(WORKERS) + 1 ))
+test: .venv/with-dev ## run every chapter and every test (WORKERS=2); CADVLM_CASES=10 takes all cases
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 quick: .venv/with-dev ## run the tests of the core in a minute: geometry, languages, one pipeline, evaluation, the command line
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not browser and not cluster and not occ" $(QUICK)
