@@ -465,6 +465,7 @@ def test_explorer_opens_a_dataset(lab, root, solid_page, screenshots, tmp_path, 
                 break
             page.wait_for_timeout(500)
         assert not failed_cells(page)
+        page.get_by_text("| Idle").first.wait_for(timeout=60000)
         parts = table(folder).set_index("id")
         box = controls.locator("input[type=text]").first
         box.fill(parts.index[3])
@@ -473,6 +474,7 @@ def test_explorer_opens_a_dataset(lab, root, solid_page, screenshots, tmp_path, 
         page.wait_for_function("document.querySelector('.jupyter-widgets img')?.naturalWidth > 100", timeout=30000)
         box.fill("")
         box.press("Enter")
+        controls.get_by_text(f"{len(parts)} of {len(parts)} parts").wait_for(timeout=30000)
         shape = parts["shape"].value_counts().index[0]
         controls.locator("select", has_text="all").first.select_option(shape)
         found = (parts["shape"] == shape).sum()

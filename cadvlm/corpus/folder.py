@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from .layout import (ARCHIVE_NAME, KNOWN_LAYOUTS, PLAIN, Layout, find_layout, parse_split, shared_ids)
+from .layout import ARCHIVE_NAME, KNOWN_LAYOUTS, PLAIN, Layout, find_layout, parse_split, random_split
 from ..errors import DatasetError
 from ..files import parse_json, read_json
-from .layout import random_split
 
 # %% ../../nbs/310_folder.ipynb #8e5b7472
 def redacted(url) -> str:
@@ -34,10 +33,8 @@ class Source:
     location : str
         Path or URL.
     layout : Layout
-    ids : collection of str
-        Those that have a file.
-    others : int
-        Number of JSON files whose names or places are not those of parts.
+    ids, others : collection of str, int
+        Those that have a file; number of JSON files whose names or places are not those of parts.
     streams : bool
         Whether its parts are best read in the order of the source, by one process: see `batches`.
     """
@@ -58,17 +55,19 @@ class Source:
         return ARCHIVE_NAME.sub('', name)
 
     @cached_property
+    def _parsed(self):
+        node, where = self.split_node()
+        return parse_split(node, self.layout, where) if node is not None else (random_split(self.ids), [])
+
+    @property
     def split(self) -> dict[str, list[str]]:
         "`{'train': [id, ...], 'validation': [...], 'test': [...]}` in the official order."
-        node, where = self.split_node()
-        if node is None: return random_split(self.ids)
-        return parse_split(node, self.layout, where)
+        return self._parsed[0]
 
-    @cached_property
+    @property
     def in_two_splits(self) -> list[str]:
         "Ids that the split file lists in more than one split."
-        node, where = self.split_node()
-        return [] if node is None else shared_ids(node, self.layout, where)
+        return self._parsed[1]
 
     def read(self, id: str) -> bytes:
         "The bytes of a part."

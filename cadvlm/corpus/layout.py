@@ -2,12 +2,10 @@
 
 # %% auto #0
 __all__ = ['DEEPCAD', 'FUSION360', 'FLAT', 'SHARDED', 'OWN_FOLDERS', 'OFFICIAL', 'PLAIN', 'LOOK', 'KNOWN_LAYOUTS', 'ARCHIVE_NAME',
-           'SPLITS', 'Layout', 'plain_layout', 'find_layout', 'hash_uniform', 'shared_ids', 'parse_split',
-           'random_split']
+           'SPLITS', 'Layout', 'plain_layout', 'find_layout', 'hash_uniform', 'parse_split', 'random_split']
 
 # %% ../../nbs/300_layout.ipynb #ea72d7b3
 import re
-from collections import Counter
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -133,10 +131,9 @@ def hash_uniform(id: str, seed) -> float:
 # %% ../../nbs/300_layout.ipynb #b41bf0d3
 def _split_id(text):
     "`00000007` from the official `0000/00000007`."
-    id = check_id(text[5:] if type(text) is str and text[4:5] == '/' else text)
-    if text not in (id, shard_path(id)):
-        raise DatasetError('bad_id', '', f'expected an id such as 0000/00000007, found {text[:80]!r}')
-    return id
+    shard, id = (text[:4], text[5:]) if type(text) is str and text[4:5] == '/' else ('', text)
+    if (id := check_id(id)).startswith(shard): return id
+    raise DatasetError('bad_id', '', f'expected an id such as 0000/00000007, found {text[:80]!r}')
 
 
 def _listed(node, layout, where):
@@ -148,31 +145,27 @@ def _listed(node, layout, where):
     except DatasetError as e: raise e.within(where) from None
 
 
-def shared_ids(node, layout: Layout, where: str) -> list[str]:
-    "Ids that stand in more than one split of a split file, sorted."
-    times = Counter(i for ids in _listed(node, layout, where).values() for i in ids)
-    return sorted(i for i, n in times.items() if n > 1)
-
 # %% ../../nbs/300_layout.ipynb #ac69166b
-def parse_split(node, layout: Layout, where: str) -> dict[str, list[str]]:
-    """`{'train': [id, ...], 'validation': [...], 'test': [...]}` of a split file, in its order.
+def parse_split(node, layout: Layout, where: str) -> tuple[dict[str, list[str]], list[str]]:
+    """`({'train': [id, ...], 'validation': [...], 'test': [...]}, shared)` of a split file, in its order.
 
-    An id that stands in two splits belongs to the test, else to validation.
+    An id that stands in two splits belongs to the test, else to validation; `shared` are those ids, sorted.
 
     Raises
     ------
     DatasetError
         `bad_split` or `bad_id`.
     """
-    listed, taken, split = _listed(node, layout, where), set(), {}
+    listed, taken, shared, split = _listed(node, layout, where), set(), set(), {}
     for k in reversed(listed):
+        shared.update(taken.intersection(listed[k]))
         split[k] = [i for i in listed[k] if i not in taken]
         taken.update(split[k])
-    if layout is not FUSION360: return {k: split[k] for k in SPLITS}
-    aside = {i for i in split['train'] if hash_uniform(i, 'validation') < .05}
-    return dict(train=[i for i in split['train'] if i not in aside],
-                validation=[i for i in split['train'] if i in aside],
-                test=split['test'])
+    if layout is FUSION360:
+        aside = {i for i in split['train'] if hash_uniform(i, 'validation') < .05}
+        split['validation'] = [i for i in split['train'] if i in aside]
+        split['train'] = [i for i in split['train'] if i not in aside]
+    return {k: split[k] for k in SPLITS}, sorted(shared)
 
 # %% ../../nbs/300_layout.ipynb #826372ff
 def random_split(ids) -> dict[str, list[str]]:

@@ -60,7 +60,7 @@ class _Release(Dataset):
     @cached_property
     def split(self):
         where = self.path/DEEPCAD.split
-        return parse_split(read_json(where), DEEPCAD, str(where))
+        return parse_split(read_json(where), DEEPCAD, str(where))[0]
 
 # %% ../../nbs/838_truths.ipynb #f9aea249
 def _holds_a_dataset(path):
