@@ -42,6 +42,19 @@ def some(items, every):
     return items[:: max(1, every // cases(1))]
 
 
+def pace():
+    """How many times as long the same work takes here and now as where bounds in seconds were set: a machine that is
+    shared changes its pace by the minute, by a factor of two."""
+
+    def additions():
+        start, total = time.process_time(), 0
+        for i in range(300_000):
+            total += i
+        return time.process_time() - start
+
+    return min(additions() for _ in range(3)) / 0.0105
+
+
 def keep_what_is_imported():
     "Look for garbage seldom, and not among what is imported, which stays: looking at all of it takes half a second."
     gc.collect()

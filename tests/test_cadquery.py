@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from builders import cases, numbers
+from builders import cases, numbers, pace
 from cadquery_runs import printed
 from cadvlm.text.cadquery_grammar import MAX_TEXT
 from cadvlm.text.cadquery_grammar import MAX_EXTRUDES
@@ -29,7 +29,7 @@ from cadvlm.synth.histories import part
 from cadvlm.text.language import encode
 
 START = "import cadquery as cq\n"
-SECONDS = 0.1  # no text may take longer to read
+SECONDS = 0.1  # no text may take longer to read, at the pace that `pace` compares with
 ROUND = 5e-3  # share of volume that circles in chords may differ from circles
 FLAT = 1e-6  # and what flat walls may
 
@@ -686,12 +686,17 @@ def rejection(text):
     return error, time.process_time() - start
 
 
+def takes_long(text):
+    "Does it take longer than it may, also the second time, at the pace of this minute?"
+    return rejection(text)[1] > SECONDS and rejection(text)[1] > SECONDS * pace()
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_cadquery_text_is_rejected_quickly(name):
     text, reasons = HOSTILE[name]
-    error, seconds = rejection(text)
+    error, _ = rejection(text)
     assert error is not None and error.reason in reasons.split(), error
-    assert min(seconds, rejection(text)[1]) < SECONDS
+    assert not takes_long(text)
     assert len(str(error)) < 500
 
 
@@ -824,7 +829,7 @@ def test_mutated_programs_are_read_or_rejected_without_side_effects():
         events, _heard = _heard, None
     print(f"\n{n} texts: {dict(sorted(reasons.items(), key=lambda item: -item[1]))}")
     assert not events and set(sys.modules) == modules and "nonsense" not in reasons
-    assert not [text for text in slow if rejection(text)[1] > SECONDS]
+    assert not [text for text in slow if takes_long(text)]
     assert reasons["read"] > n / 20 and len(reasons) > 15
 
 
