@@ -23,6 +23,9 @@ from pathlib import Path
 
 import nbdev.doclinks
 import nbdev.processors
+import smalldocs.cli
+import smalldocs.highlight
+import smalldocs.markdown
 import yaml
 from execnb.shell import CaptureShell
 from latex2mathml.converter import convert as mathml
@@ -237,10 +240,13 @@ def stage(config):
 def render(folder):
     "Render the staged project; stop when a link is broken or a page fails."
     if shutil.which("quarto"):
-        command = ["quarto", "render", str(folder), "--no-execute"]
+        failed = subprocess.run(["quarto", "render", str(folder), "--no-execute"]).returncode
     else:
-        command = [str(Path(sys.executable).with_name("smalldocs")), "render", str(folder), "--strict", "--quiet"]
-    if subprocess.run(command).returncode:
+        # a page is rendered twice, and the class of each word of its code looked for in a list
+        smalldocs.highlight.css_class = lru_cache(maxsize=None)(smalldocs.highlight.css_class)
+        smalldocs.markdown.highlight = lru_cache(maxsize=None)(smalldocs.highlight.highlight)
+        failed = smalldocs.cli.main(["render", str(folder), "--strict", "--quiet"])
+    if failed:
         sys.exit("the site was not built: see above")
 
 
