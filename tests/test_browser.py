@@ -59,8 +59,8 @@ def fingerprint(root):
 @pytest.fixture(scope="session")
 def site(root):
     """The folder of a site, built from a copy of the project when its sources have changed, by one process of many.
-    By default of the chapters that tests ask for and every eighth of the others: `make docs` builds all of it, and stops
-    at a broken link."""
+    By default of the chapters that tests ask for and every eighth of the others: `make docs` builds all of it, and
+    stops at a broken link."""
     build = root / "build"
     build.mkdir(exist_ok=True)
     copy = build / f"site-{fingerprint(root)}"
