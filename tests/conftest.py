@@ -105,7 +105,16 @@ def chapter_server(request, shared_folder):
         servers.join()
     server = servers.chapters if servers else chapters.Server(shared_folder)
     yield server
-    server.close()
+    if not servers:
+        server.close()
+
+
+def pytest_sessionfinish(session):
+    "The process that runs chapters ends when all have closed, those as well that had no chapter to run."
+    if servers := getattr(session.config, "servers", None):
+        servers.join()
+        if servers.chapters:
+            servers.chapters.close()
 
 
 @pytest.hookimpl(optionalhook=True)
