@@ -4,7 +4,7 @@ Pages lose their chapter number (`13_solid.ipynb` becomes `solid.html`), so that
 where two chapters share a name the wing stands in front (`cad-export.html`). The sidebar of `_quarto.yml` names
 chapters by pattern (`5*.ipynb`), so that no list of chapters exists twice. The site needs no network: maths becomes
 MathML, a 3-D output becomes a page of its own beside one script for all, and a page that would load anything from
-another host ends the build, as a broken link does; not with `--partial`, where chapters are missing.
+another host ends the build.
 """
 
 import gc
@@ -245,8 +245,7 @@ def render(folder):
         # a page is rendered twice, and the class of each word of its code looked for in a list
         smalldocs.highlight.css_class = lru_cache(maxsize=None)(smalldocs.highlight.css_class)
         smalldocs.markdown.highlight = lru_cache(maxsize=None)(smalldocs.highlight.highlight)
-        strict = [] if "--partial" in sys.argv else ["--strict"]
-        failed = smalldocs.cli.main(["render", str(folder), "--quiet", *strict])
+        failed = smalldocs.cli.main(["render", str(folder), "--strict", "--quiet"])
     if failed:
         sys.exit("the site was not built: see above")
 
